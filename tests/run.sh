@@ -1,0 +1,90 @@
+#!/bin/sh
+# Installs what is missing, builds, and runs every test: `sh tests/run.sh [--long]`.
+# --long also runs the fuzzers (60 seconds each) and whatever else is marked `long`.
+# The last line is "N passed, N failed"; the exit status is zero only when nothing failed.
+set -eu
+cd "$(dirname "$0")/.."
+
+long=
+for word; do
+    case $word in
+    --long) long=yes ;;
+    *)
+        echo "usage: sh tests/run.sh [--long]" >&2
+        exit 2
+        ;;
+    esac
+done
+
+passed=0
+failed=0
+skipped=0
+jobs=$(nproc)
+
+# build FOLDER cmake-options…
+build() {
+    folder=$1
+    shift
+    echo "== Building $folder"
+    if ! cmake -S . -B "$folder" "$@" >"$folder.configure.log" 2>&1; then
+        cat "$folder.configure.log"
+        return 1
+    fi
+    cmake --build "$folder" -j "$jobs" >"$folder.build.log" 2>&1 || {
+        tail -n 60 "$folder.build.log"
+        return 1
+    }
+}
+
+# run_tests FOLDER ctest-options…: adds to passed, failed and skipped.
+run_tests() {
+    folder=$1
+    shift
+    echo "== Testing $folder"
+    log=$folder.ctest.log
+    ctest --test-dir "$folder" -j 2 --output-on-failure "$@" >"$log" 2>&1 || true
+    cat "$log"
+    # ctest counts what was skipped as passed.
+    s=$(grep -c '\*\*\*Skipped' "$log" || true)
+    total=$(sed -n 's/^.* tests failed out of \([0-9]*\)$/\1/p' "$log")
+    f=$(sed -n 's/^.*, \([0-9]*\) tests failed out of .*$/\1/p' "$log")
+    if [ -z "$total" ]; then
+        echo "No test ran in $folder"
+        failed=$((failed + 1))
+        return
+    fi
+    passed=$((passed + total - f - s))
+    failed=$((failed + f))
+    skipped=$((skipped + s))
+}
+
+finish() {
+    [ "$skipped" -eq 0 ] || echo "$skipped skipped (each says why above)"
+    echo "$passed passed, $failed failed"
+    [ "$failed" -eq 0 ]
+    exit
+}
+
+give_up() {
+    echo "$1"
+    failed=$((failed + 1))
+    finish
+}
+
+mkdir -p build
+sh host/setup.sh tests ${long:+fuzz} || give_up "The packages could not be installed"
+QDOT_TEST_MODEL=$(sh host/fetch_model.sh) || give_up "The model could not be fetched"
+export QDOT_TEST_MODEL
+
+build build || give_up "The build failed"
+run_tests build -LE long
+
+build build/asan -DQDOT_SANITIZE=ON || give_up "The sanitizer build failed"
+run_tests build/asan -L '^(unit|golden|fault)$'
+
+if [ -n "$long" ]; then
+    run_tests build -L long
+    build build/fuzz -DQDOT_FUZZ=ON -DCMAKE_C_COMPILER=clang || give_up "The fuzzer build failed"
+    run_tests build/fuzz -L long
+fi
+finish
