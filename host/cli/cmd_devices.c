@@ -1,0 +1,113 @@
+/* qdot devices: what there is, what was probed, and which kernels passed. */
+#include <stdio.h>
+#include <string.h>
+
+#include "cli/cli.h"
+
+static cJSON *device_json(const qd_device_info *d) {
+    cJSON *o = cJSON_CreateObject();
+    cJSON_AddStringToObject(o, "id", d->id);
+    cJSON_AddStringToObject(o, "kind", d->kind);
+    cJSON_AddBoolToObject(o, "usable", d->usable);
+    cJSON_AddStringToObject(o, "why", d->why);
+    cJSON_AddStringToObject(o, "platform", d->platform);
+    cJSON_AddStringToObject(o, "name", d->name);
+    cJSON_AddStringToObject(o, "driver", d->driver);
+    cJSON_AddStringToObject(o, "version", d->version);
+    cJSON_AddStringToObject(o, "features", d->features);
+    cJSON_AddNumberToObject(o, "compute_units", d->compute_units);
+    cJSON_AddNumberToObject(o, "memory_bytes", (double)d->memory_bytes);
+    cJSON_AddNumberToObject(o, "max_alloc_bytes", (double)d->max_alloc_bytes);
+    cJSON_AddNumberToObject(o, "local_bytes", (double)d->local_bytes);
+    return o;
+}
+
+static void print_line(const char *what, const char *value) {
+    if (value[0]) printf("  %-10s %s\n", what, value);
+}
+
+static void print_device(const qd_device_info *d) {
+    char a[24], b[24], c[24];
+    printf("%s\n", d->id);
+    if (!d->usable) printf("  not used   %s\n", d->why);
+    print_line("kind", d->kind);
+    print_line("name", d->name);
+    print_line("platform", d->platform);
+    print_line("driver", d->driver);
+    print_line("version", d->version);
+    print_line("features", d->features);
+    if (d->compute_units) printf("  %-10s %u compute units\n", "size", d->compute_units);
+    if (d->memory_bytes) {
+        printf("  %-10s %s, at most %s at once, %s local\n", "memory", qd_cli_size(d->memory_bytes, a),
+               qd_cli_size(d->max_alloc_bytes, b), qd_cli_size(d->local_bytes, c));
+    }
+}
+
+/* Proves the kernels of one device and shows the verdicts; adds them to `json` when that is not NULL. */
+static bool show_kernels(const qd_cli_common *common, const char *id, cJSON *json) {
+    const qd_context_options options = qd_cli_context_options(common);
+    qd_context *context = NULL;
+    qd_kernel_info *kernels = NULL;
+    int count = 0;
+    const bool ok =
+        qd_context_create(id, &options, &context) == QD_OK && qd_context_kernels(context, &kernels, &count) == QD_OK;
+    if (!ok) qd_cli_failed();
+    cJSON *rows = json ? cJSON_AddArrayToObject(json, "kernels") : NULL;
+    if (!json && count > 0)
+        printf("  %-10s %-22s %-22s %-11s %s\n", "operator", "variant", "formats", "verdict", "why");
+    for (int i = 0; i < count; i++) {
+        const qd_kernel_info *k = &kernels[i];
+        if (!json) {
+            printf("  %-10s %-22s %-22s %-11s %s\n", k->op, k->variant, k->formats, k->verdict, k->why);
+            continue;
+        }
+        cJSON *o = cJSON_CreateObject();
+        cJSON_AddStringToObject(o, "op", k->op);
+        cJSON_AddStringToObject(o, "variant", k->variant);
+        cJSON_AddStringToObject(o, "formats", k->formats);
+        cJSON_AddStringToObject(o, "verdict", k->verdict);
+        cJSON_AddStringToObject(o, "why", k->why);
+        cJSON_AddItemToArray(rows, o);
+    }
+    qd_kernels_free(kernels);
+    qd_context_free(context);
+    return ok;
+}
+
+int qd_cmd_devices(int argc, char **argv) {
+    qd_cli_common common = {0};
+    bool with_kernels = false;
+    const qd_cli_option options[] = {
+        {"kernels", 'k', QD_CLI_FLAG, &with_kernels, 0, 0, NULL,
+         "build every kernel, compare it with the reference, and tell the verdicts"},
+        QD_CLI_JSON_OPTION(common),
+        QD_CLI_VERBOSE_OPTION(common),
+        {.kind = QD_CLI_END},
+    };
+    int code;
+    if (!qd_cli_parse(
+            argc, argv, "devices [options]",
+            "Lists every device of every backend: what it is called, what was probed, and why it is not used.", options,
+            &code)) {
+        return code;
+    }
+    qd_device_info *devices;
+    int count;
+    if (qd_devices_list(&devices, &count) != QD_OK) return qd_cli_failed();
+    cJSON *root = common.json ? cJSON_CreateObject() : NULL;
+    cJSON *array = common.json ? cJSON_AddArrayToObject(root, "devices") : NULL;
+    code = QD_EXIT_OK;
+    for (int i = 0; i < count; i++) {
+        cJSON *json = common.json ? device_json(&devices[i]) : NULL;
+        if (common.json) {
+            cJSON_AddItemToArray(array, json);
+        } else {
+            print_device(&devices[i]);
+        }
+        if (with_kernels && devices[i].usable && !show_kernels(&common, devices[i].id, json)) code = QD_EXIT_FAILED;
+    }
+    qd_devices_free(devices);
+    if (!common.json) return code;
+    const int printed = qd_cli_print_json(root);
+    return printed == QD_EXIT_OK ? code : printed;
+}

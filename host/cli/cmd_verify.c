@@ -1,0 +1,122 @@
+/* qdot verify: a device against the C reference, byte for byte. */
+#include <stdio.h>
+#include <string.h>
+
+#include "cli/cli.h"
+
+typedef struct report {
+    cJSON *rows; /* NULL: print a table */
+    int cases;
+} report;
+
+static bool show_row(void *user, const qd_verify_row *r) {
+    report *rep = user;
+    rep->cases += r->cases;
+    if (!rep->rows) {
+        printf("  %-10s %-22s %-22s %6d %9d  %s\n", r->op, r->formats, r->variant, r->cases, r->different, r->first);
+        fflush(stdout);
+        return !qd_cli_stopped();
+    }
+    cJSON *o = cJSON_CreateObject();
+    cJSON_AddStringToObject(o, "op", r->op);
+    cJSON_AddStringToObject(o, "formats", r->formats);
+    cJSON_AddStringToObject(o, "variant", r->variant);
+    cJSON_AddNumberToObject(o, "cases", r->cases);
+    cJSON_AddNumberToObject(o, "different", r->different);
+    cJSON_AddStringToObject(o, "first", r->first);
+    cJSON_AddItemToArray(rep->rows, o);
+    return !qd_cli_stopped();
+}
+
+typedef struct settings {
+    qd_cli_common common;
+    int64_t seed, cases;
+} settings;
+
+/* One device; adds to `array` when that is not NULL. Returns an exit code. */
+static int verify_device(const settings *s, const char *device, cJSON *array) {
+    const qd_context_options options = qd_cli_context_options(&s->common);
+    qd_context *context;
+    if (qd_context_create(device, &options, &context) != QD_OK) return qd_cli_failed();
+    const qd_device_info *info = qd_context_device(context);
+    report rep = {0};
+    cJSON *o = array ? cJSON_CreateObject() : NULL;
+    if (array) {
+        cJSON_AddItemToArray(array, o);
+        cJSON_AddStringToObject(o, "device", info->id);
+        cJSON_AddStringToObject(o, "name", info->name);
+        rep.rows = cJSON_AddArrayToObject(o, "rows");
+    } else {
+        printf("%s (%s)\n  %-10s %-22s %-22s %6s %9s  %s\n", info->id, info->name, "operator", "formats", "variant",
+               "cases", "different", "first difference");
+    }
+    int different = 0;
+    int code = QD_EXIT_OK;
+    if (qd_verify(context, (uint64_t)s->seed, (int)s->cases, show_row, &rep, &different) != QD_OK) {
+        code = qd_cli_failed();
+    } else if (qd_cli_stopped()) {
+        code = qd_cli_fail("stopped after %d cases", rep.cases);
+    } else {
+        if (different) code = QD_EXIT_DIFFERENT;
+        if (!array) printf("  %d cases, %d different\n", rep.cases, different);
+    }
+    if (array) {
+        cJSON_AddNumberToObject(o, "cases", rep.cases);
+        cJSON_AddNumberToObject(o, "different", different);
+    }
+    qd_context_free(context);
+    return code;
+}
+
+/* Every usable device but the reference, which would be compared with itself. */
+static int verify_all(const settings *s, cJSON *array) {
+    qd_device_info *devices;
+    int count, tried = 0;
+    if (qd_devices_list(&devices, &count) != QD_OK) return qd_cli_failed();
+    int code = QD_EXIT_OK;
+    for (int i = 0; i < count && !qd_cli_stopped(); i++) {
+        if (strcmp(devices[i].id, "ref") == 0) continue;
+        if (!devices[i].usable) {
+            fprintf(stderr, "qdot: %s is left out: %s\n", devices[i].id, devices[i].why);
+            continue;
+        }
+        tried++;
+        const int one = verify_device(s, devices[i].id, array);
+        code = one > code ? one : code;
+    }
+    qd_devices_free(devices);
+    if (!tried) return qd_cli_fail("there is no device to compare with the reference (see: qdot devices)");
+    return code;
+}
+
+int qd_cmd_verify(int argc, char **argv) {
+    settings s = {.seed = 1, .cases = 50};
+    const qd_cli_option options[] = {
+        {"device", 'd', QD_CLI_TEXT, &s.common.device, 0, 0, "DEVICE", "as in `qdot run`, or all"},
+        {"seed", 0, QD_CLI_INT, &s.seed, 0, 9007199254740992.0, "S", "of the random shapes and values (default 1)"},
+        {"cases", 0, QD_CLI_INT, &s.cases, 1, 1000000, "N", "cases for each operator and format (default 50)"},
+        QD_CLI_THREADS_OPTION(s.common),
+        QD_CLI_JSON_OPTION(s.common),
+        QD_CLI_VERBOSE_OPTION(s.common),
+        {.kind = QD_CLI_END},
+    };
+    int code;
+    if (!qd_cli_parse(argc, argv, "verify [options]",
+                      "Runs every operator and format on random and nasty shapes, on a device and on the C reference, "
+                      "and compares\n"
+                      "the bytes. Exit code 1: there was a difference.",
+                      options, &code)) {
+        return code;
+    }
+    qd_cli_catch_interrupt();
+    cJSON *root = s.common.json ? cJSON_CreateObject() : NULL;
+    cJSON *array = s.common.json ? cJSON_AddArrayToObject(root, "devices") : NULL;
+    const bool all = s.common.device && strcmp(s.common.device, "all") == 0;
+    code = all ? verify_all(&s, array) : verify_device(&s, s.common.device, array);
+    if (!root || code == QD_EXIT_FAILED) {
+        cJSON_Delete(root);
+        return code;
+    }
+    const int printed = qd_cli_print_json(root);
+    return printed == QD_EXIT_OK ? code : printed;
+}

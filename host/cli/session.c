@@ -1,0 +1,102 @@
+/* Opening a model for a sub-command, and what is computed from its logits. */
+#include <math.h>
+#include <openssl/evp.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "cli/cli.h"
+
+static void print_log(void *unused, const char *line) {
+    (void)unused;
+    fprintf(stderr, "qdot: %s\n", line);
+}
+
+qd_context_options qd_cli_context_options(const qd_cli_common *c) {
+    qd_context_options o = {.memory_budget = c->memory, .threads = (int)c->threads};
+    if (c->verbose) o.log = print_log;
+    return o;
+}
+
+bool qd_cli_open(const qd_cli_common *c, qd_format activations, int64_t chunk, bool profile, qd_cli_session *out) {
+    *out = (qd_cli_session){0};
+    if (!c->model) {
+        qd_cli_fail("no model was given: -m FILE (`sh host/fetch_model.sh` fetches one and prints its path)");
+        return false;
+    }
+    qd_context_options context = qd_cli_context_options(c);
+    context.profile = profile;
+    qd_model_options model = qd_model_defaults();
+    model.context = c->context;
+    model.chunk = chunk;
+    model.activations = activations;
+    model.progress = qd_cli_load_progress;
+    if (qd_gguf_open(c->model, &out->gguf) != QD_OK || qd_tokenizer_create(out->gguf, &out->tokenizer) != QD_OK ||
+        qd_context_create(c->device, &context, &out->context) != QD_OK ||
+        qd_model_load(out->context, out->gguf, &model, &out->model) != QD_OK) {
+        qd_cli_failed();
+        return false;
+    }
+    return true;
+}
+
+void qd_cli_close(qd_cli_session *s) {
+    qd_model_free(s->model);
+    qd_context_free(s->context);
+    qd_tokenizer_free(s->tokenizer);
+    qd_gguf_free(s->gguf);
+    *s = (qd_cli_session){0};
+}
+
+double qd_cli_nll(const float *logits, int64_t vocab, int32_t token) {
+    double max = -INFINITY;
+    for (int64_t i = 0; i < vocab; i++)
+        max = logits[i] > max ? logits[i] : max;
+    double sum = 0;
+    for (int64_t i = 0; i < vocab; i++)
+        sum += exp(logits[i] - max);
+    return max + log(sum) - logits[token];
+}
+
+struct qd_cli_digest {
+    EVP_MD_CTX *state;
+};
+
+qd_cli_digest *qd_cli_digest_new(void) {
+    qd_cli_digest *d = malloc(sizeof *d);
+    EVP_MD_CTX *state = EVP_MD_CTX_new();
+    if (!d || !state || EVP_DigestInit_ex(state, EVP_sha256(), NULL) != 1) {
+        qd_cli_fail("SHA-256 could not be started");
+        EVP_MD_CTX_free(state);
+        free(d);
+        return NULL;
+    }
+    d->state = state;
+    return d;
+}
+
+void qd_cli_digest_add(qd_cli_digest *d, const float *values, size_t count) {
+    enum { CHUNK = 1024 };
+    unsigned char bytes[4 * CHUNK];
+    while (count > 0) {
+        const size_t n = count < CHUNK ? count : CHUNK;
+        for (size_t i = 0; i < n; i++) {
+            uint32_t u;
+            memcpy(&u, &values[i], sizeof u);
+            for (int b = 0; b < 4; b++)
+                bytes[4 * i + (size_t)b] = (unsigned char)(u >> 8 * b);
+        }
+        EVP_DigestUpdate(d->state, bytes, 4 * n);
+        values += n;
+        count -= n;
+    }
+}
+
+void qd_cli_digest_end(qd_cli_digest *d, char text[QD_CLI_DIGEST_TEXT]) {
+    unsigned char bytes[32] = {0};
+    EVP_DigestFinal_ex(d->state, bytes, NULL);
+    for (int i = 0; i < 32; i++)
+        snprintf(text + 2 * i, 3, "%02x", bytes[i]);
+    EVP_MD_CTX_free(d->state);
+    free(d);
+}
