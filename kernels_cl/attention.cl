@@ -1,0 +1,93 @@
+/* Causal attention of new rows over the caches: y = softmax(scale · q·Kᵀ) · V for each head.
+ *
+ *   q        F32 [rows, heads · head_dim], y F32 or (-DQD_Y_A8) A8 of that shape; head_dim a multiple of 16 (A8: 32)
+ *   kcache   F32 [kv_heads, positions, head_dim] in the order of QD_KEY_INDEX, vcache the same plainly
+ *   position int32; row r sees keys 0 … position + r
+ *   scratch  `positions` floats for each work-item
+ *
+ *   unit u = (r, head)        scores: 16 positions at once, a vector over positions; 16 partial sums over d
+ *                             output: 16 dimensions at once, a vector over d; 16 partial sums over positions
+ *
+ *     K: run of 16 positions        V:      d0 … d15  d16 …
+ *        d0  [p0 … p15] · q[0]          p0  [ … ] · e[0]
+ *        d1  [p0 … p15] · q[1]          p1  [ … ] · e[1] */
+#include "common.h"
+
+/* Sum of 16 partial sums that are vectors: p[i] += p[i + 8], then 4, 2, 1. */
+static inline float16 tree(float16 *p) {
+    for (int half_lanes = 8; half_lanes > 0; half_lanes /= 2) {
+        for (int i = 0; i < half_lanes; i++)
+            p[i] += p[i + half_lanes];
+    }
+    return p[0];
+}
+
+/* Dot products of q with the 16 keys of one run. */
+static inline float16 dots(__global const float *q, __global const float *run, const int head_dim) {
+    float16 p[16];
+    for (int i = 0; i < 16; i++)
+        p[i] = 0.0f;
+    for (int d = 0; d < head_dim; d += 16) {
+        for (int i = 0; i < 16; i++)
+            p[i] += q[d + i] * vload16(d + i, run);
+    }
+    return tree(p);
+}
+
+/* Dimensions 0 … 15 of Σ_j e_j · v_j over n positions; rows of v are head_dim apart. */
+static inline float16 weigh(__global const float *e, __global const float *v, const int head_dim, const int n) {
+    float16 p[16];
+    for (int i = 0; i < 16; i++)
+        p[i] = 0.0f;
+    int j = 0;
+    for (; j + 16 <= n; j += 16) {
+        for (int i = 0; i < 16; i++)
+            p[i] += e[j + i] * vload16(0, v + (long)(j + i) * head_dim);
+    }
+    for (int i = 0; i < 16; i++) {
+        if (j + i < n) p[i] += e[j + i] * vload16(0, v + (long)(j + i) * head_dim);
+    }
+    return tree(p);
+}
+
+__kernel void attention(QD_IN(q), QD_IN(kcache), QD_IN(vcache), QD_IN(position), QD_OUT(y), __global uchar *scratch,
+                        const int heads, const int kv_heads, const int head_dim, const float scale, const int positions,
+                        const int rows) {
+    const int start = *QD_ROW(int, position, 0);
+    __global float *e = (__global float *)scratch + get_global_id(0) * (ulong)positions;
+    QD_FOR_UNITS(u, (ulong)rows * heads) {
+        const int r = (int)(u / heads);
+        const int h = (int)(u % heads);
+        const int n = clamp(start + r + 1, 1, positions);
+        const long kv_first = (long)(h / (heads / kv_heads)) * positions * head_dim;
+        __global const float *query = QD_ROW(float, q, r) + h * head_dim;
+        __global const float *keys = QD_ROW(float, kcache, 0) + kv_first;
+        __global const float *values = QD_ROW(float, vcache, 0) + kv_first;
+        __global uchar *out = QD_ROW_OUT(uchar, y, r);
+
+        float16 m16 = 0.0f;
+        for (int j = 0; j < n; j += 16) {
+            const float16 s = scale * dots(query, keys + (long)j * head_dim, head_dim);
+            vstore16(s, 0, e + j);
+            if (j == 0) m16 = s.s0; /* as the definition: a NaN stays only in the first place */
+            m16 = (QD_LANE_IDS < n - j) && (s > m16) ? s : m16;
+        }
+        const float m = qd_lanes_max(m16);
+
+        float16 p = 0.0f;
+        for (int j = 0; j < n; j += 16) {
+            const float16 w = qd_exp16(vload16(0, e + j) - m);
+            const float16 inside = (QD_LANE_IDS < n - j) ? w : (float16)0.0f;
+            vstore16(inside, 0, e + j);
+            p += inside;
+        }
+        const float inverse = 1.0f / qd_lanes_sum(p);
+
+        for (int d = 0; d < head_dim; d += 32) {
+            const int n_dim = head_dim - d;
+            const float16 lo = weigh(e, values + d, head_dim, n) * inverse;
+            const float16 hi = n_dim > 16 ? weigh(e, values + d + 16, head_dim, n) * inverse : (float16)0.0f;
+            QD_STORE_32(out, h * head_dim + d, (h + 1) * head_dim, lo, hi);
+        }
+    }
+}

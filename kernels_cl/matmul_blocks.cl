@@ -1,0 +1,81 @@
+/* y = x · wᵀ (+ addend) for blocked weights and A8 activations: an exact integer sum per block of 32, then scales.
+ *
+ *   w [count, K]  rows as in a GGUF file (Q8_0, Q4_0, Q4_1: -DQD_W_<FORMAT>), output columns first … first+count-1
+ *   x A8 [rows, K], addend F32 [rows, N] or one row for all (stride 0), y F32 [rows, N]
+ *
+ *   unit u = (QD_TOKENS rows of x, row i of w)        K →
+ *                                          w[i]   [block][block][block][block] …   decoded once
+ *                                          x[r…]  [block][block][block][block] …   for QD_TOKENS rows
+ *                                     partial sum  p0     p1     p2     p3   p0 …   y = (p0 + p1) + (p2 + p3) */
+#include "decode.h"
+
+/* Rows of x in one unit. */
+#ifndef QD_TOKENS
+#define QD_TOKENS 4
+#endif
+
+/* Exact dot product of one block; sums of neighbours first, the form that compilers have an instruction for. */
+static inline int dot32(const char16 wlo, const char16 whi, __global const char *x) {
+    const int16 a = convert_int16(wlo) * convert_int16(vload16(0, x));
+    const int16 b = convert_int16(whi) * convert_int16(vload16(1, x));
+    const int8 s8 = (a.even + a.odd) + (b.even + b.odd);
+    const int4 s4 = s8.lo + s8.hi;
+    const int2 s2 = s4.lo + s4.hi;
+    return s2.x + s2.y;
+}
+
+/* y[t][0] for `tokens` rows, a constant at every call. */
+static inline void rows_times_row(__global const uchar *w, __global const uchar *x, const ulong x_stride,
+                                  __global const uchar *addend, const ulong addend_stride, const int has_addend,
+                                  __global uchar *y, const ulong y_stride, const int blocks, const int tokens) {
+    float p[QD_TOKENS][QD_BLOCK_LANES];
+    for (int t = 0; t < tokens; t++) {
+        for (int l = 0; l < QD_BLOCK_LANES; l++)
+            p[t][l] = 0.0f;
+    }
+    for (int b = 0; b < blocks; b += QD_BLOCK_LANES) {
+        for (int l = 0; l < QD_BLOCK_LANES; l++) {
+            if (b + l >= blocks) break;
+            __global const uchar *block = w + (ulong)(b + l) * QD_W_BYTES;
+            char16 lo, hi;
+            qd_w_codes(block, &lo, &hi);
+            const float d = qd_w_scale(block);
+            for (int t = 0; t < tokens; t++) {
+                __global const qd_block_a8 *a = (__global const qd_block_a8 *)(x + (ulong)t * x_stride) + b + l;
+                const float sum = (float)dot32(lo, hi, (__global const char *)a->q);
+#ifdef QD_W_Q4_1
+                p[t][l] += a->d * (d * sum + qd_w_min(block) * a->sum);
+#else
+                p[t][l] += a->d * (d * sum);
+#endif
+            }
+        }
+    }
+    for (int t = 0; t < tokens; t++) {
+        float v = (p[t][0] + p[t][1]) + (p[t][2] + p[t][3]);
+        if (has_addend) v += *(__global const float *)(addend + (ulong)t * addend_stride);
+        *(__global float *)(y + (ulong)t * y_stride) = v;
+    }
+}
+
+__kernel void matmul(__global const uchar *w, QD_IN(x), QD_IN(addend), QD_OUT(y), const int has_addend, const int first,
+                     const int count, const int K, const int rows) {
+    const ulong row_bytes = qd_w_row_bytes(K);
+    const int groups = (rows + QD_TOKENS - 1) / QD_TOKENS;
+    QD_FOR_UNITS(u, (ulong)groups * count) {
+        const int i = (int)(u % count);
+        const int r = (int)(u / count) * QD_TOKENS;
+        const int tokens = min(QD_TOKENS, rows - r);
+        __global const uchar *w_row = w + (ulong)i * row_bytes;
+        const ulong column = (ulong)(first + i) * 4;
+#define ROWS_TIMES_ROW(r, n)                                                                                           \
+    rows_times_row(w_row, QD_ROW(uchar, x, r), x_stride, QD_ROW(uchar, addend, r) + column, addend_stride, has_addend, \
+                   QD_ROW_OUT(uchar, y, r) + column, y_stride, K / 32, n)
+        if (tokens == QD_TOKENS) {
+            ROWS_TIMES_ROW(r, QD_TOKENS);
+        } else {
+            for (int t = 0; t < tokens; t++)
+                ROWS_TIMES_ROW(r + t, 1);
+        }
+    }
+}

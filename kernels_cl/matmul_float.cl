@@ -1,0 +1,56 @@
+/* y = x · wᵀ (+ addend) for F32 activations and weights of any format, which are dequantized on the way.
+ *
+ *   w [count, K]       rows as in a GGUF file (-DQD_W_<FORMAT>), output columns first … first+count-1
+ *   x F32 [rows, K], addend F32 [rows, N] or one row for all (stride 0), y F32 [rows, N]
+ *
+ *   unit u = (QD_TOKENS rows of x, row i of w)     lane  0   1  …  15
+ *                                                  k =   0   1  …  15   ┐ products added down each lane,
+ *                                                       16  17  …  31   ┘ then the 16 partial sums by the tree */
+#include "decode.h"
+
+/* Rows of x in one unit. */
+#ifndef QD_TOKENS
+#define QD_TOKENS 4
+#endif
+
+/* y[t][0] for `tokens` rows, a constant at every call. */
+static inline void rows_times_row(__global const uchar *w, __global const uchar *x, const ulong x_stride,
+                                  __global const uchar *addend, const ulong addend_stride, const int has_addend,
+                                  __global uchar *y, const ulong y_stride, const int K, const int tokens) {
+    float16 p[QD_TOKENS];
+    for (int t = 0; t < tokens; t++)
+        p[t] = 0.0f;
+    for (int k = 0; k < K; k += 16) {
+        const float16 v = qd_w_values(w, k, K - k);
+        for (int t = 0; t < tokens; t++) {
+            p[t] += v * qd_load16((__global const float *)(x + (ulong)t * x_stride) + k, K - k);
+        }
+    }
+    for (int t = 0; t < tokens; t++) {
+        float s = qd_lanes_sum(p[t]);
+        if (has_addend) s += *(__global const float *)(addend + (ulong)t * addend_stride);
+        *(__global float *)(y + (ulong)t * y_stride) = s;
+    }
+}
+
+__kernel void matmul(__global const uchar *w, QD_IN(x), QD_IN(addend), QD_OUT(y), const int has_addend, const int first,
+                     const int count, const int K, const int rows) {
+    const ulong row_bytes = qd_w_row_bytes(K);
+    const int groups = (rows + QD_TOKENS - 1) / QD_TOKENS;
+    QD_FOR_UNITS(u, (ulong)groups * count) {
+        const int i = (int)(u % count);
+        const int r = (int)(u / count) * QD_TOKENS;
+        const int tokens = min(QD_TOKENS, rows - r);
+        __global const uchar *w_row = w + (ulong)i * row_bytes;
+        const ulong column = (ulong)(first + i) * 4;
+#define ROWS_TIMES_ROW(r, n)                                                                                           \
+    rows_times_row(w_row, QD_ROW(uchar, x, r), x_stride, QD_ROW(uchar, addend, r) + column, addend_stride, has_addend, \
+                   QD_ROW_OUT(uchar, y, r) + column, y_stride, K, n)
+        if (tokens == QD_TOKENS) {
+            ROWS_TIMES_ROW(r, QD_TOKENS);
+        } else {
+            for (int t = 0; t < tokens; t++)
+                ROWS_TIMES_ROW(r + t, 1);
+        }
+    }
+}
