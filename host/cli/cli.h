@@ -130,7 +130,7 @@ typedef struct qd_cli_digest qd_cli_digest;
 enum { QD_CLI_DIGEST_TEXT = 65 };
 qd_cli_digest *qd_cli_digest_new(void); /* NULL when memory ran out; a message was printed */
 void qd_cli_digest_add(qd_cli_digest *d, const float *values, size_t count);
-/** Writes 64 hexadecimal digits and a zero, and frees the digest. */
+/** Writes 64 hexadecimal digits and a zero, and frees the digest; nothing for NULL. */
 void qd_cli_digest_end(qd_cli_digest *d, char text[QD_CLI_DIGEST_TEXT]);
 
 /* ---- Sub-commands: argv[0] is the name; they return an exit code ---------------------------------------------- */

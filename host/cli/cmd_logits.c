@@ -88,7 +88,7 @@ static int evaluate(qd_cli_session *s, const int32_t *tokens, size_t count, bool
     c.nll = calloc(count, sizeof *c.nll);
     c.digest = qd_cli_digest_new();
     if (!c.nll || !c.digest) {
-        if (c.digest) qd_cli_digest_end(c.digest, digest);
+        qd_cli_digest_end(c.digest, digest);
         free(c.nll);
         return qd_cli_fail("out of memory");
     }

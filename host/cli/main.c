@@ -10,6 +10,7 @@ static const struct {
     const char *help;
 } commands[] = {
     {"devices", qd_cmd_devices, "list devices, what they can do, and why some are not used"},
+    {"run", qd_cmd_run, "generate text with a model"},
     {"logits", qd_cmd_logits, "give a model's exact answer to a prompt, for comparing"},
     {"perplexity", qd_cmd_perplexity, "measure how well a model predicts a text"},
     {"verify", qd_cmd_verify, "compare a device with the C reference, byte for byte"},

@@ -93,6 +93,7 @@ void qd_cli_digest_add(qd_cli_digest *d, const float *values, size_t count) {
 }
 
 void qd_cli_digest_end(qd_cli_digest *d, char text[QD_CLI_DIGEST_TEXT]) {
+    if (!d) return;
     unsigned char bytes[32] = {0};
     EVP_DigestFinal_ex(d->state, bytes, NULL);
     for (int i = 0; i < 32; i++)
