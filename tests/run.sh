@@ -76,7 +76,7 @@ sh host/setup.sh tests ${long:+fuzz} || give_up "The packages could not be insta
 QDOT_TEST_MODEL=$(sh host/fetch_model.sh) || give_up "The model could not be fetched"
 export QDOT_TEST_MODEL
 
-build build || give_up "The build failed"
+build build -DQDOT_TESTS=ON || give_up "The build failed"
 run_tests build -LE long
 
 build build/asan -DQDOT_SANITIZE=ON || give_up "The sanitizer build failed"
