@@ -10,6 +10,8 @@ static const struct {
     const char *help;
 } commands[] = {
     {"devices", qd_cmd_devices, "list devices, what they can do, and why some are not used"},
+    {"inspect", qd_cmd_inspect, "show what is in a model file"},
+    {"tokenize", qd_cmd_tokenize, "turn text into tokens and back"},
     {"run", qd_cmd_run, "generate text with a model"},
     {"logits", qd_cmd_logits, "give a model's exact answer to a prompt, for comparing"},
     {"perplexity", qd_cmd_perplexity, "measure how well a model predicts a text"},
