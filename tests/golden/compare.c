@@ -221,7 +221,7 @@ static qd_status find_layout(const qd_vec_case *c, const qd_vec_tensor *want, co
         l->bits = cJSON_IsNumber(bits) ? bits->valueint : 0;
         l->high_first = cJSON_IsTrue(cJSON_GetObjectItemCaseSensitive(padding, "high_first"));
         l->row_codes = cJSON_IsNumber(codes) ? codes->valueint : 0;
-        l->rows = want->rank > 0 && want->shape[0] > 0 ? want->shape[0] : 1;
+        l->rows = want->rank > 1 && want->shape[0] > 0 ? want->shape[0] : 1; /* a vector is one row */
         l->row_bytes = (int64_t)want->bytes / l->rows;
     } else if (r->kind == MAX_EXCESS || r->kind == ADJACENT_CODES || nibbles) {
         l->bits = nibbles || r->table_count == 16 ? 4 : 8;

@@ -176,6 +176,8 @@ static const struct {
     {"u8", "[2, 2]", 4, HIGH_FIRST("3"), U8(0x12, 0x3f, 0x45, 0x60), U8(0x12, 0x30, 0x45, 0x7f), QD_VEC_FAIL},
     {"u8", "[1, 2]", 2, LOW_FIRST("3"), U8(0x21, 0xf3), U8(0x21, 0x03), QD_VEC_PASS},
     {"u8", "[1, 2]", 2, LOW_FIRST("3"), U8(0x21, 0xf3), U8(0x21, 0xf2), QD_VEC_FAIL},
+    {"u8", "[2]", 2, HIGH_FIRST("3"), U8(0x12, 0x3f), U8(0x12, 0x30), QD_VEC_PASS},
+    {"u8", "[2]", 2, HIGH_FIRST("3"), U8(0x12, 0x3f), U8(0x12, 0x40), QD_VEC_FAIL},
     /* In the table of 16, code 13 is the neighbour of code 0, and code 1 is not. */
     {"u8", "[1]", 1, RELAXED("\"adjacent_codes\": true"), U8(0x00), U8(0x0d), QD_VEC_RELAXED},
     {"u8", "[1]", 1, RELAXED("\"adjacent_codes\": true"), U8(0x00), U8(0x01), QD_VEC_FAIL},
