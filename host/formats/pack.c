@@ -40,7 +40,8 @@ static void pack_tile(const block_parts *p, const unsigned char *src, int rows, 
                     continue;
                 }
                 const unsigned char *code = src + (size_t)r * row_bytes + b * p->bytes + p->code_at + 4 * group;
-                for (int i = 0; i < 4; i++) dst[i] = code[i] ^ p->flip;
+                for (int i = 0; i < 4; i++)
+                    dst[i] = code[i] ^ p->flip;
             }
         }
     }

@@ -1,0 +1,30 @@
+/* Internals shared by the files of core/. */
+#ifndef QDOT_CORE_CONTEXT_H
+#define QDOT_CORE_CONTEXT_H
+
+#include "core/status.h"
+#include "qdot/qdot_backend.h"
+
+struct qd_context {
+    const qd_backend *backend;
+    void *device; /* the backend's */
+    qd_device_info info;
+    qd_context_options options;
+    int64_t fallbacks_logged; /* bit mask over operators: the fallback is reported once for each */
+};
+
+/** Tells the context's log, if it has one. */
+void qd_log(const qd_context *c, const char *format, ...) __attribute__((format(printf, 2, 3)));
+
+/** A tensor without memory. */
+qd_status qd_tensor_new(qd_context *c, const qd_tensor_desc *d, qd_tensor **out);
+
+/** Fills and checks a node against its row of qdot_ops.def; see operands.c. `rows` replaces QD_ROWS. */
+qd_status qd_node_init(qd_node *n, qd_op op, const qd_attrs *attrs, qd_tensor *const in[], int n_in,
+                       qd_tensor *const out[], int n_out, int64_t rows);
+/** Chooses a kernel, or marks the node as a fallback. */
+qd_status qd_node_prepare(qd_context *c, qd_node *n);
+void qd_node_retire(qd_context *c, qd_node *n);
+qd_status qd_node_enqueue(qd_context *c, qd_node *n, int64_t rows, qd_node *const wait[], int n_wait);
+
+#endif

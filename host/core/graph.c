@@ -1,0 +1,316 @@
+/* A graph: operators in program order, compiled once into a static arena and a list of dependencies. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "core/context.h"
+
+/* Tensors start at multiples of this, so that kernels may use aligned vectors. */
+#define ARENA_ALIGN 256
+
+typedef struct graph_node {
+    qd_node node;
+    int *wait; /* earlier nodes that must finish first, transitive ones left out */
+    int n_wait;
+} graph_node;
+
+typedef struct graph_tensor {
+    qd_tensor *tensor;
+    int first, last; /* nodes between which the bytes must be kept; first > last: never used */
+    size_t bytes;
+} graph_tensor;
+
+struct qd_graph {
+    qd_context *context;
+    int64_t max_rows;
+    bool compiled;
+    graph_node *nodes;
+    int n_nodes, nodes_cap;
+    graph_tensor *tensors;
+    int n_tensors, tensors_cap;
+    qd_buffer *arena;
+    qd_node **wait_list; /* room for the longest wait list */
+    qd_graph_info info;
+};
+
+/* Makes room for one more element of a growing array. */
+static qd_status grow(void **array, int used, int *capacity, size_t element) {
+    if (used < *capacity) return QD_OK;
+    const int larger = *capacity ? 2 * *capacity : 32;
+    void *p = qd_realloc(*array, (size_t)larger * element);
+    if (!p) return QD_ERR_MEMORY;
+    *array = p;
+    *capacity = larger;
+    return QD_OK;
+}
+
+qd_status qd_graph_create(qd_context *c, int64_t max_rows, qd_graph **out) {
+    if (!c || !out || max_rows < 1) return qd_fail(QD_ERR_ARGUMENT, "a graph needs a context and at least one row");
+    qd_graph *g = qd_alloc_zero(1, sizeof *g);
+    if (!g) return QD_ERR_MEMORY;
+    g->context = c;
+    g->max_rows = max_rows;
+    *out = g;
+    return QD_OK;
+}
+
+/* Takes ownership of t, also when it fails. */
+static qd_status adopt(qd_graph *g, qd_tensor *t, qd_tensor **out) {
+    if (grow((void **)&g->tensors, g->n_tensors, &g->tensors_cap, sizeof *g->tensors)) {
+        qd_tensor_free(t);
+        return QD_ERR_MEMORY;
+    }
+    t->in_graph = true;
+    g->tensors[g->n_tensors++] = (graph_tensor){.tensor = t, .first = 1, .last = 0, .bytes = 0};
+    *out = t;
+    return QD_OK;
+}
+
+static qd_status check_open(const qd_graph *g, const char *call) {
+    if (!g) return qd_fail(QD_ERR_ARGUMENT, "%s: the graph is NULL", call);
+    if (g->compiled) return qd_fail(QD_ERR_ARGUMENT, "%s: the graph is compiled already", call);
+    return QD_OK;
+}
+
+qd_status qd_graph_tensor(qd_graph *g, const qd_tensor_desc *d, qd_tensor **out) {
+    qd_status status = check_open(g, "qd_graph_tensor");
+    if (status) return status;
+    qd_tensor *t;
+    status = qd_tensor_new(g->context, d, &t);
+    return status ? status : adopt(g, t, out);
+}
+
+qd_status qd_graph_view(qd_graph *g, qd_tensor *t, int64_t first, int64_t count, qd_tensor **out) {
+    qd_status status = check_open(g, "qd_graph_view");
+    if (status) return status;
+    qd_tensor *v;
+    status = qd_tensor_view(t, first, count, &v);
+    return status ? status : adopt(g, v, out);
+}
+
+qd_status qd_graph_add(qd_graph *g, qd_op op, const qd_attrs *attrs, qd_tensor *const in[], int n_in,
+                       qd_tensor *const out[], int n_out) {
+    qd_status status = check_open(g, "qd_graph_add");
+    if (status) return status;
+    status = grow((void **)&g->nodes, g->n_nodes, &g->nodes_cap, sizeof *g->nodes);
+    if (status) return status;
+    graph_node *n = &g->nodes[g->n_nodes];
+    memset(n, 0, sizeof *n);
+    status = qd_node_init(&n->node, op, attrs, in, n_in, out, n_out, g->max_rows);
+    if (!status) g->n_nodes++;
+    return status;
+}
+
+/* ---- Arena -------------------------------------------------------------------------------------------------- */
+
+static void note_use(qd_graph *g, const qd_tensor *t, int node) {
+    if (!t) return;
+    const qd_tensor *owner = t->base ? t->base : t;
+    if (!owner->in_graph) return;
+    for (int i = 0; i < g->n_tensors; i++) {
+        graph_tensor *x = &g->tensors[i];
+        if (x->tensor != owner) continue;
+        if (x->first > x->last) x->first = node;
+        x->last = node;
+        return;
+    }
+}
+
+static int larger_first(const void *a, const void *b) {
+    const graph_tensor *x = *(graph_tensor *const *)a, *y = *(graph_tensor *const *)b;
+    if (x->bytes != y->bytes) return x->bytes < y->bytes ? 1 : -1;
+    return x->first - y->first;
+}
+
+/* Places the largest tensors first, each at the lowest offset that is free for as long as it lives. */
+static size_t place(graph_tensor **order, int n) {
+    size_t end = 0;
+    for (int i = 0; i < n; i++) {
+        graph_tensor *x = order[i];
+        size_t at = 0;
+        for (bool moved = true; moved;) {
+            moved = false;
+            for (int j = 0; j < i; j++) {
+                const graph_tensor *y = order[j];
+                const bool together = x->first <= y->last && y->first <= x->last;
+                if (!together || at + x->bytes <= y->tensor->offset || y->tensor->offset + y->bytes <= at) continue;
+                at = y->tensor->offset + y->bytes;
+                moved = true;
+            }
+        }
+        x->tensor->offset = at;
+        if (at + x->bytes > end) end = at + x->bytes;
+    }
+    return end;
+}
+
+static qd_status build_arena(qd_graph *g) {
+    for (int i = 0; i < g->n_nodes; i++) {
+        for (int j = 0; j < QD_MAX_IN; j++)
+            note_use(g, g->nodes[i].node.in[j], i);
+        for (int j = 0; j < QD_MAX_OUT; j++)
+            note_use(g, g->nodes[i].node.out[j], i);
+    }
+    graph_tensor **order = qd_alloc((size_t)g->n_tensors * sizeof *order);
+    if (!order) return QD_ERR_MEMORY;
+    int n = 0;
+    for (int i = 0; i < g->n_tensors; i++) {
+        graph_tensor *x = &g->tensors[i];
+        if (x->tensor->base || x->first > x->last) continue;
+        qd_tensor_desc d = x->tensor->desc;
+        if (d.shape[0] == QD_ROWS) d.shape[0] = g->max_rows;
+        x->bytes = (qd_desc_bytes(&d) + ARENA_ALIGN - 1) / ARENA_ALIGN * ARENA_ALIGN;
+        if (!x->bytes) {
+            free(order);
+            return qd_fail(QD_ERR_ARGUMENT, "graph: a tensor is too large");
+        }
+        g->info.tensor_bytes += x->bytes;
+        order[n++] = x;
+    }
+    qsort(order, (size_t)n, sizeof *order, larger_first);
+    g->info.arena_bytes = place(order, n);
+    free(order);
+    if (!g->info.arena_bytes) return QD_OK;
+    const qd_status status = g->context->backend->alloc(g->context->device, g->info.arena_bytes, &g->arena);
+    if (status) return status;
+    for (int i = 0; i < g->n_tensors; i++) {
+        qd_tensor *t = g->tensors[i].tensor;
+        if (t->base && !t->base->in_graph) continue;
+        t->buffer = g->arena;
+        if (t->base) t->offset = t->base->offset + t->first_byte;
+    }
+    return QD_OK;
+}
+
+/* ---- Dependencies ------------------------------------------------------------------------------------------- */
+
+static bool intervals_meet(size_t a, size_t a_bytes, size_t b, size_t b_bytes) {
+    return a < b + b_bytes && b < a + a_bytes;
+}
+
+static bool overlap(const qd_graph *g, const qd_tensor *a, const qd_tensor *b) {
+    if (!a || !b || a->constant || b->constant || a->buffer != b->buffer) return false;
+    const qd_tensor *pa = a->base ? a->base : a, *pb = b->base ? b->base : b;
+    if (pa == pb) {
+        return intervals_meet(a->first_byte, (size_t)qd_columns(a) * sizeof(float), b->first_byte,
+                              (size_t)qd_columns(b) * sizeof(float)) ||
+               (!a->base && !b->base);
+    }
+    qd_tensor_desc da = pa->desc, db = pb->desc;
+    if (da.shape[0] == QD_ROWS) da.shape[0] = g->max_rows;
+    if (db.shape[0] == QD_ROWS) db.shape[0] = g->max_rows;
+    return intervals_meet(pa->offset, qd_desc_bytes(&da), pb->offset, qd_desc_bytes(&db));
+}
+
+/* True when `late` must wait for `early`: one of them writes what the other reads or writes. */
+static bool depends(const qd_graph *g, const qd_node *late, const qd_node *early) {
+    for (int o = 0; o < QD_MAX_OUT; o++) {
+        for (int i = 0; i < QD_MAX_IN; i++) {
+            if (overlap(g, early->out[o], late->in[i]) || overlap(g, late->out[o], early->in[i])) return true;
+        }
+        for (int p = 0; p < QD_MAX_OUT; p++) {
+            if (overlap(g, early->out[o], late->out[p])) return true;
+        }
+    }
+    return false;
+}
+
+static qd_status build_waits(qd_graph *g) {
+    const size_t n = (size_t)g->n_nodes;
+    qd_status status = QD_ERR_MEMORY;
+    /* reached[i][j]: node i already waits for j, directly or through another. */
+    bool *reached = qd_alloc_zero(n * n, sizeof *reached);
+    int *found = qd_alloc(n * sizeof *found);
+    g->wait_list = qd_alloc((n ? n : 1) * sizeof(qd_node *));
+    if (!reached || !found || !g->wait_list) goto error;
+    for (size_t i = 0; i < n; i++) {
+        graph_node *x = &g->nodes[i];
+        int count = 0;
+        for (size_t j = i; j-- > 0;) {
+            if (reached[i * n + j] || !depends(g, &x->node, &g->nodes[j].node)) continue;
+            found[count++] = (int)j;
+            for (size_t k = 0; k < j; k++)
+                reached[i * n + k] |= reached[j * n + k];
+            reached[i * n + j] = true;
+        }
+        if (!count) continue;
+        x->wait = qd_alloc((size_t)count * sizeof *x->wait);
+        if (!x->wait) goto error;
+        memcpy(x->wait, found, (size_t)count * sizeof *found);
+        x->n_wait = count;
+    }
+    status = QD_OK;
+error:
+    free(reached);
+    free(found);
+    return status;
+}
+
+/* ---- Compile and run ---------------------------------------------------------------------------------------- */
+
+qd_status qd_graph_compile(qd_graph *g, bool (*progress)(void *user, int done, int total), void *user) {
+    qd_status status = check_open(g, "qd_graph_compile");
+    if (status) return status;
+    /* A failed compile leaves a graph that can only be freed. */
+    g->compiled = true;
+    g->info = (qd_graph_info){.ops = -1};
+    QD_TRY(build_arena(g));
+    for (int i = 0; i < g->n_nodes; i++) {
+        if (progress && !progress(user, i, g->n_nodes)) return qd_fail(QD_ERR_CANCELLED, "stopped on request");
+        QD_TRY(qd_node_prepare(g->context, &g->nodes[i].node));
+        if (g->nodes[i].node.fallback) g->info.fallbacks++;
+    }
+    QD_TRY(build_waits(g));
+    g->info.ops = g->n_nodes;
+error:
+    return status;
+}
+
+qd_status qd_graph_run(qd_graph *g, int64_t rows) {
+    if (!g || g->info.ops != g->n_nodes || !g->compiled) {
+        return qd_fail(QD_ERR_ARGUMENT, "qd_graph_run: compile the graph first");
+    }
+    if (rows < 1 || rows > g->max_rows) {
+        return qd_fail(QD_ERR_ARGUMENT, "qd_graph_run: %lld rows; the graph was made for 1 … %lld", (long long)rows,
+                       (long long)g->max_rows);
+    }
+    const qd_backend *b = g->context->backend;
+    void *device = g->context->device;
+    qd_status status = QD_OK;
+    if (b->begin) QD_TRY(b->begin(device));
+    for (int i = 0; i < g->n_nodes; i++) {
+        graph_node *x = &g->nodes[i];
+        int n = 0;
+        for (int j = 0; j < x->n_wait; j++) {
+            qd_node *w = &g->nodes[x->wait[j]].node;
+            if (!w->fallback) g->wait_list[n++] = w; /* a fallback has finished already */
+        }
+        QD_TRY(qd_node_enqueue(g->context, &x->node, rows, g->wait_list, n));
+    }
+    if (b->submit) QD_TRY(b->submit(device));
+error:
+    return status;
+}
+
+void qd_graph_free(qd_graph *g) {
+    if (!g) return;
+    for (int i = 0; i < g->n_nodes; i++) {
+        qd_node_retire(g->context, &g->nodes[i].node);
+        free(g->nodes[i].wait);
+    }
+    /* Views were made after what they show: free them first. */
+    for (int i = g->n_tensors; i-- > 0;)
+        qd_tensor_free(g->tensors[i].tensor);
+    if (g->arena) g->context->backend->release(g->context->device, g->arena);
+    free(g->nodes);
+    free(g->tensors);
+    free(g->wait_list);
+    free(g);
+}
+
+qd_status qd_graph_describe(const qd_graph *g, qd_graph_info *out) {
+    if (!g || !out || g->info.ops != g->n_nodes) {
+        return qd_fail(QD_ERR_ARGUMENT, "qd_graph_describe: compile the graph first");
+    }
+    *out = g->info;
+    return QD_OK;
+}

@@ -1,0 +1,155 @@
+#include <stdlib.h>
+#include <string.h>
+
+#include "core/context.h"
+
+qd_tensor_desc qd_desc(qd_format f, int64_t d0, int64_t d1, int64_t d2, int64_t d3) {
+    qd_tensor_desc d = {f, 0, {d0, d1, d2, d3}};
+    while (d.rank < QD_MAX_RANK && d.shape[d.rank] != 0)
+        d.rank++;
+    return d;
+}
+
+/* Number of rows (runs of the last dimension) into *rows; false when it does not fit. */
+static bool count_rows(const qd_tensor_desc *d, int64_t *rows) {
+    int64_t n = 1;
+    for (int i = 0; i + 1 < d->rank; i++) {
+        if (d->shape[i] < 0 || __builtin_mul_overflow(n, d->shape[i], &n)) return false;
+    }
+    *rows = n;
+    return true;
+}
+
+size_t qd_desc_bytes(const qd_tensor_desc *d) {
+    if (!d || d->rank < 1 || d->rank > QD_MAX_RANK || !qd_format_get(d->format)) return 0;
+    int64_t rows;
+    if (!count_rows(d, &rows)) return 0;
+    const size_t row = qd_format_row_bytes(d->format, d->shape[d->rank - 1]);
+    size_t bytes;
+    if (__builtin_mul_overflow(row, (size_t)rows, &bytes) || bytes > PTRDIFF_MAX) return 0;
+    return bytes;
+}
+
+qd_status qd_tensor_new(qd_context *c, const qd_tensor_desc *d, qd_tensor **out) {
+    if (!c || !d || !out)
+        return qd_fail(QD_ERR_ARGUMENT, "a tensor needs a context, a desc and a place for the result");
+    qd_tensor_desc sized = *d;
+    if (sized.rank > 0 && sized.shape[0] == QD_ROWS) sized.shape[0] = 1;
+    if (qd_desc_bytes(&sized) == 0) {
+        const qd_format_info *f = qd_format_get(d->format);
+        if (!f) return qd_fail(QD_ERR_ARGUMENT, "tensor: unknown format %d", (int)d->format);
+        return qd_fail(QD_ERR_ARGUMENT,
+                       "tensor: a %s tensor of rank %d has an invalid shape (dimensions must be positive, the last a "
+                       "multiple of %d, the whole below 2^63 bytes)",
+                       f->name, d->rank, f->block);
+    }
+    qd_tensor *t = qd_alloc_zero(1, sizeof *t);
+    if (!t) return QD_ERR_MEMORY;
+    t->context = c;
+    t->desc = *d;
+    t->stride = qd_format_row_bytes(d->format, d->shape[d->rank - 1]);
+    t->references = 1;
+    *out = t;
+    return QD_OK;
+}
+
+qd_status qd_tensor_create(qd_context *c, const qd_tensor_desc *d, qd_tensor **out) {
+    qd_tensor *t = NULL;
+    qd_status status = QD_OK;
+    QD_TRY(qd_tensor_new(c, d, &t));
+    const size_t bytes = qd_desc_bytes(d);
+    if (!bytes) {
+        status = qd_fail(QD_ERR_ARGUMENT, "tensor: QD_ROWS is only for tensors inside a graph");
+        goto error;
+    }
+    QD_TRY(c->backend->alloc(c->device, bytes, &t->buffer));
+    *out = t;
+    return QD_OK;
+error:
+    free(t);
+    return status;
+}
+
+qd_status qd_tensor_constant(qd_context *c, const qd_tensor_desc *d, const void *data, qd_tensor **out) {
+    if (!data) return qd_fail(QD_ERR_ARGUMENT, "a constant needs data");
+    qd_tensor *t = NULL;
+    qd_status status = QD_OK;
+    QD_TRY(qd_tensor_new(c, d, &t));
+    if (!qd_desc_bytes(d)) {
+        status = qd_fail(QD_ERR_ARGUMENT, "a constant cannot have QD_ROWS rows");
+        goto error;
+    }
+    t->constant = data;
+    *out = t;
+    return QD_OK;
+error:
+    free(t);
+    return status;
+}
+
+qd_status qd_tensor_view(qd_tensor *t, int64_t first, int64_t count, qd_tensor **out) {
+    if (!t || !out) return qd_fail(QD_ERR_ARGUMENT, "qd_tensor_view: tensor and out must not be NULL");
+    if (t->desc.rank != 2 || t->desc.format != QD_FORMAT_F32 || t->constant) {
+        return qd_fail(QD_ERR_UNSUPPORTED, "a view needs a two-dimensional f32 tensor that is no constant");
+    }
+    if (first < 0 || count < 1 || first > qd_columns(t) || count > qd_columns(t) - first) {
+        return qd_fail(QD_ERR_ARGUMENT, "view: columns %lld … %lld are outside a tensor of %lld columns",
+                       (long long)first, (long long)(first + count - 1), (long long)qd_columns(t));
+    }
+    qd_tensor *base = t->base ? t->base : t;
+    qd_tensor *v = qd_alloc_zero(1, sizeof *v);
+    if (!v) return QD_ERR_MEMORY;
+    *v = *t;
+    v->desc.shape[1] = count;
+    v->first_byte = t->first_byte + (size_t)first * sizeof(float);
+    v->offset = base->offset + v->first_byte;
+    v->base = base;
+    v->references = 1;
+    v->in_graph = false;
+    base->references++;
+    *out = v;
+    return QD_OK;
+}
+
+void qd_tensor_free(qd_tensor *t) {
+    if (!t || --t->references > 0) return;
+    if (t->base) {
+        qd_tensor_free(t->base);
+    } else {
+        const qd_backend *b = t->context->backend;
+        if (t->constant && b->forget) b->forget(t->context->device, t);
+        /* A graph's tensors share its arena, which the graph frees. */
+        if (t->buffer && !t->in_graph) b->release(t->context->device, t->buffer);
+    }
+    free(t);
+}
+
+const qd_tensor_desc *qd_tensor_describe(const qd_tensor *t) {
+    return &t->desc;
+}
+
+static qd_status check_range(const qd_tensor *t, size_t offset, const void *host, size_t bytes, const char *what) {
+    if (!t || (!host && bytes)) return qd_fail(QD_ERR_ARGUMENT, "tensor %s: tensor and memory must not be NULL", what);
+    if (t->constant || t->base || !t->buffer) {
+        return qd_fail(QD_ERR_UNSUPPORTED,
+                       "tensor %s: constants, views and tensors inside a graph have no bytes of their own", what);
+    }
+    const size_t size = qd_desc_bytes(&t->desc);
+    if (offset > size || bytes > size - offset) {
+        return qd_fail(QD_ERR_ARGUMENT, "tensor %s: bytes %zu … %zu are outside a tensor of %zu bytes", what, offset,
+                       offset + bytes, size);
+    }
+    return QD_OK;
+}
+
+qd_status qd_tensor_write(qd_tensor *t, size_t offset, const void *src, size_t bytes) {
+    const qd_status status = check_range(t, offset, src, bytes, "write");
+    if (status || !bytes) return status;
+    return t->context->backend->write(t->context->device, t->buffer, t->offset + offset, src, bytes);
+}
+
+qd_status qd_tensor_read(qd_tensor *t, size_t offset, void *dst, size_t bytes) {
+    const qd_status status = check_range(t, offset, dst, bytes, "read");
+    if (status || !bytes) return status;
+    return t->context->backend->read(t->context->device, t->buffer, t->offset + offset, dst, bytes);
+}

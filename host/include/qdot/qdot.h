@@ -1,0 +1,453 @@
+/* qdot: quantized neural-network arithmetic on OpenCL devices.
+ *
+ * This header is all that a program needs. Conventions:
+ *   - Every call that can fail returns a qd_status; qd_last_message() then says what went wrong and what to do.
+ *   - Outputs are written on success only. Every *_free takes NULL.
+ *   - Shapes are outermost first; the last dimension is contiguous in memory.
+ *   - A context, and everything made from it, belongs to one thread at a time. Different contexts are independent.
+ *   - Sizes are in bytes where the name says bytes, in elements otherwise.
+ */
+#ifndef QDOT_H
+#define QDOT_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#if defined(QDOT_BUILD)
+#define QD_API __attribute__((visibility("default")))
+#else
+#define QD_API
+#endif
+
+#define QDOT_VERSION_MAJOR 0
+#define QDOT_VERSION_MINOR 1
+#define QDOT_VERSION_PATCH 0
+
+/** "major.minor.patch" of the library that is loaded. */
+QD_API const char *qd_version(void);
+
+/* ---- Status ------------------------------------------------------------------------------------------------- */
+
+typedef enum qd_status {
+#define QD_STATUS(ID, number, meaning) QD_##ID = number,
+#include "qdot_status.def"
+} qd_status;
+
+/** Name of a status, for example "QD_ERR_IO"; "QD_ERR_?" for a number that is none. */
+QD_API const char *qd_status_name(qd_status s);
+/** The meaning of a status in a few words. */
+QD_API const char *qd_status_meaning(qd_status s);
+/** One line about the calling thread's last failure, and what to do about it. Never NULL; valid until its next failure.
+ */
+QD_API const char *qd_last_message(void);
+
+/* ---- Formats ------------------------------------------------------------------------------------------------ */
+
+typedef enum qd_format {
+#define QD_FORMAT(ID, name, block, bytes, gguf, kind) QD_FORMAT_##ID,
+#include "qdot_formats.def"
+    QD_FORMAT_COUNT
+} qd_format;
+
+typedef enum qd_format_kind { QD_KIND_FLOAT, QD_KIND_INTEGER, QD_KIND_BLOCKED } qd_format_kind;
+
+typedef struct qd_format_info {
+    const char *name; /* "q4_1" */
+    int block;        /* elements per block */
+    int bytes;        /* bytes per block */
+    int gguf_type;    /* number in GGUF files, -1 if none */
+    qd_format_kind kind;
+    double bits; /* bits per element, scales included */
+} qd_format_info;
+
+/** Facts about a format; NULL when `f` is none. */
+QD_API const qd_format_info *qd_format_get(qd_format f);
+/** Finds a format by its lower-case name. QD_ERR_ARGUMENT lists the known names. */
+QD_API qd_status qd_format_find(const char *name, qd_format *out);
+/** Bytes of one row of `cols` elements; 0 when `cols` is not a whole number of blocks or does not fit. */
+QD_API size_t qd_format_row_bytes(qd_format f, int64_t cols);
+
+/** Quantizes rows × cols floats (row-major) to `f`. dst holds rows × qd_format_row_bytes(f, cols) bytes.
+ *  GGUF block formats follow gguf-py byte for byte; A8 is qdot's activation format (see FORMATS.md). */
+QD_API qd_status qd_quantize(qd_format f, const float *src, int64_t rows, int64_t cols, void *dst);
+/** Dequantizes rows × cols elements of `f` to floats, the products in the order of the format's formula. */
+QD_API qd_status qd_dequantize(qd_format f, const void *src, int64_t rows, int64_t cols, float *dst);
+
+/* ---- Devices ------------------------------------------------------------------------------------------------ */
+
+/* A device string is "ref", "opencl" (the best device), "opencl:gpu", "opencl:cpu", "opencl:accelerator", or
+ * "opencl:SUBSTRING[:INDEX]" where SUBSTRING is part of the platform's or device's name, case ignored. */
+
+typedef struct qd_device_info {
+    char id[96]; /* device string that selects exactly this device */
+    char platform[128];
+    char name[128];
+    char driver[128];
+    char version[128];
+    char kind[16];      /* "cpu", "gpu", "accelerator", "reference" */
+    char features[512]; /* space-separated: what was probed and works here */
+    unsigned compute_units;
+    uint64_t memory_bytes;
+    uint64_t max_alloc_bytes;
+    uint64_t local_bytes;
+    bool usable;
+    char why[256]; /* when not usable: the reason */
+} qd_device_info;
+
+/** Lists every device of every backend, the reference first. *out is an array of *count to be freed with
+ * qd_devices_free. */
+QD_API qd_status qd_devices_list(qd_device_info **out, int *count);
+QD_API void qd_devices_free(qd_device_info *devices);
+
+/* ---- Context ------------------------------------------------------------------------------------------------ */
+
+typedef struct qd_context qd_context;
+
+typedef struct qd_context_options {
+    uint64_t memory_budget; /* bytes of device memory that may be used; 0: what the device has */
+    uint64_t max_alloc;     /* upper bound of one allocation in bytes; 0: the device's own limit */
+    int threads;            /* CPU devices: compute threads; 0: all */
+    bool in_order;          /* use an in-order queue even where an out-of-order one exists */
+    bool profile;           /* record device time of every kernel */
+    const char
+        *cache_dir; /* programs and verdicts; NULL: $QDOT_CACHE_DIR, else $XDG_CACHE_HOME/qdot, else ~/.cache/qdot;
+                       "" switches the cache off */
+    void (*log)(void *user,
+                const char *line); /* progress and warnings, one line each, on the calling thread; may be NULL */
+    void *log_user;
+} qd_context_options;
+
+/** Opens a device. `device` NULL means $QDOT_DEVICE, else "opencl" with "ref" when there is no OpenCL device at all.
+ *  `options` may be NULL. Errors: QD_ERR_NO_DEVICE names the devices that exist. */
+QD_API qd_status qd_context_create(const char *device, const qd_context_options *options, qd_context **out);
+QD_API void qd_context_free(qd_context *c);
+/** What the context runs on. Valid as long as the context. */
+QD_API const qd_device_info *qd_context_device(const qd_context *c);
+/** Waits until the device has finished everything given to it. */
+QD_API qd_status qd_context_finish(qd_context *c);
+
+typedef struct qd_memory_info {
+    uint64_t used;   /* bytes in buffers that are in use */
+    uint64_t pooled; /* bytes kept for reuse */
+    uint64_t peak;   /* largest used + pooled so far */
+    uint64_t budget;
+} qd_memory_info;
+QD_API qd_status qd_context_memory(const qd_context *c, qd_memory_info *out);
+
+typedef struct qd_kernel_info {
+    char op[24];
+    char variant[48];
+    char formats[48]; /* "q4_1 a8 -> f32" */
+    char verdict[16]; /* "passed", "failed", "unavailable", "untried" */
+    char why[256];    /* for failed and unavailable */
+} qd_kernel_info;
+
+/** Builds and proves every kernel variant the device may use, and tells the verdicts. Free *out with qd_kernels_free.
+ */
+QD_API qd_status qd_context_kernels(qd_context *c, qd_kernel_info **out, int *count);
+QD_API void qd_kernels_free(qd_kernel_info *kernels);
+
+typedef struct qd_profile_row {
+    char kernel[64]; /* operator and variant */
+    uint64_t calls;
+    double seconds;    /* device time */
+    double bytes;      /* moved, by the operator's definition */
+    double operations; /* multiplications and additions, by the operator's definition */
+} qd_profile_row;
+
+/** Totals since the context was created or reset, largest time first. Needs options.profile. Free with qd_profile_free.
+ */
+QD_API qd_status qd_context_profile(qd_context *c, qd_profile_row **out, int *count);
+QD_API void qd_profile_free(qd_profile_row *rows);
+QD_API void qd_context_profile_reset(qd_context *c);
+/** Writes the recorded kernels as a Chrome trace (chrome://tracing, Perfetto). Needs options.profile. */
+QD_API qd_status qd_context_trace(qd_context *c, const char *path);
+
+/* ---- Tensors ------------------------------------------------------------------------------------------------ */
+
+#define QD_MAX_RANK 4
+/** As the first dimension of a graph's tensor: as many rows as the run has. */
+#define QD_ROWS (-1)
+
+typedef struct qd_tensor qd_tensor;
+
+typedef struct qd_tensor_desc {
+    qd_format format;
+    int rank;                   /* 1 … QD_MAX_RANK */
+    int64_t shape[QD_MAX_RANK]; /* outermost first */
+} qd_tensor_desc;
+
+/** Makes a desc; rank is the number of dimensions that are not 0. */
+QD_API qd_tensor_desc qd_desc(qd_format f, int64_t d0, int64_t d1, int64_t d2, int64_t d3);
+/** Bytes of a dense tensor; 0 if the desc is invalid or too large. */
+QD_API size_t qd_desc_bytes(const qd_tensor_desc *d);
+
+/** A tensor on the context's device, its bytes zero. */
+QD_API qd_status qd_tensor_create(qd_context *c, const qd_tensor_desc *d, qd_tensor **out);
+/** A constant (weights). `data` is borrowed, not copied, and must outlive the tensor: it is moved to the device, in the
+ *  layout that a kernel wants, when an operator that uses it is created. */
+QD_API qd_status qd_tensor_constant(qd_context *c, const qd_tensor_desc *d, const void *data, qd_tensor **out);
+/** Columns [first, first + count) of a two-dimensional F32 tensor; shares its memory and keeps it alive. */
+QD_API qd_status qd_tensor_view(qd_tensor *t, int64_t first, int64_t count, qd_tensor **out);
+QD_API void qd_tensor_free(qd_tensor *t);
+QD_API const qd_tensor_desc *qd_tensor_describe(const qd_tensor *t);
+/** Copies bytes to a dense tensor, ordered after the work given so far; `src` may be reused at once. */
+QD_API qd_status qd_tensor_write(qd_tensor *t, size_t offset, const void *src, size_t bytes);
+/** Copies bytes from a dense tensor, after the work given so far; waits. */
+QD_API qd_status qd_tensor_read(qd_tensor *t, size_t offset, void *dst, size_t bytes);
+
+/* ---- Operators ---------------------------------------------------------------------------------------------- */
+
+typedef enum qd_op {
+#define QD_OP(ID, name, min_in, max_in, n_out, attrs, operands) QD_OP_##ID,
+#include "qdot_ops.def"
+    QD_OP_COUNT
+} qd_op;
+
+#define QD_MAX_IN 4
+#define QD_MAX_OUT 2
+
+typedef struct qd_op_info {
+    const char *name;
+    int min_in, max_in, n_out;
+    const char *operands; /* shapes in words, see qdot_ops.def */
+} qd_op_info;
+/** Facts about an operator; NULL when `op` is none. */
+QD_API const qd_op_info *qd_op_get(qd_op op);
+
+/** What an operator needs beyond its tensors. Only the member named in qdot_ops.def is read. */
+typedef union qd_attrs {
+    struct {
+        float epsilon;
+    } rms_norm;
+    struct {
+        int heads, head_dim;
+        bool neox;
+    } rope; /* neox: pairs (i, i+D/2); else pairs (2i, 2i+1) */
+    struct {
+        int heads, head_dim;
+    } kv; /* key/value heads */
+    struct {
+        int heads, kv_heads, head_dim;
+        float scale;
+    } attention;
+} qd_attrs;
+
+typedef struct qd_plan qd_plan;
+
+/** One operator bound to its tensors: checks shapes, chooses and proves a kernel, packs constants. `attrs` may be NULL
+ *  where the operator has none. The tensors must outlive the plan. */
+QD_API qd_status qd_plan_create(qd_context *c, qd_op op, const qd_attrs *attrs, qd_tensor *const in[], int n_in,
+                                qd_tensor *const out[], int n_out, qd_plan **result);
+/** Enqueues the operator; does not wait. */
+QD_API qd_status qd_plan_run(qd_plan *p);
+QD_API void qd_plan_free(qd_plan *p);
+/** The variant that runs: a kernel's name, or "reference" for the fallback. */
+QD_API const char *qd_plan_variant(const qd_plan *p);
+
+/* ---- Graphs ------------------------------------------------------------------------------------------------- */
+
+typedef struct qd_graph qd_graph;
+
+/** An empty graph whose runs have 1 … max_rows rows. */
+QD_API qd_status qd_graph_create(qd_context *c, int64_t max_rows, qd_graph **out);
+/** A tensor that lives inside the graph: no memory until compile, which places it in a shared arena. Owned by the
+ * graph. */
+QD_API qd_status qd_graph_tensor(qd_graph *g, const qd_tensor_desc *d, qd_tensor **out);
+/** As qd_tensor_view, owned by the graph. */
+QD_API qd_status qd_graph_view(qd_graph *g, qd_tensor *t, int64_t first, int64_t count, qd_tensor **out);
+/** Appends an operator. Its order among the others is its program order; independent ones may overlap. */
+QD_API qd_status qd_graph_add(qd_graph *g, qd_op op, const qd_attrs *attrs, qd_tensor *const in[], int n_in,
+                              qd_tensor *const out[], int n_out);
+/** Places the arena, chooses kernels, packs weights. `progress` (may be NULL) is told done and total operators; it
+ *  returns false to cancel. Needed once. */
+QD_API qd_status qd_graph_compile(qd_graph *g, bool (*progress)(void *user, int done, int total), void *user);
+/** Enqueues every operator for `rows` rows; does not wait. */
+QD_API qd_status qd_graph_run(qd_graph *g, int64_t rows);
+QD_API void qd_graph_free(qd_graph *g);
+
+typedef struct qd_graph_info {
+    int ops;               /* operators */
+    int fallbacks;         /* of them on the reference, because the device has no proven kernel */
+    uint64_t arena_bytes;  /* shared memory of the tensors inside */
+    uint64_t tensor_bytes; /* what they would take without sharing */
+} qd_graph_info;
+QD_API qd_status qd_graph_describe(const qd_graph *g, qd_graph_info *out);
+
+/* ---- Verification ------------------------------------------------------------------------------------------- */
+
+typedef struct qd_verify_row {
+    const char *op;
+    char formats[48];
+    char variant[48];
+    int cases, different;
+    char first[256]; /* the first difference, in words */
+} qd_verify_row;
+
+/** Runs every operator × format on random and nasty shapes, on the context's device and on the reference, and compares
+ *  bytes. `row` is called once for each; it returns false to stop. *different is the number of cases that differed. */
+QD_API qd_status qd_verify(qd_context *c, uint64_t seed, int cases, bool (*row)(void *user, const qd_verify_row *r),
+                           void *user, int *different);
+
+/* ---- GGUF files --------------------------------------------------------------------------------------------- */
+
+typedef struct qd_gguf qd_gguf;
+
+typedef enum qd_gguf_type {
+    QD_GGUF_U8,
+    QD_GGUF_I8,
+    QD_GGUF_U16,
+    QD_GGUF_I16,
+    QD_GGUF_U32,
+    QD_GGUF_I32,
+    QD_GGUF_F32,
+    QD_GGUF_BOOL,
+    QD_GGUF_STRING,
+    QD_GGUF_ARRAY,
+    QD_GGUF_U64,
+    QD_GGUF_I64,
+    QD_GGUF_F64
+} qd_gguf_type;
+
+typedef struct qd_string {
+    const char *data; /* UTF-8 as in the file, not ended by a zero */
+    size_t size;
+} qd_string;
+
+typedef struct qd_gguf_value {
+    qd_string key;
+    qd_gguf_type type;      /* of the value, or QD_GGUF_ARRAY */
+    qd_gguf_type item_type; /* of an array's items */
+    uint64_t count;         /* items of an array, else 1 */
+} qd_gguf_value;
+
+typedef struct qd_gguf_tensor {
+    qd_string name;
+    qd_tensor_desc desc; /* outermost first; format is QD_FORMAT_COUNT when this library does not know the type */
+    uint32_t gguf_type;
+    const void *data; /* in the mapped file */
+    size_t bytes;     /* 0 when the format is unknown */
+} qd_gguf_tensor;
+
+/** Maps a GGUF v2 or v3 file and checks every count, offset and size in it before anything is used.
+ *  Errors: QD_ERR_IO, QD_ERR_FILE. */
+QD_API qd_status qd_gguf_open(const char *path, qd_gguf **out);
+/** The same for bytes in memory, which must outlive the result. */
+QD_API qd_status qd_gguf_parse(const void *data, size_t bytes, qd_gguf **out);
+QD_API void qd_gguf_free(qd_gguf *g);
+QD_API uint32_t qd_gguf_version(const qd_gguf *g);
+QD_API size_t qd_gguf_file_bytes(const qd_gguf *g);
+QD_API uint64_t qd_gguf_value_count(const qd_gguf *g);
+QD_API qd_status qd_gguf_value_at(const qd_gguf *g, uint64_t index, qd_gguf_value *out);
+/** Finds a value by key; QD_ERR_FILE names a missing key. */
+QD_API qd_status qd_gguf_find(const qd_gguf *g, const char *key, qd_gguf_value *out);
+/** Item `item` of a value (0 when it is no array) as the asked type. Integers convert where they fit; F32, F64 and
+ *  integers to double. QD_ERR_FILE when the type or range does not fit. */
+QD_API qd_status qd_gguf_get_int(const qd_gguf *g, const qd_gguf_value *v, uint64_t item, int64_t *out);
+QD_API qd_status qd_gguf_get_double(const qd_gguf *g, const qd_gguf_value *v, uint64_t item, double *out);
+QD_API qd_status qd_gguf_get_string(const qd_gguf *g, const qd_gguf_value *v, uint64_t item, qd_string *out);
+QD_API uint64_t qd_gguf_tensor_count(const qd_gguf *g);
+QD_API qd_status qd_gguf_tensor_at(const qd_gguf *g, uint64_t index, qd_gguf_tensor *out);
+/** Finds a tensor by name; QD_ERR_FILE names a missing one. */
+QD_API qd_status qd_gguf_tensor_find(const qd_gguf *g, const char *name, qd_gguf_tensor *out);
+
+/* ---- Tokenizer ---------------------------------------------------------------------------------------------- */
+
+typedef struct qd_tokenizer qd_tokenizer;
+
+/** Builds the tokenizer that the file describes (gpt2: byte-level BPE; llama: SentencePiece-style with byte fallback).
+ *  The file must outlive it. QD_ERR_FILE: vocabulary missing or damaged; QD_ERR_UNSUPPORTED: another kind. */
+QD_API qd_status qd_tokenizer_create(const qd_gguf *g, qd_tokenizer **out);
+QD_API void qd_tokenizer_free(qd_tokenizer *t);
+QD_API int32_t qd_tokenizer_vocab(const qd_tokenizer *t);
+/** Turns text into tokens. `special`: write out control tokens such as <|im_start|> as themselves, not as text.
+ *  `bos`: put the begin token first where the file asks for it. *tokens is to be freed with qd_tokens_free.
+ *  QD_ERR_ARGUMENT names the byte offset of invalid UTF-8. */
+QD_API qd_status qd_tokenize(const qd_tokenizer *t, const char *text, size_t size, bool special, bool bos,
+                             int32_t **tokens, size_t *count);
+QD_API void qd_tokens_free(int32_t *tokens);
+/** Bytes of one token as they appear in text (control tokens: empty unless `special`). Copies up to `capacity` bytes,
+ *  returns the full length; -1 for a token that is none. */
+QD_API int qd_token_text(const qd_tokenizer *t, int32_t token, bool special, char *buffer, size_t capacity);
+/** True for tokens that end a generation (end of text, end of turn). */
+QD_API bool qd_token_ends(const qd_tokenizer *t, int32_t token);
+
+typedef struct qd_message {
+    const char *role;    /* "system", "user", "assistant" */
+    const char *content; /* UTF-8, ended by a zero */
+} qd_message;
+/** Writes messages in the chat form of the file's model (ChatML or Llama 2/3), with the start of the assistant's turn.
+ *  *text is to be freed with qd_text_free. QD_ERR_UNSUPPORTED: the file has no template that is known. */
+QD_API qd_status qd_chat_format(const qd_tokenizer *t, const qd_message *messages, size_t count, char **text);
+QD_API void qd_text_free(char *text);
+
+/* ---- Sampler ------------------------------------------------------------------------------------------------ */
+
+typedef struct qd_sampler qd_sampler;
+
+typedef struct qd_sampler_options {
+    float temperature;        /* <= 0: greedy */
+    int top_k;                /* 0: off */
+    float top_p;              /* 1: off */
+    float min_p;              /* 0: off */
+    float repetition_penalty; /* 1: off */
+    int penalty_window;       /* last tokens that are penalized; 0: off */
+    uint64_t seed;
+} qd_sampler_options;
+
+/** temperature 0.8, top_k 40, top_p 0.95, min_p 0.05, penalty off over 64 tokens, seed 0. */
+QD_API qd_sampler_options qd_sampler_defaults(void);
+QD_API qd_status qd_sampler_create(const qd_sampler_options *o, int32_t vocab, qd_sampler **out);
+QD_API void qd_sampler_free(qd_sampler *s);
+/** Chooses a token from `vocab` logits and remembers it for the penalty. Ties go to the lower token. */
+QD_API qd_status qd_sampler_next(qd_sampler *s, const float *logits, int32_t *token);
+/** Tells the sampler about a token that it did not choose (the prompt's). */
+QD_API void qd_sampler_accept(qd_sampler *s, int32_t token);
+
+/* ---- Models ------------------------------------------------------------------------------------------------- */
+
+typedef struct qd_model qd_model;
+
+typedef struct qd_model_options {
+    int64_t context;                                   /* tokens that fit; 0: the model's own, at most 4096 */
+    int64_t chunk;                                     /* tokens computed at once in a prompt; 0: 128 */
+    qd_format activations;                             /* QD_FORMAT_A8 (int8 activations) or QD_FORMAT_F32 */
+    bool (*progress)(void *user, int done, int total); /* while loading; may be NULL; false cancels */
+    void *progress_user;
+} qd_model_options;
+
+typedef struct qd_model_info {
+    char architecture[32];
+    char name[128];
+    int64_t layers, width, heads, kv_heads, head_dim, feed_forward, vocab, trained_context;
+    int64_t context;
+    double parameters;
+    qd_graph_info graph; /* of the layers */
+} qd_model_info;
+
+/** Options as the program uses them: context 0, chunk 0, A8. */
+QD_API qd_model_options qd_model_defaults(void);
+/** Loads a llama-type model. The file must outlive it; `options` may be NULL. */
+QD_API qd_status qd_model_load(qd_context *c, const qd_gguf *g, const qd_model_options *options, qd_model **out);
+QD_API void qd_model_free(qd_model *m);
+QD_API const qd_model_info *qd_model_describe(const qd_model *m);
+/** Position of the next token, which is the number of tokens in the cache. */
+QD_API int64_t qd_model_position(const qd_model *m);
+/** Forgets all tokens from `position` on. */
+QD_API qd_status qd_model_rewind(qd_model *m, int64_t position);
+/** Called with the logits of one position: `vocab` floats, valid during the call. Returns false to cancel. */
+typedef bool (*qd_logits_fn)(void *user, int64_t position, const float *logits);
+/** Appends tokens. With `all`, fn gets the logits of every token, else those of the last; fn may be NULL (nothing then
+ *  waits for the device). QD_ERR_LIMIT when the context is full: nothing was appended. */
+QD_API qd_status qd_model_eval(qd_model *m, const int32_t *tokens, int64_t count, bool all, qd_logits_fn fn,
+                               void *user);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

@@ -1,0 +1,122 @@
+/* What a backend fills, and the internals it sees. Not installed.
+ *
+ * A backend is one constant table. An empty slot means "not offered": the core then uses the fallback named beside it.
+ */
+#ifndef QDOT_BACKEND_H
+#define QDOT_BACKEND_H
+
+#include "qdot/qdot.h"
+
+/** Memory of a device; each backend defines its own. */
+typedef struct qd_buffer qd_buffer;
+
+/** A tensor. Rows are runs of the last dimension. */
+struct qd_tensor {
+    qd_context *context;
+    qd_tensor_desc desc;  /* shape[0] may be QD_ROWS inside a graph */
+    const void *constant; /* borrowed host bytes of a constant, else NULL */
+    qd_buffer *buffer;    /* NULL for constants, and for a graph's tensors until compile */
+    size_t offset;        /* bytes from the buffer's start to the first element */
+    size_t stride;        /* bytes between rows */
+    qd_tensor *base;      /* of a view: the tensor whose memory it shares, else NULL */
+    size_t first_byte;    /* of a view: where its columns start in a row of the base */
+    int references;       /* its owner and its views */
+    bool in_graph;        /* owned by a graph */
+    void *resident;       /* of a constant: the backend's copies on the device */
+};
+
+/** One operator bound to its tensors. in[] holds NULL for an optional operand that is absent. */
+typedef struct qd_node {
+    qd_op op;
+    qd_attrs attrs;
+    qd_tensor *in[QD_MAX_IN];
+    qd_tensor *out[QD_MAX_OUT];
+    int64_t max_rows;    /* rows that a run has at most */
+    bool dynamic;        /* rows are those of the run; else max_rows always */
+    void *kernel;        /* the backend's, between prepare and retire */
+    const char *variant; /* name of the kernel that runs it */
+    bool fallback;       /* the device has no kernel for it: the reference computes it on the host */
+} qd_node;
+
+/** Host memory of an operand: `data` is its first element, `stride` the bytes between rows. */
+typedef struct qd_operand {
+    void *data;
+    size_t stride;
+} qd_operand;
+
+/** Threads: all slots but `list` are called by the one thread that uses the context. No locks are held. */
+typedef struct qd_backend {
+    const char *name; /* first word of its device strings */
+
+    /** Appends the backend's devices to an array grown with realloc. */
+    qd_status (*list)(qd_device_info **devices, int *count);
+    /** Opens `device` (the whole device string); fills *info. */
+    qd_status (*open)(const char *device, const qd_context_options *options, qd_device_info *info, void **out);
+    void (*close)(void *device);
+
+    /** Memory, its bytes zero. */
+    qd_status (*alloc)(void *device, size_t bytes, qd_buffer **out);
+    void (*release)(void *device, qd_buffer *b);
+    /** Ordered after the work given so far; `src` may be reused on return. */
+    qd_status (*write)(void *device, qd_buffer *b, size_t offset, const void *src, size_t bytes);
+    /** After the work given so far; waits. */
+    qd_status (*read)(void *device, qd_buffer *b, size_t offset, void *dst, size_t bytes);
+    /** Frees the device's copies of a constant. */
+    void (*forget)(void *device, qd_tensor *t);
+
+    /** Chooses and proves a kernel, packs constants; sets node->kernel and node->variant.
+     *  QD_ERR_UNSUPPORTED: no kernel; the reference then computes this node. */
+    qd_status (*prepare)(void *device, qd_node *n);
+    void (*retire)(void *device, qd_node *n);
+    /** Starts a run: what follows is ordered after everything given so far. May be NULL. */
+    qd_status (*begin)(void *device);
+    /** Enqueues a prepared node, after the nodes in wait[], which belong to the same run. Does not wait. */
+    qd_status (*enqueue)(void *device, qd_node *n, int64_t rows, qd_node *const wait[], int n_wait);
+    /** Ends a run: makes sure that the device starts. May be NULL. */
+    qd_status (*submit)(void *device);
+    qd_status (*finish)(void *device);
+
+    /** Computes a node on host operands, at once. Only the reference has it. */
+    qd_status (*compute)(const qd_node *n, const qd_operand in[], const qd_operand out[], int64_t rows);
+
+    /* Reports; NULL: nothing to report. */
+    void (*memory)(void *device, qd_memory_info *out);
+    qd_status (*kernels)(void *device, qd_kernel_info **out, int *count);
+    qd_status (*profile)(void *device, qd_profile_row **out, int *count);
+    void (*profile_reset)(void *device);
+    qd_status (*trace)(void *device, const char *path);
+} qd_backend;
+
+extern const qd_backend qd_backend_ref;
+extern const qd_backend qd_backend_opencl;
+
+/* ---- Problems with known answers: what verify and a backend's canaries run ---------------------------------- */
+
+/** A random problem for one operator with the reference's answer. */
+typedef struct qd_case {
+    qd_node node;                              /* points at tensors[] */
+    qd_tensor tensors[QD_MAX_IN + QD_MAX_OUT]; /* inputs, then outputs */
+    void *data[QD_MAX_IN + QD_MAX_OUT];        /* host bytes before the run, rows apart by the tensor's stride */
+    void *want[QD_MAX_OUT];                    /* bytes of the outputs after it; gaps between rows stay as they were */
+    size_t bytes[QD_MAX_IN + QD_MAX_OUT];
+    char text[160]; /* shapes in words */
+} qd_case;
+
+/** Formats of the operands of an operator: inputs, then outputs. Combination `index` of those that its row in
+ *  qdot_ops.def allows; false when there are no more. Absent operands are QD_FORMAT_COUNT. */
+bool qd_case_formats(qd_op op, int index, qd_format formats[QD_MAX_IN + QD_MAX_OUT]);
+/** Makes the problem that `seed` stands for. Shapes grow with `size` (1 is small: a canary). */
+qd_status qd_case_make(qd_op op, const qd_format formats[], uint64_t seed, int size, qd_case *c);
+void qd_case_free(qd_case *c);
+/** Gives the tensors memory on a device and fills it. Constants stay on the host, for the backend to move. */
+qd_status qd_case_upload(qd_case *c, const qd_backend *b, void *device);
+/** Reads the outputs back and compares bytes. *different is set, and `first` says where, when they differ. */
+qd_status qd_case_compare(qd_case *c, const qd_backend *b, void *device, bool *different, char *first, size_t capacity);
+void qd_case_unload(qd_case *c, const qd_backend *b, void *device);
+
+/** Columns of a tensor: its last dimension. */
+static inline int64_t qd_columns(const qd_tensor *t) {
+    return t->desc.shape[t->desc.rank - 1];
+}
+
+#endif

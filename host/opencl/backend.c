@@ -1,0 +1,179 @@
+/* The OpenCL backend's table. */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "opencl/cl_internal.h"
+
+static void cl_close(void *device) {
+    cl_device_state *d = device;
+    if (d->queue) clFinish(d->queue);
+    cl_pending_reap(d, true);
+    free(d->pending);
+    cl_profile_free(d);
+    for (int i = 0; d->proofs && i < cl_variant_count; i++) {
+        if (d->proofs[i].program) clReleaseProgram(d->proofs[i].program);
+    }
+    free(d->proofs);
+    cl_pool_trim(d);
+    if (d->queue) clReleaseCommandQueue(d->queue);
+    if (d->context) clReleaseContext(d->context);
+    if (d->owns_id) clReleaseDevice(d->id);
+    free(d);
+}
+
+/* Replaces a CPU device by a part of it with `threads` compute units. */
+static qd_status limit_threads(cl_device_state *d, int threads) {
+    if (threads <= 0 || (unsigned)threads >= d->info.compute_units) return QD_OK;
+    if (!d->is_cpu) return qd_fail(QD_ERR_UNSUPPORTED, "%s: threads can only be chosen on CPU devices", d->info.name);
+    const cl_device_partition_property how[] = {CL_DEVICE_PARTITION_BY_COUNTS, threads,
+                                                CL_DEVICE_PARTITION_BY_COUNTS_LIST_END, 0};
+    cl_device_id part;
+    const cl_int e = clCreateSubDevices(d->id, how, 1, &part, NULL);
+    if (e != CL_SUCCESS) return cl_fail(d, e, "limiting the threads");
+    d->id = part;
+    d->owns_id = true;
+    d->info.compute_units = (unsigned)threads;
+    return QD_OK;
+}
+
+static qd_status cl_open(const char *device, const qd_context_options *options, qd_device_info *info, void **out) {
+    cl_device_state *d = qd_alloc_zero(1, sizeof *d);
+    if (!d) return QD_ERR_MEMORY;
+    qd_status status = QD_OK;
+    cl_int e;
+    QD_TRY(cl_device_select(device, d));
+    QD_TRY(limit_threads(d, options->threads));
+    d->options = *options;
+    d->max_alloc = d->info.max_alloc_bytes;
+    if (options->max_alloc && options->max_alloc < d->max_alloc) d->max_alloc = options->max_alloc;
+    d->budget = options->memory_budget ? options->memory_budget : d->info.memory_bytes;
+    if (options->in_order) d->out_of_order = false;
+    cl_cache_open(options, d->cache_dir, sizeof d->cache_dir);
+    d->proofs = qd_alloc_zero((size_t)cl_variant_count, sizeof *d->proofs);
+    if (!d->proofs) {
+        status = QD_ERR_MEMORY;
+        goto error;
+    }
+    d->context = clCreateContext(NULL, 1, &d->id, NULL, NULL, &e);
+    CL_TRY(d, e, "opening the device");
+    const cl_command_queue_properties properties = (d->out_of_order ? CL_QUEUE_OUT_OF_ORDER_EXEC_MODE_ENABLE : 0u) |
+                                                   (options->profile ? CL_QUEUE_PROFILING_ENABLE : 0u);
+    d->queue = clCreateCommandQueue(d->context, d->id, properties, &e);
+    CL_TRY(d, e, "creating a queue");
+    *info = d->info;
+    *out = d;
+    return QD_OK;
+error:
+    cl_close(d);
+    return status;
+}
+
+static bool variant_fits(const cl_variant *v, const qd_node *n) {
+    const qd_tensor *operands[] = {n->in[0], n->in[1], n->out[0]};
+    const qd_format want[] = {v->in0, v->in1, v->out};
+    if (v->op != n->op) return false;
+    for (int i = 0; i < 3; i++) {
+        if (want[i] != QD_FORMAT_COUNT && (!operands[i] || operands[i]->desc.format != want[i])) return false;
+    }
+    /* Weights that a caller may still change stay as they are; and a kernel takes them from the start of a buffer. */
+    if (n->op == QD_OP_MATMUL && !n->in[0]->constant) return v->layout == QD_LAYOUT_ROWS && n->in[0]->offset == 0;
+    return true;
+}
+
+static qd_status cl_prepare(void *device, qd_node *n) {
+    cl_device_state *d = device;
+    char why[300] = "no kernel takes these formats";
+    for (int i = 0; i < cl_variant_count; i++) {
+        if (!variant_fits(&cl_variants[i], n)) continue;
+        qd_status status = cl_variant_prove(d, i);
+        if (status) return status;
+        if (d->proofs[i].verdict == CL_PASSED) return cl_node_create(d, n, i);
+        snprintf(why, sizeof why, "%s: %.240s", cl_variants[i].name, d->proofs[i].why);
+    }
+    return qd_fail(QD_ERR_UNSUPPORTED, "%s", why);
+}
+
+static qd_status cl_begin(void *device) {
+    cl_device_state *d = device;
+    qd_status status = QD_OK;
+    if (d->out_of_order) CL_TRY(d, clEnqueueBarrierWithWaitList(d->queue, 0, NULL, NULL), "a barrier");
+error:
+    return status;
+}
+
+static qd_status cl_submit(void *device) {
+    cl_device_state *d = device;
+    qd_status status = QD_OK;
+    CL_TRY(d, clFlush(d->queue), "submitting work");
+error:
+    return status;
+}
+
+static qd_status cl_finish(void *device) {
+    cl_device_state *d = device;
+    qd_status status = QD_OK;
+    CL_TRY(d, clFinish(d->queue), "waiting for the device");
+    cl_pending_reap(d, true);
+error:
+    return status;
+}
+
+static void cl_memory(void *device, qd_memory_info *out) {
+    const cl_device_state *d = device;
+    *out = (qd_memory_info){.used = d->used, .pooled = d->pooled, .peak = d->peak, .budget = d->budget};
+}
+
+static void format_text(const cl_variant *v, char *text, size_t capacity) {
+    const qd_format f[] = {v->in0, v->in1, v->out};
+    const char *names[3];
+    for (int i = 0; i < 3; i++)
+        names[i] = f[i] == QD_FORMAT_COUNT ? "any" : qd_format_get(f[i])->name;
+    snprintf(text, capacity, "%s %s -> %s", names[0], names[1], names[2]);
+}
+
+static qd_status cl_kernels(void *device, qd_kernel_info **out, int *count) {
+    static const char *const verdicts[] = {"untried", "passed", "failed", "unavailable"};
+    cl_device_state *d = device;
+    qd_kernel_info *k = qd_alloc_zero((size_t)cl_variant_count, sizeof *k);
+    if (!k) return QD_ERR_MEMORY;
+    for (int i = 0; i < cl_variant_count; i++) {
+        const cl_variant *v = &cl_variants[i];
+        const qd_status status = cl_variant_prove(d, i);
+        if (status) {
+            free(k);
+            return status;
+        }
+        snprintf(k[i].op, sizeof k[i].op, "%s", qd_op_get(v->op)->name);
+        snprintf(k[i].variant, sizeof k[i].variant, "%s", v->name);
+        format_text(v, k[i].formats, sizeof k[i].formats);
+        snprintf(k[i].verdict, sizeof k[i].verdict, "%s", verdicts[d->proofs[i].verdict]);
+        snprintf(k[i].why, sizeof k[i].why, "%s", d->proofs[i].why);
+    }
+    *out = k;
+    *count = cl_variant_count;
+    return QD_OK;
+}
+
+const qd_backend qd_backend_opencl = {
+    .name = "opencl",
+    .list = cl_devices_list,
+    .open = cl_open,
+    .close = cl_close,
+    .alloc = cl_buffer_alloc,
+    .release = cl_buffer_release,
+    .write = cl_buffer_write,
+    .read = cl_buffer_read,
+    .forget = cl_weights_forget,
+    .prepare = cl_prepare,
+    .retire = cl_node_free,
+    .begin = cl_begin,
+    .enqueue = cl_node_enqueue,
+    .submit = cl_submit,
+    .finish = cl_finish,
+    .memory = cl_memory,
+    .kernels = cl_kernels,
+    .profile = cl_profile_report,
+    .profile_reset = cl_profile_reset,
+    .trace = cl_profile_trace,
+};

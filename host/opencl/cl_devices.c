@@ -1,0 +1,214 @@
+/* Discovery: every device of every platform, what it can do, and which one a device string means. */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <strings.h>
+
+#include "opencl/cl_internal.h"
+
+static void device_text(cl_device_id id, cl_device_info what, char *text, size_t capacity) {
+    text[0] = 0;
+    clGetDeviceInfo(id, what, capacity, text, NULL);
+    text[capacity - 1] = 0;
+}
+
+static cl_ulong device_number(cl_device_id id, cl_device_info what, size_t bytes) {
+    cl_ulong value = 0; /* little-endian: smaller types fill its low bytes */
+    return clGetDeviceInfo(id, what, bytes, &value, NULL) == CL_SUCCESS ? value : 0;
+}
+
+static void platform_text(cl_platform_id id, cl_platform_info what, char *text, size_t capacity) {
+    text[0] = 0;
+    clGetPlatformInfo(id, what, capacity, text, NULL);
+    text[capacity - 1] = 0;
+}
+
+/* ---- Features ----------------------------------------------------------------------------------------------- */
+
+static bool is_pocl(const cl_device_state *d) {
+    return !strncmp(d->info.platform, "Portable Computing Language", 27);
+}
+
+/* PoCL's CPU device is this machine, and takes x86 inline assembly; other CPU runtimes refuse it. */
+bool cl_device_has(const cl_device_state *d, cl_needs needs, const char **why) {
+    if (needs == CL_NEEDS_NONE) return true;
+#if defined(__x86_64__)
+    if (!d->is_cpu || !is_pocl(d)) {
+        *why = "needs a CPU device that takes x86 inline assembly (PoCL)";
+        return false;
+    }
+    const bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("f16c");
+    const bool vnni = avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+                      __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512vnni");
+    if (needs == CL_NEEDS_X86_AVX2 ? avx2 : vnni) return true;
+    *why = needs == CL_NEEDS_X86_AVX2 ? "this CPU has no AVX2" : "this CPU has no AVX512-VNNI";
+#else
+    (void)d;
+    *why = "needs an x86-64 CPU";
+#endif
+    return false;
+}
+
+static void add_feature(qd_device_info *info, bool present, const char *name) {
+    const size_t n = strlen(info->features);
+    if (present) snprintf(info->features + n, sizeof info->features - n, "%s%s", n ? " " : "", name);
+}
+
+static void probe(cl_device_state *d, cl_device_type type) {
+    qd_device_info *info = &d->info;
+    platform_text(d->platform, CL_PLATFORM_NAME, info->platform, sizeof info->platform);
+    device_text(d->id, CL_DEVICE_NAME, info->name, sizeof info->name);
+    device_text(d->id, CL_DRIVER_VERSION, info->driver, sizeof info->driver);
+    device_text(d->id, CL_DEVICE_VERSION, info->version, sizeof info->version);
+    const char *kind = type & CL_DEVICE_TYPE_GPU ? "gpu" : type & CL_DEVICE_TYPE_CPU ? "cpu" : "accelerator";
+    snprintf(info->kind, sizeof info->kind, "%s", kind);
+    info->compute_units = (unsigned)device_number(d->id, CL_DEVICE_MAX_COMPUTE_UNITS, sizeof(cl_uint));
+    info->memory_bytes = device_number(d->id, CL_DEVICE_GLOBAL_MEM_SIZE, sizeof(cl_ulong));
+    info->max_alloc_bytes = device_number(d->id, CL_DEVICE_MAX_MEM_ALLOC_SIZE, sizeof(cl_ulong));
+    info->local_bytes = device_number(d->id, CL_DEVICE_LOCAL_MEM_SIZE, sizeof(cl_ulong));
+    const cl_ulong fp = device_number(d->id, CL_DEVICE_SINGLE_FP_CONFIG, sizeof(cl_device_fp_config));
+    d->is_cpu = (type & CL_DEVICE_TYPE_CPU) != 0;
+    d->exact_division = (fp & CL_FP_CORRECTLY_ROUNDED_DIVIDE_SQRT) != 0;
+    d->unified_memory = device_number(d->id, CL_DEVICE_HOST_UNIFIED_MEMORY, sizeof(cl_bool)) != 0;
+    d->out_of_order = (device_number(d->id, CL_DEVICE_QUEUE_PROPERTIES, sizeof(cl_command_queue_properties)) &
+                       CL_QUEUE_OUT_OF_ORDER_EXEC_MODE_ENABLE) != 0;
+    const char *why;
+    info->features[0] = 0;
+    add_feature(info, d->out_of_order, "out-of-order");
+    add_feature(info, d->unified_memory, "unified-memory");
+    add_feature(info, d->exact_division, "exact-division");
+    add_feature(info, (fp & CL_FP_DENORM) != 0, "denormals");
+    add_feature(info, cl_device_has(d, CL_NEEDS_X86_AVX2, &why), "x86-avx2");
+    add_feature(info, cl_device_has(d, CL_NEEDS_X86_AVX512_VNNI, &why), "x86-avx512-vnni");
+
+    info->usable = true;
+    const bool compiler = device_number(d->id, CL_DEVICE_COMPILER_AVAILABLE, sizeof(cl_bool)) != 0;
+    const bool available = device_number(d->id, CL_DEVICE_AVAILABLE, sizeof(cl_bool)) != 0;
+    const bool little = device_number(d->id, CL_DEVICE_ENDIAN_LITTLE, sizeof(cl_bool)) != 0;
+    if (!available || !compiler || !little) {
+        info->usable = false;
+        snprintf(info->why, sizeof info->why, "%s",
+                 !available  ? "the driver says that the device is not available"
+                 : !compiler ? "the driver has no compiler for it"
+                             : "it is big-endian");
+    }
+}
+
+/* ---- Listing ------------------------------------------------------------------------------------------------ */
+
+/* Every device, in the platforms' order. *out is to be freed. No platform at all is no error: *count is 0. */
+static qd_status find_all(cl_device_state **out, int *count) {
+    enum { MAX_PLATFORMS = 32, MAX_DEVICES = 64 };
+    cl_platform_id platforms[MAX_PLATFORMS];
+    cl_uint n_platforms = 0;
+    cl_device_state *all = NULL;
+    int n = 0;
+    *out = NULL;
+    *count = 0;
+    if (clGetPlatformIDs(MAX_PLATFORMS, platforms, &n_platforms) != CL_SUCCESS) return QD_OK;
+    for (cl_uint p = 0; p < n_platforms && p < MAX_PLATFORMS; p++) {
+        cl_device_id ids[MAX_DEVICES];
+        cl_uint n_ids = 0;
+        if (clGetDeviceIDs(platforms[p], CL_DEVICE_TYPE_ALL, MAX_DEVICES, ids, &n_ids) != CL_SUCCESS) continue;
+        if (n_ids > MAX_DEVICES) n_ids = MAX_DEVICES;
+        cl_device_state *grown = qd_realloc(all, ((size_t)n + n_ids) * sizeof *grown);
+        if (!grown) {
+            free(all);
+            return QD_ERR_MEMORY;
+        }
+        all = grown;
+        for (cl_uint i = 0; i < n_ids; i++, n++) {
+            cl_device_state *d = &all[n];
+            memset(d, 0, sizeof *d);
+            d->platform = platforms[p];
+            d->id = ids[i];
+            probe(d, (cl_device_type)device_number(ids[i], CL_DEVICE_TYPE, sizeof(cl_device_type)));
+            snprintf(d->info.id, sizeof d->info.id, "opencl:%.80s:%u", d->info.platform, i);
+        }
+    }
+    *out = all;
+    *count = n;
+    return QD_OK;
+}
+
+qd_status cl_devices_list(qd_device_info **devices, int *count) {
+    cl_device_state *all;
+    int n;
+    const qd_status status = find_all(&all, &n);
+    if (status) return status;
+    qd_device_info *grown = qd_realloc(*devices, (size_t)(*count + n) * sizeof *grown);
+    if (!grown) {
+        free(all);
+        return QD_ERR_MEMORY;
+    }
+    for (int i = 0; i < n; i++)
+        grown[*count + i] = all[i].info;
+    free(all);
+    *devices = grown;
+    *count += n;
+    return QD_OK;
+}
+
+/* ---- Selection ---------------------------------------------------------------------------------------------- */
+
+static bool matches(const qd_device_info *info, const char *what, size_t n) {
+    if (n == 0) return true;
+    if (strlen(info->kind) == n && !strncasecmp(info->kind, what, n)) return true;
+    const char *names[] = {info->platform, info->name};
+    for (int i = 0; i < 2; i++) {
+        for (const char *p = names[i]; strlen(p) >= n; p++) {
+            if (!strncasecmp(p, what, n)) return true;
+        }
+    }
+    return false;
+}
+
+/* GPUs first, then accelerators, then CPUs; among CPUs the one that takes inline assembly. */
+static int rank(const cl_device_state *d) {
+    const char *why;
+    if (!strcmp(d->info.kind, "gpu")) return 3;
+    if (!d->is_cpu) return 1;
+    return cl_device_has(d, CL_NEEDS_X86_AVX2, &why) || is_pocl(d) ? 2 : 1;
+}
+
+qd_status cl_device_select(const char *device, cl_device_state *d) {
+    const char *what = device + strlen("opencl");
+    if (*what == ':') what++;
+    size_t length = strlen(what);
+    long index = -1;
+    const char *colon = strrchr(what, ':');
+    if (colon && colon[1] && strspn(colon + 1, "0123456789") == strlen(colon + 1)) {
+        index = strtol(colon + 1, NULL, 10);
+        length = (size_t)(colon - what);
+    }
+    cl_device_state *all;
+    int n;
+    const qd_status status = find_all(&all, &n);
+    if (status) return status;
+    const cl_device_state *best = NULL, *refused = NULL;
+    long seen = 0;
+    for (int i = 0; i < n; i++) {
+        if (!matches(&all[i].info, what, length)) continue;
+        if (index >= 0 && seen++ != index) continue;
+        if (!all[i].info.usable) {
+            refused = &all[i];
+        } else if (!best || rank(&all[i]) > rank(best)) {
+            best = &all[i];
+        }
+    }
+    qd_status result = QD_OK;
+    if (best) {
+        *d = *best;
+    } else if (n == 0) {
+        result = qd_fail(
+            QD_ERR_NO_DEVICE,
+            "no OpenCL device: install a driver (on Debian, pocl-opencl-icd runs on the CPU) or use --device ref");
+    } else if (refused) {
+        result = qd_fail(QD_ERR_NO_DEVICE, "device %s cannot be used: %s", refused->info.id, refused->info.why);
+    } else {
+        result =
+            qd_fail(QD_ERR_NO_DEVICE, "no device matches \"%s\": \"qdot devices\" lists the %d that exist", device, n);
+    }
+    free(all);
+    return result;
+}

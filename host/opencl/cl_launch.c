@@ -1,0 +1,258 @@
+/* Launches: a node's kernel objects with their arguments, set once, and their place in the queue. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "opencl/cl_internal.h"
+
+/* What stands behind node->kernel. */
+typedef struct cl_node {
+    int variant;
+    int n_launches; /* one for each part of the weights */
+    cl_kernel *kernels;
+    cl_event *events;   /* of the last run; NULL entries where none was asked for */
+    cl_uint rows_index; /* the kernels' last argument */
+    int32_t rows;       /* its value */
+    size_t global, local;
+    qd_buffer *scratch;
+} cl_node;
+
+/* ---- Arguments ---------------------------------------------------------------------------------------------- */
+
+/* Sets the arguments of one kernel in order; remembers the first error. */
+typedef struct arg_list {
+    cl_kernel kernel;
+    cl_uint next;
+    cl_int error;
+} arg_list;
+
+static void arg(arg_list *a, size_t bytes, const void *value) {
+    const cl_int e = clSetKernelArg(a->kernel, a->next++, bytes, value);
+    if (a->error == CL_SUCCESS) a->error = e;
+}
+
+static void arg_int(arg_list *a, int64_t value) {
+    const cl_int v = (cl_int)value;
+    arg(a, sizeof v, &v);
+}
+
+static void arg_float(arg_list *a, float value) {
+    arg(a, sizeof value, &value);
+}
+
+static void arg_memory(arg_list *a, const qd_buffer *b, size_t at, size_t stride) {
+    const cl_ulong numbers[2] = {at, stride};
+    arg(a, sizeof b->mem, &b->mem);
+    arg(a, sizeof numbers[0], &numbers[0]);
+    arg(a, sizeof numbers[1], &numbers[1]);
+}
+
+/* An operand: buffer, byte offset, bytes between rows. A constant is its copy in file order. */
+static qd_status arg_operand(arg_list *a, cl_device_state *d, qd_tensor *t) {
+    if (!t->constant) {
+        arg_memory(a, t->buffer, t->offset, t->stride);
+        return QD_OK;
+    }
+    const cl_weights *w;
+    const qd_status status = cl_weights_get(d, t, QD_LAYOUT_ROWS, &w);
+    if (status) return status;
+    if (w->n_parts != 1) {
+        return qd_fail(QD_ERR_DEVICE_MEMORY, "%s: a constant that must be in one piece exceeds the largest allocation",
+                       d->info.name);
+    }
+    arg_memory(a, w->parts[0].buffer, 0, t->stride);
+    return QD_OK;
+}
+
+/* All arguments of one kernel, as the top of its .cl file lists them, but the rows, which come last and change. */
+static qd_status set_arguments(cl_device_state *d, arg_list *a, const qd_node *n, const cl_part *part,
+                               const qd_buffer *scratch) {
+    qd_status status = QD_OK;
+    qd_tensor *const *in = n->in, *const *out = n->out;
+    switch (n->op) {
+        case QD_OP_GET_ROWS:
+            arg_memory(a, part->buffer, in[0]->constant ? 0 : in[0]->offset, in[0]->stride);
+            QD_TRY(arg_operand(a, d, in[1]));
+            QD_TRY(arg_operand(a, d, out[0]));
+            arg_int(a, qd_columns(in[0]));
+            arg_int(a, part->first);
+            arg_int(a, part->count);
+            break;
+        case QD_OP_MATMUL: {
+            qd_tensor *addend = in[2] ? in[2] : out[0];
+            arg(a, sizeof part->buffer->mem, &part->buffer->mem);
+            QD_TRY(arg_operand(a, d, in[1]));
+            if (addend->desc.rank == 1 && !addend->constant) {
+                arg_memory(a, addend->buffer, addend->offset, 0);
+            } else {
+                QD_TRY(arg_operand(a, d, addend));
+            }
+            QD_TRY(arg_operand(a, d, out[0]));
+            arg_int(a, in[2] != NULL);
+            arg_int(a, part->first);
+            arg_int(a, part->count);
+            arg_int(a, qd_columns(in[0]));
+            break;
+        }
+        default:
+            for (int i = 0; i < QD_MAX_IN; i++) {
+                if (in[i]) QD_TRY(arg_operand(a, d, in[i]));
+            }
+            for (int i = 0; i < QD_MAX_OUT; i++) {
+                if (out[i]) QD_TRY(arg_operand(a, d, out[i]));
+            }
+            break;
+    }
+    switch (n->op) {
+        case QD_OP_RMS_NORM:
+            arg_int(a, qd_columns(in[0]));
+            arg_float(a, n->attrs.rms_norm.epsilon);
+            break;
+        case QD_OP_ROPE:
+            arg_int(a, n->attrs.rope.heads);
+            arg_int(a, n->attrs.rope.head_dim);
+            arg_int(a, n->attrs.rope.neox);
+            break;
+        case QD_OP_KV_STORE:
+            arg_int(a, n->attrs.kv.heads);
+            arg_int(a, n->attrs.kv.head_dim);
+            arg_int(a, out[0]->desc.shape[1]);
+            break;
+        case QD_OP_ATTENTION:
+            arg(a, sizeof scratch->mem, &scratch->mem);
+            arg_int(a, n->attrs.attention.heads);
+            arg_int(a, n->attrs.attention.kv_heads);
+            arg_int(a, n->attrs.attention.head_dim);
+            arg_float(a, n->attrs.attention.scale);
+            arg_int(a, in[1]->desc.shape[1]);
+            break;
+        case QD_OP_QUANTIZE:
+        case QD_OP_SWIGLU:
+        case QD_OP_ADD: arg_int(a, qd_columns(in[0])); break;
+        default: break;
+    }
+    if (a->error != CL_SUCCESS) return cl_fail(d, a->error, "setting a kernel's arguments");
+error:
+    return status;
+}
+
+/* ---- Nodes -------------------------------------------------------------------------------------------------- */
+
+/* The parts of the first input that the kernels run over. Operators without weights have one without a buffer. */
+static qd_status find_parts(cl_device_state *d, const qd_node *n, cl_part *single, const cl_part **parts, int *count) {
+    *parts = single;
+    *count = 1;
+    if (n->op != QD_OP_MATMUL && n->op != QD_OP_GET_ROWS) return QD_OK;
+    qd_tensor *w = n->in[0];
+    if (w->constant) {
+        const cl_weights *weights;
+        const qd_status status = cl_weights_get(d, w, cl_variants[((cl_node *)n->kernel)->variant].layout, &weights);
+        if (status) return status;
+        *parts = weights->parts;
+        *count = weights->n_parts;
+        return QD_OK;
+    }
+    *single = (cl_part){w->buffer, 0, w->desc.shape[0] == QD_ROWS ? n->max_rows : w->desc.shape[0]};
+    return QD_OK;
+}
+
+qd_status cl_node_create(cl_device_state *d, qd_node *n, int variant) {
+    const cl_variant *v = &cl_variants[variant];
+    const qd_op_info *op = qd_op_get(n->op);
+    qd_status status = QD_OK;
+    cl_node *x = qd_alloc_zero(1, sizeof *x);
+    if (!x) return QD_ERR_MEMORY;
+    n->kernel = x;
+    x->variant = variant;
+    x->local = d->is_cpu ? 1 : 64;
+    x->global = d->info.compute_units * (size_t)v->groups * x->local;
+    cl_part single = {NULL, 0, 0};
+    const cl_part *parts;
+    int n_parts;
+    QD_TRY(find_parts(d, n, &single, &parts, &n_parts));
+    if (n->op == QD_OP_ATTENTION) {
+        QD_TRY(cl_buffer_take(d, x->global * (size_t)n->in[1]->desc.shape[1] * sizeof(float), &x->scratch));
+    }
+    x->kernels = qd_alloc_zero((size_t)n_parts, sizeof(cl_kernel));
+    x->events = qd_alloc_zero((size_t)n_parts, sizeof(cl_event));
+    if (!x->kernels || !x->events) {
+        status = QD_ERR_MEMORY;
+        goto error;
+    }
+    for (int i = 0; i < n_parts; i++) {
+        cl_int e;
+        x->kernels[i] = clCreateKernel(d->proofs[variant].program, op->name, &e);
+        CL_TRY(d, e, "creating a kernel");
+        x->n_launches++;
+        arg_list a = {x->kernels[i], 0, CL_SUCCESS};
+        QD_TRY(set_arguments(d, &a, n, &parts[i], x->scratch));
+        x->rows_index = a.next;
+    }
+    x->rows = -1;
+    n->variant = v->name;
+    return QD_OK;
+error:
+    cl_node_free(d, n);
+    return status;
+}
+
+void cl_node_free(void *device, qd_node *n) {
+    cl_node *x = n->kernel;
+    if (!x) return;
+    for (int i = 0; i < x->n_launches; i++) {
+        if (x->events[i]) clReleaseEvent(x->events[i]);
+        clReleaseKernel(x->kernels[i]);
+    }
+    cl_buffer_release(device, x->scratch);
+    free(x->kernels);
+    free(x->events);
+    free(x);
+    n->kernel = NULL;
+}
+
+/* Collects the events of earlier nodes; false when there are too many, and a barrier is simpler. */
+static bool collect_events(qd_node *const wait[], int n_wait, cl_event list[], cl_uint capacity, cl_uint *count) {
+    *count = 0;
+    for (int i = 0; i < n_wait; i++) {
+        const cl_node *w = wait[i]->kernel;
+        for (int j = 0; j < w->n_launches; j++) {
+            if (!w->events[j]) continue;
+            if (*count == capacity) return false;
+            list[(*count)++] = w->events[j];
+        }
+    }
+    return true;
+}
+
+qd_status cl_node_enqueue(void *device, qd_node *n, int64_t rows, qd_node *const wait[], int n_wait) {
+    enum { MAX_WAIT = 32 };
+    cl_device_state *d = device;
+    cl_node *x = n->kernel;
+    qd_status status = QD_OK;
+    cl_event list[MAX_WAIT];
+    cl_uint n_list = 0;
+    if (d->out_of_order && !collect_events(wait, n_wait, list, MAX_WAIT, &n_list)) {
+        CL_TRY(d, clEnqueueBarrierWithWaitList(d->queue, 0, NULL, NULL), "a barrier");
+        n_list = 0;
+    }
+    const bool profile = d->options.profile && !d->canary_depth;
+    for (int i = 0; i < x->n_launches; i++) {
+        if (x->rows != rows) {
+            const cl_int r = (cl_int)rows;
+            CL_TRY(d, clSetKernelArg(x->kernels[i], x->rows_index, sizeof r, &r), "setting a kernel's arguments");
+        }
+        if (x->events[i]) clReleaseEvent(x->events[i]);
+        x->events[i] = NULL;
+        cl_event *event = d->out_of_order || profile ? &x->events[i] : NULL;
+        CL_TRY(d,
+               clEnqueueNDRangeKernel(d->queue, x->kernels[i], 1, NULL, &x->global, &x->local, n_list,
+                                      n_list ? list : NULL, event),
+               "starting a kernel");
+        if (profile) {
+            clRetainEvent(x->events[i]);
+            cl_profile_add(d, x->variant, n, rows, x->events[i]);
+        }
+    }
+    x->rows = (int32_t)rows;
+error:
+    return status;
+}

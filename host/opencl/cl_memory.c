@@ -1,0 +1,270 @@
+/* Buffers: a pool under a budget, transfers, and constants in device layouts. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "opencl/cl_internal.h"
+
+/* ---- Pool --------------------------------------------------------------------------------------------------- */
+
+/* Sizes are rounded up to an eighth of their power of two, so that a freed buffer fits the next like it and at most an
+ * eighth is wasted. */
+static size_t pool_size(size_t bytes) {
+    size_t step = 256;
+    while (step * 8 < bytes)
+        step *= 2;
+    return (bytes + step - 1) / step * step;
+}
+
+static void destroy(qd_buffer *b) {
+    clReleaseMemObject(b->mem);
+    free(b);
+}
+
+void cl_pool_trim(cl_device_state *d) {
+    while (d->pool) {
+        qd_buffer *b = d->pool;
+        d->pool = b->next;
+        d->pooled -= b->bytes;
+        destroy(b);
+    }
+}
+
+/* A pooled buffer of exactly this size, or NULL. */
+static qd_buffer *take_pooled(cl_device_state *d, size_t bytes) {
+    for (qd_buffer **p = &d->pool; *p; p = &(*p)->next) {
+        if ((*p)->bytes != bytes) continue;
+        qd_buffer *b = *p;
+        *p = b->next;
+        d->pooled -= bytes;
+        return b;
+    }
+    return NULL;
+}
+
+qd_status cl_buffer_take(cl_device_state *d, size_t bytes, qd_buffer **out) {
+    const size_t rounded = pool_size(bytes);
+    /* Rounding up must not make a legal size too large. */
+    const size_t size = rounded <= d->max_alloc ? rounded : bytes;
+    if (bytes > d->max_alloc) {
+        return qd_fail(QD_ERR_DEVICE_MEMORY, "%s: %zu bytes in one piece; the device allows %llu", d->info.name, bytes,
+                       (unsigned long long)d->max_alloc);
+    }
+    qd_buffer *b = take_pooled(d, size);
+    if (!b) {
+        if (d->budget && d->used + d->pooled + size > d->budget) cl_pool_trim(d);
+        if (d->budget && d->used + size > d->budget) {
+            return qd_fail(QD_ERR_DEVICE_MEMORY,
+                           "%s: %zu more bytes would exceed the memory budget of %llu (%llu in use); raise it or use a "
+                           "smaller context",
+                           d->info.name, size, (unsigned long long)d->budget, (unsigned long long)d->used);
+        }
+        b = qd_alloc_zero(1, sizeof *b);
+        if (!b) return QD_ERR_MEMORY;
+        b->bytes = size;
+        cl_int e;
+        b->mem = clCreateBuffer(d->context, CL_MEM_READ_WRITE, size, NULL, &e);
+        if (e == CL_MEM_OBJECT_ALLOCATION_FAILURE && d->pool) {
+            cl_pool_trim(d);
+            b->mem = clCreateBuffer(d->context, CL_MEM_READ_WRITE, size, NULL, &e);
+        }
+        if (e != CL_SUCCESS) {
+            free(b);
+            return cl_fail(d, e, "allocating a buffer");
+        }
+    }
+    d->used += size;
+    if (d->used + d->pooled > d->peak) d->peak = d->used + d->pooled;
+    *out = b;
+    return QD_OK;
+}
+
+qd_status cl_buffer_alloc(void *device, size_t bytes, qd_buffer **out) {
+    cl_device_state *d = device;
+    qd_buffer *b;
+    qd_status status = cl_buffer_take(d, bytes, &b);
+    if (status) return status;
+    const cl_uchar zero = 0;
+    if (d->out_of_order) CL_TRY(d, clEnqueueBarrierWithWaitList(d->queue, 0, NULL, NULL), "a barrier");
+    CL_TRY(d, clEnqueueFillBuffer(d->queue, b->mem, &zero, 1, 0, b->bytes, 0, NULL, NULL), "clearing a buffer");
+    if (d->out_of_order) CL_TRY(d, clEnqueueBarrierWithWaitList(d->queue, 0, NULL, NULL), "a barrier");
+    *out = b;
+    return QD_OK;
+error:
+    cl_buffer_release(d, b);
+    return status;
+}
+
+void cl_buffer_release(void *device, qd_buffer *b) {
+    cl_device_state *d = device;
+    if (!b) return;
+    d->used -= b->bytes;
+    d->pooled += b->bytes;
+    b->next = d->pool;
+    d->pool = b;
+}
+
+/* ---- Transfers ---------------------------------------------------------------------------------------------- */
+
+void cl_pending_reap(cl_device_state *d, bool all) {
+    int kept = 0;
+    for (int i = 0; i < d->n_pending; i++) {
+        cl_pending *p = &d->pending[i];
+        cl_int state = CL_COMPLETE;
+        if (!all) clGetEventInfo(p->event, CL_EVENT_COMMAND_EXECUTION_STATUS, sizeof state, &state, NULL);
+        if (state > CL_COMPLETE) {
+            d->pending[kept++] = *p;
+            continue;
+        }
+        clReleaseEvent(p->event);
+        free(p->staging);
+    }
+    d->n_pending = kept;
+}
+
+/* Keeps staging memory until its event is complete. Takes both over, also on failure (then it waits for the device). */
+static qd_status keep_pending(cl_device_state *d, cl_event event, void *staging) {
+    if (d->n_pending == d->pending_cap) {
+        const int larger = d->pending_cap ? 2 * d->pending_cap : 16;
+        cl_pending *grown = qd_realloc(d->pending, (size_t)larger * sizeof *grown);
+        if (!grown) {
+            clFinish(d->queue);
+            clReleaseEvent(event);
+            free(staging);
+            return QD_ERR_MEMORY;
+        }
+        d->pending = grown;
+        d->pending_cap = larger;
+    }
+    d->pending[d->n_pending++] = (cl_pending){event, staging};
+    return QD_OK;
+}
+
+qd_status cl_buffer_write(void *device, qd_buffer *b, size_t offset, const void *src, size_t bytes) {
+    /* Small writes (the token and its position) go through a copy, so that nothing waits for the device. */
+    enum { STAGED = 65536 };
+    cl_device_state *d = device;
+    qd_status status = QD_OK;
+    void *staging = NULL;
+    cl_event event;
+    cl_pending_reap(d, false);
+    if (d->out_of_order) CL_TRY(d, clEnqueueBarrierWithWaitList(d->queue, 0, NULL, NULL), "a barrier");
+    if (bytes > STAGED) {
+        CL_TRY(d, clEnqueueWriteBuffer(d->queue, b->mem, CL_TRUE, offset, bytes, src, 0, NULL, NULL),
+               "writing a buffer");
+        return QD_OK;
+    }
+    staging = qd_alloc(bytes);
+    if (!staging) return QD_ERR_MEMORY;
+    memcpy(staging, src, bytes);
+    CL_TRY(d, clEnqueueWriteBuffer(d->queue, b->mem, CL_FALSE, offset, bytes, staging, 0, NULL, &event),
+           "writing a buffer");
+    QD_TRY(keep_pending(d, event, staging));
+    staging = NULL;
+    if (d->out_of_order) CL_TRY(d, clEnqueueBarrierWithWaitList(d->queue, 0, NULL, NULL), "a barrier");
+    return QD_OK;
+error:
+    free(staging);
+    return status;
+}
+
+qd_status cl_buffer_read(void *device, qd_buffer *b, size_t offset, void *dst, size_t bytes) {
+    cl_device_state *d = device;
+    qd_status status = QD_OK;
+    if (d->out_of_order) CL_TRY(d, clEnqueueBarrierWithWaitList(d->queue, 0, NULL, NULL), "a barrier");
+    CL_TRY(d, clEnqueueReadBuffer(d->queue, b->mem, CL_TRUE, offset, bytes, dst, 0, NULL, NULL), "reading a buffer");
+    cl_pending_reap(d, false);
+error:
+    return status;
+}
+
+/* ---- Constants ---------------------------------------------------------------------------------------------- */
+
+/* Packs rows into a buffer: straight into it where the host can see the device's memory. */
+static qd_status fill_part(cl_device_state *d, const qd_tensor *t, qd_layout layout, cl_part *part, size_t bytes) {
+    const int64_t K = qd_columns(t);
+    const unsigned char *src = (const unsigned char *)t->constant + (size_t)part->first * t->stride;
+    qd_status status = QD_OK;
+    void *mapped = NULL;
+    if (d->unified_memory) {
+        cl_int e;
+        mapped = clEnqueueMapBuffer(d->queue, part->buffer->mem, CL_TRUE, CL_MAP_WRITE_INVALIDATE_REGION, 0, bytes, 0,
+                                    NULL, NULL, &e);
+        CL_TRY(d, e, "mapping a buffer");
+        qd_layout_pack(layout, t->desc.format, src, part->count, K, mapped);
+        CL_TRY(d, clEnqueueUnmapMemObject(d->queue, part->buffer->mem, mapped, 0, NULL, NULL), "unmapping a buffer");
+        return QD_OK;
+    }
+    mapped = qd_alloc(bytes);
+    if (!mapped) return QD_ERR_MEMORY;
+    qd_layout_pack(layout, t->desc.format, src, part->count, K, mapped);
+    status = cl_buffer_write(d, part->buffer, 0, mapped, bytes);
+    free(mapped);
+error:
+    return status;
+}
+
+static void free_weights(cl_device_state *d, cl_weights *w) {
+    for (int i = 0; i < w->n_parts; i++)
+        cl_buffer_release(d, w->parts[i].buffer);
+    free(w->parts);
+    free(w);
+}
+
+/* Rows of a constant of any rank: all dimensions but the last. */
+static int64_t constant_rows(const qd_tensor *t) {
+    int64_t rows = 1;
+    for (int i = 0; i + 1 < t->desc.rank; i++)
+        rows *= t->desc.shape[i];
+    return rows;
+}
+
+qd_status cl_weights_get(cl_device_state *d, qd_tensor *t, qd_layout layout, const cl_weights **out) {
+    for (cl_weights *w = t->resident; w; w = w->next) {
+        if (w->layout == layout) {
+            *out = w;
+            return QD_OK;
+        }
+    }
+    const int64_t K = qd_columns(t), rows = constant_rows(t), together = qd_layout_rows(layout);
+    const size_t group_bytes = qd_layout_bytes(layout, t->desc.format, together, K);
+    const int64_t groups_fit = (int64_t)(d->max_alloc / group_bytes);
+    if (groups_fit < 1) {
+        return qd_fail(QD_ERR_DEVICE_MEMORY, "%s: a row of weights is larger than one allocation may be (%llu bytes)",
+                       d->info.name, (unsigned long long)d->max_alloc);
+    }
+    const int64_t rows_fit = groups_fit > rows / together ? rows : groups_fit * together;
+    qd_status status = QD_OK;
+    cl_weights *w = qd_alloc_zero(1, sizeof *w);
+    if (!w) return QD_ERR_MEMORY;
+    w->layout = layout;
+    const int64_t n_parts = rows_fit ? (rows + rows_fit - 1) / rows_fit : 0;
+    w->parts = qd_alloc_zero((size_t)n_parts, sizeof *w->parts);
+    if (!w->parts) {
+        status = QD_ERR_MEMORY;
+        goto error;
+    }
+    for (int64_t first = 0; first < rows; first += rows_fit) {
+        cl_part *p = &w->parts[w->n_parts];
+        p->first = first;
+        p->count = rows - first < rows_fit ? rows - first : rows_fit;
+        const size_t bytes = qd_layout_bytes(layout, t->desc.format, p->count, K);
+        QD_TRY(cl_buffer_take(d, bytes, &p->buffer));
+        w->n_parts++;
+        QD_TRY(fill_part(d, t, layout, p, bytes));
+    }
+    w->next = t->resident;
+    t->resident = w;
+    *out = w;
+    return QD_OK;
+error:
+    free_weights(d, w);
+    return status;
+}
+
+void cl_weights_forget(void *device, qd_tensor *t) {
+    while (t->resident) {
+        cl_weights *w = t->resident;
+        t->resident = w->next;
+        free_weights(device, w);
+    }
+}

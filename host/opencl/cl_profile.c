@@ -1,0 +1,143 @@
+/* Per-kernel times from the device's own clock, as totals and as a Chrome trace. */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "opencl/cl_internal.h"
+
+/* Bytes that an operator must move at least: its operands once, a cache up to the row's own position not counted as
+ * more than whole. */
+static double bytes_moved(const qd_node *n, int64_t rows) {
+    double total = 0;
+    for (int i = 0; i < QD_MAX_IN + QD_MAX_OUT; i++) {
+        const qd_tensor *t = i < QD_MAX_IN ? n->in[i] : n->out[i - QD_MAX_IN];
+        if (!t) continue;
+        const double row = (double)qd_format_row_bytes(t->desc.format, qd_columns(t));
+        /* Only the rows that a run touches: of a table, of caches. */
+        if (n->op == QD_OP_MATMUL && i == 0) {
+            total += row * (double)t->desc.shape[0];
+        } else if (t->desc.rank == 3) {
+            total += n->op == QD_OP_ATTENTION ? row * (double)t->desc.shape[0] * (double)rows : 0;
+        } else {
+            total += row * (double)rows;
+        }
+    }
+    return total;
+}
+
+/* Multiplications and additions by definition; 0 where the work is not arithmetic. */
+static double operations(const qd_node *n, int64_t rows) {
+    if (n->op != QD_OP_MATMUL) return 0;
+    return 2.0 * (double)rows * (double)n->in[0]->desc.shape[0] * (double)qd_columns(n->in[0]);
+}
+
+static uint64_t event_time(cl_event e, cl_profiling_info what) {
+    cl_ulong t = 0;
+    clGetEventProfilingInfo(e, what, sizeof t, &t, NULL);
+    return t;
+}
+
+/* Reads the times of finished launches and frees their events. */
+static void collect(cl_device_state *d) {
+    clFinish(d->queue);
+    for (; d->trace_read < d->n_trace; d->trace_read++) {
+        cl_trace_event *t = &d->trace[d->trace_read];
+        t->queued = event_time(t->event, CL_PROFILING_COMMAND_QUEUED);
+        t->start = event_time(t->event, CL_PROFILING_COMMAND_START);
+        t->end = event_time(t->event, CL_PROFILING_COMMAND_END);
+        clReleaseEvent(t->event);
+        t->event = NULL;
+        cl_proof *p = &d->proofs[t->variant];
+        p->calls++;
+        p->seconds += (double)(t->end - t->start) * 1e-9;
+        p->bytes += t->bytes;
+        p->operations += t->operations;
+    }
+}
+
+void cl_profile_add(cl_device_state *d, int variant, const qd_node *n, int64_t rows, cl_event e) {
+    if (d->n_trace - d->trace_read >= 4096) collect(d); /* drivers slow down under many open events */
+    if (d->n_trace == d->trace_cap) {
+        const int larger = d->trace_cap ? 2 * d->trace_cap : 4096;
+        cl_trace_event *grown = qd_realloc(d->trace, (size_t)larger * sizeof *grown);
+        if (!grown) {
+            clReleaseEvent(e); /* a gap in the profile is better than a failed run */
+            return;
+        }
+        d->trace = grown;
+        d->trace_cap = larger;
+    }
+    d->trace[d->n_trace++] = (cl_trace_event){
+        .variant = variant, .event = e, .bytes = bytes_moved(n, rows), .operations = operations(n, rows)};
+}
+
+static int slower_first(const void *a, const void *b) {
+    const double x = ((const qd_profile_row *)a)->seconds, y = ((const qd_profile_row *)b)->seconds;
+    return x < y ? 1 : x > y ? -1 : 0;
+}
+
+qd_status cl_profile_report(void *device, qd_profile_row **out, int *count) {
+    cl_device_state *d = device;
+    collect(d);
+    qd_profile_row *rows = qd_alloc_zero((size_t)cl_variant_count, sizeof *rows);
+    if (!rows) return QD_ERR_MEMORY;
+    int n = 0;
+    for (int i = 0; i < cl_variant_count; i++) {
+        const cl_proof *p = &d->proofs[i];
+        if (!p->calls) continue;
+        qd_profile_row *r = &rows[n++];
+        snprintf(r->kernel, sizeof r->kernel, "%s", cl_variants[i].name);
+        r->calls = p->calls;
+        r->seconds = p->seconds;
+        r->bytes = p->bytes;
+        r->operations = p->operations;
+    }
+    qsort(rows, (size_t)n, sizeof *rows, slower_first);
+    *out = rows;
+    *count = n;
+    return QD_OK;
+}
+
+void cl_profile_reset(void *device) {
+    cl_device_state *d = device;
+    collect(d);
+    d->n_trace = d->trace_read = 0;
+    for (int i = 0; i < cl_variant_count; i++) {
+        cl_proof *p = &d->proofs[i];
+        p->calls = 0;
+        p->seconds = p->bytes = p->operations = 0;
+    }
+}
+
+void cl_profile_free(cl_device_state *d) {
+    for (int i = d->trace_read; i < d->n_trace; i++)
+        clReleaseEvent(d->trace[i].event);
+    free(d->trace);
+}
+
+/* The JSON of the Trace Event Format: one complete event ("ph":"X") for each launch, times in microseconds. The names
+ * come from kernels.def and need no escaping. */
+qd_status cl_profile_trace(void *device, const char *path) {
+    cl_device_state *d = device;
+    collect(d);
+    FILE *f = fopen(path, "w");
+    if (!f) return qd_fail(QD_ERR_IO, "cannot write the trace to %s", path);
+    const uint64_t zero = d->n_trace ? d->trace[0].queued : 0;
+    fprintf(f, "{\"traceEvents\":[\n");
+    for (int i = 0; i < d->n_trace; i++) {
+        const cl_trace_event *t = &d->trace[i];
+        fprintf(f,
+                "{\"name\":\"%s\",\"cat\":\"%s\",\"ph\":\"X\",\"pid\":1,\"tid\":1,\"ts\":%.3f,\"dur\":%.3f,"
+                "\"args\":{\"bytes\":%.0f,\"waited_us\":%.3f}}%s\n",
+                cl_variants[t->variant].name, qd_op_get(cl_variants[t->variant].op)->name,
+                (double)(t->start - zero) * 1e-3, (double)(t->end - t->start) * 1e-3, t->bytes,
+                (double)(t->start - t->queued) * 1e-3, i + 1 < d->n_trace ? "," : "");
+    }
+    fprintf(f, "]}\n");
+    const bool failed = ferror(f) != 0;
+    if (fclose(f) || failed) {
+        remove(path);
+        return qd_fail(QD_ERR_IO, "could not write the trace to %s (disk full?)", path);
+    }
+    return QD_OK;
+}

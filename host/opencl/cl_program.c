@@ -1,0 +1,314 @@
+/* Programs: source, build, and the cache of binaries and verdicts on disk.
+ *
+ * An entry is one file named by its key, the SHA-256 of everything that the binary depends on: a header, the reason of
+ * a refusal, the binary, each covered by a checksum. Entries are written beside and renamed; a damaged one counts as
+ * none. */
+#include <openssl/evp.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "opencl/cl_internal.h"
+
+struct qd_kernel_source {
+    const char *name;
+    const char *text;
+    size_t size;
+};
+extern const struct qd_kernel_source qd_kernel_sources[];
+extern const size_t qd_kernel_source_count;
+
+/* ---- Source ------------------------------------------------------------------------------------------------- */
+
+typedef struct text_buffer {
+    char *data;
+    size_t size, capacity;
+} text_buffer;
+
+static qd_status append(text_buffer *b, const char *text, size_t n) {
+    if (b->size + n + 1 > b->capacity) {
+        const size_t larger = 2 * (b->size + n + 1);
+        char *grown = qd_realloc(b->data, larger);
+        if (!grown) return QD_ERR_MEMORY;
+        b->data = grown;
+        b->capacity = larger;
+    }
+    memcpy(b->data + b->size, text, n);
+    b->size += n;
+    b->data[b->size] = 0;
+    return QD_OK;
+}
+
+static const struct qd_kernel_source *find_source(const char *name, size_t n) {
+    for (size_t i = 0; i < qd_kernel_source_count; i++) {
+        if (strlen(qd_kernel_sources[i].name) == n && !memcmp(qd_kernel_sources[i].name, name, n))
+            return &qd_kernel_sources[i];
+    }
+    return NULL;
+}
+
+/* Appends a source with its #include "NAME" lines replaced by those files, each once (bit mask `seen`). */
+static qd_status resolve(text_buffer *b, const char *name, size_t n, uint64_t *seen) {
+    const struct qd_kernel_source *s = find_source(name, n);
+    if (!s) return qd_fail(QD_ERR_BUILD, "kernel source \"%.*s\" is not in the library", (int)n, name);
+    const uint64_t bit = (uint64_t)1 << (s - qd_kernel_sources);
+    if (*seen & bit) return QD_OK;
+    *seen |= bit;
+    static const char include[] = "#include \"";
+    const char *end = s->text + s->size;
+    for (const char *line = s->text; line < end;) {
+        const char *next = memchr(line, '\n', (size_t)(end - line));
+        next = next ? next + 1 : end;
+        const char *file = line + sizeof include - 1;
+        const char *quote = NULL;
+        if ((size_t)(next - line) > sizeof include && !memcmp(line, include, sizeof include - 1)) {
+            quote = memchr(file, '"', (size_t)(next - file));
+        }
+        const qd_status status =
+            quote ? resolve(b, file, (size_t)(quote - file), seen) : append(b, line, (size_t)(next - line));
+        if (status) return status;
+        line = next;
+    }
+    return QD_OK;
+}
+
+/* The options of a variant's build. */
+static void build_options(const cl_device_state *d, const cl_variant *v, char *text, size_t capacity) {
+    snprintf(text, capacity, "-cl-std=CL1.2 %s%s%s", v->options, d->is_cpu ? " -DQD_CPU=1" : "",
+             d->exact_division ? " -cl-fp32-correctly-rounded-divide-sqrt" : "");
+}
+
+/* What the compiler may tune for, when the device is this machine's CPU: the same driver on another CPU is another key.
+ */
+static const char *cpu_features(const cl_device_state *d) {
+#if defined(__x86_64__)
+    if (!d->is_cpu) return "";
+    return __builtin_cpu_supports("avx512vnni") ? "avx512-vnni"
+           : __builtin_cpu_supports("avx512f")  ? "avx512"
+           : __builtin_cpu_supports("avx2")     ? "avx2"
+                                                : "x86-64";
+#else
+    (void)d;
+    return "";
+#endif
+}
+
+qd_status cl_program_key(const cl_device_state *d, const cl_variant *v, char key[65], char **source) {
+    text_buffer b = {NULL, 0, 0};
+    uint64_t seen = 0;
+    qd_status status = QD_OK;
+    char options[256];
+    unsigned char digest[EVP_MAX_MD_SIZE];
+    unsigned digest_bytes = 0;
+    EVP_MD_CTX *hash = NULL;
+    QD_TRY(resolve(&b, v->file, strlen(v->file), &seen));
+    build_options(d, v, options, sizeof options);
+    const char *parts[] = {qd_version(), v->name,        b.data,          options,         d->info.platform,
+                           d->info.name, d->info.driver, d->info.version, cpu_features(d), d->info.features};
+    hash = EVP_MD_CTX_new();
+    bool ok = hash && EVP_DigestInit_ex(hash, EVP_sha256(), NULL);
+    for (size_t i = 0; i < sizeof parts / sizeof parts[0]; i++) {
+        ok = ok && EVP_DigestUpdate(hash, parts[i], strlen(parts[i]) + 1);
+    }
+    ok = ok && EVP_DigestFinal_ex(hash, digest, &digest_bytes);
+    if (!ok) {
+        status = qd_fail(QD_ERR_MEMORY, "could not compute a hash");
+        goto error;
+    }
+    for (unsigned i = 0; i < 32; i++)
+        snprintf(key + 2 * i, 3, "%02x", digest[i]);
+    EVP_MD_CTX_free(hash);
+    *source = b.data;
+    return QD_OK;
+error:
+    EVP_MD_CTX_free(hash);
+    free(b.data);
+    return status;
+}
+
+/* ---- Build -------------------------------------------------------------------------------------------------- */
+
+/* The first line of the build log that says "error", or its first line. */
+static void first_error(const cl_device_state *d, cl_program p, char *why, size_t capacity) {
+    size_t bytes = 0;
+    snprintf(why, capacity, "the compiler gave no reason");
+    if (clGetProgramBuildInfo(p, d->id, CL_PROGRAM_BUILD_LOG, 0, NULL, &bytes) != CL_SUCCESS || bytes < 2) return;
+    char *log = calloc(1, bytes + 1);
+    if (log && clGetProgramBuildInfo(p, d->id, CL_PROGRAM_BUILD_LOG, bytes, log, NULL) == CL_SUCCESS) {
+        const char *line = strstr(log, "error");
+        while (line && line > log && line[-1] != '\n')
+            line--;
+        if (!line) line = log;
+        snprintf(why, capacity, "%.*s", (int)strcspn(line, "\n"), line);
+    }
+    free(log);
+}
+
+qd_status cl_program_build(const cl_device_state *d, const cl_variant *v, const char *source, cl_program *out,
+                           char *why, size_t capacity) {
+    char options[256];
+    build_options(d, v, options, sizeof options);
+    cl_int e;
+    cl_program p = clCreateProgramWithSource(d->context, 1, &source, NULL, &e);
+    if (e != CL_SUCCESS) return cl_fail(d, e, "creating a program");
+    e = clBuildProgram(p, 1, &d->id, options, NULL, NULL);
+    if (e == CL_SUCCESS) {
+        *out = p;
+        return QD_OK;
+    }
+    first_error(d, p, why, capacity);
+    clReleaseProgram(p);
+    if (e == CL_DEVICE_NOT_AVAILABLE || e == CL_OUT_OF_HOST_MEMORY) return cl_fail(d, e, "building a program");
+    return qd_fail(QD_ERR_BUILD, "%s: %s does not build: %s", d->info.name, v->name, why);
+}
+
+/* ---- Cache -------------------------------------------------------------------------------------------------- */
+
+typedef struct cache_header {
+    char magic[8];
+    uint32_t verdict;
+    uint32_t why_bytes;
+    uint64_t binary_bytes;
+    unsigned char sha256[32]; /* of the header with this field zero, the reason and the binary */
+} cache_header;
+
+static const char cache_magic[8] = "QDOTCL1";
+
+static bool checksum(cache_header h, const void *payload, size_t bytes, unsigned char out[32]) {
+    memset(h.sha256, 0, sizeof h.sha256);
+    EVP_MD_CTX *hash = EVP_MD_CTX_new();
+    const bool ok = hash && EVP_DigestInit_ex(hash, EVP_sha256(), NULL) && EVP_DigestUpdate(hash, &h, sizeof h) &&
+                    EVP_DigestUpdate(hash, payload, bytes) && EVP_DigestFinal_ex(hash, out, NULL);
+    EVP_MD_CTX_free(hash);
+    return ok;
+}
+
+/* mkdir -p; false when the last folder is not there afterwards. */
+static bool make_folders(const char *path) {
+    char partial[512];
+    snprintf(partial, sizeof partial, "%s", path);
+    for (char *p = partial + 1; *p; p++) {
+        if (*p != '/') continue;
+        *p = 0;
+        mkdir(partial, 0777);
+        *p = '/';
+    }
+    mkdir(partial, 0777);
+    return access(path, W_OK) == 0;
+}
+
+void cl_cache_open(const qd_context_options *o, char *dir, size_t capacity) {
+    const char *environment = getenv("QDOT_CACHE_DIR"), *xdg = getenv("XDG_CACHE_HOME"), *home = getenv("HOME");
+    int n;
+    if (o->cache_dir) {
+        n = snprintf(dir, capacity, "%s", o->cache_dir);
+    } else if (environment) {
+        n = snprintf(dir, capacity, "%s", environment);
+    } else if (xdg && *xdg) {
+        n = snprintf(dir, capacity, "%s/qdot", xdg);
+    } else {
+        n = home ? snprintf(dir, capacity, "%s/.cache/qdot", home) : 0;
+    }
+    if (n <= 0 || (size_t)n >= capacity || !make_folders(dir)) dir[0] = 0;
+}
+
+static bool entry_path(const cl_device_state *d, const char *key, const char *suffix, char *path, size_t capacity) {
+    if (!d->cache_dir[0]) return false;
+    const int n = snprintf(path, capacity, "%s/%s%s", d->cache_dir, key, suffix);
+    return n > 0 && (size_t)n < capacity;
+}
+
+/* A whole file; NULL when it is not there or not readable. */
+static unsigned char *read_file(const char *path, size_t *bytes) {
+    FILE *f = fopen(path, "rb");
+    if (!f) return NULL;
+    unsigned char *data = NULL;
+    struct stat st;
+    if (fstat(fileno(f), &st) == 0 && st.st_size > 0) {
+        *bytes = (size_t)st.st_size;
+        data = malloc(*bytes);
+        if (data && fread(data, 1, *bytes, f) != *bytes) {
+            free(data);
+            data = NULL;
+        }
+    }
+    fclose(f);
+    return data;
+}
+
+static bool entry_valid(const unsigned char *data, size_t bytes, cache_header *h) {
+    if (bytes < sizeof *h) return false;
+    memcpy(h, data, sizeof *h);
+    const uint64_t rest = bytes - sizeof *h;
+    unsigned char sha256[32];
+    return !memcmp(h->magic, cache_magic, sizeof cache_magic) && h->why_bytes <= rest &&
+           h->binary_bytes == rest - h->why_bytes && (h->verdict == CL_PASSED || h->verdict == CL_FAILED) &&
+           checksum(*h, data + sizeof *h, (size_t)rest, sha256) && !memcmp(sha256, h->sha256, sizeof sha256);
+}
+
+bool cl_cache_load(const cl_device_state *d, const char *key, cl_verdict *verdict, cl_program *out, char *why,
+                   size_t capacity) {
+    char path[640];
+    size_t bytes = 0;
+    if (!entry_path(d, key, ".bin", path, sizeof path)) return false;
+    unsigned char *data = read_file(path, &bytes);
+    if (!data) return false;
+    cache_header h;
+    bool usable = entry_valid(data, bytes, &h);
+    if (usable) {
+        *verdict = (cl_verdict)h.verdict;
+        snprintf(why, capacity, "%.*s", (int)h.why_bytes, (const char *)data + sizeof h);
+    }
+    if (usable && *verdict == CL_PASSED) {
+        const unsigned char *binary = data + sizeof h + h.why_bytes;
+        const size_t binary_bytes = (size_t)h.binary_bytes;
+        cl_int e, binary_status;
+        cl_program p = clCreateProgramWithBinary(d->context, 1, &d->id, &binary_bytes, &binary, &binary_status, &e);
+        usable = e == CL_SUCCESS;
+        if (usable && clBuildProgram(p, 1, &d->id, NULL, NULL, NULL) != CL_SUCCESS) {
+            clReleaseProgram(p);
+            usable = false;
+        }
+        if (usable) *out = p;
+    }
+    free(data);
+    return usable;
+}
+
+/* The device's binary of a program; NULL when the driver gives none. */
+static unsigned char *get_binary(cl_program p, size_t *bytes) {
+    if (clGetProgramInfo(p, CL_PROGRAM_BINARY_SIZES, sizeof *bytes, bytes, NULL) != CL_SUCCESS || !*bytes) return NULL;
+    unsigned char *binary = malloc(*bytes);
+    if (binary && clGetProgramInfo(p, CL_PROGRAM_BINARIES, sizeof binary, &binary, NULL) != CL_SUCCESS) {
+        free(binary);
+        return NULL;
+    }
+    return binary;
+}
+
+void cl_cache_store(const cl_device_state *d, const char *key, cl_verdict verdict, cl_program program,
+                    const char *why) {
+    char path[640], beside[700];
+    if (!entry_path(d, key, ".bin", path, sizeof path)) return;
+    snprintf(beside, sizeof beside, "%s.%ld.new", path, (long)getpid());
+    size_t binary_bytes = 0;
+    unsigned char *binary = NULL;
+    if (verdict == CL_PASSED && !(binary = get_binary(program, &binary_bytes))) return;
+    cache_header h = {.verdict = (uint32_t)verdict, .why_bytes = (uint32_t)strlen(why), .binary_bytes = binary_bytes};
+    memcpy(h.magic, cache_magic, sizeof cache_magic);
+    const size_t bytes = h.why_bytes + binary_bytes;
+    unsigned char *payload = malloc(bytes + 1);
+    FILE *f = payload ? fopen(beside, "wb") : NULL;
+    if (f) {
+        memcpy(payload, why, h.why_bytes);
+        if (binary) memcpy(payload + h.why_bytes, binary, binary_bytes);
+        bool ok = checksum(h, payload, bytes, h.sha256) && fwrite(&h, sizeof h, 1, f) == 1 &&
+                  fwrite(payload, 1, bytes, f) == bytes;
+        ok = fclose(f) == 0 && ok;
+        if (!ok || rename(beside, path)) remove(beside);
+    }
+    free(payload);
+    free(binary);
+}

@@ -1,0 +1,25 @@
+/* The oracle: every operator in the shortest readable C, from its definition. Shapes are in qdot_ops.def. */
+#ifndef QDOT_REF_H
+#define QDOT_REF_H
+
+#include "core/status.h"
+#include "qdot/qdot_backend.h"
+#include "qdot/qdot_num.h"
+
+/** One function for each operator, qd_ref_NAME: computes `rows` rows of node n on host operands. */
+#define QD_OP(ID, name, min_in, max_in, n_out, attrs, operands) \
+    qd_status qd_ref_##name(const qd_node *n, const qd_operand in[], const qd_operand out[], int64_t rows);
+#include "qdot/qdot_ops.def"
+
+/** Row r of an operand. */
+static inline void *qd_row(qd_operand o, int64_t r) {
+    return (char *)o.data + o.stride * (size_t)r;
+}
+
+/** Sum of 16 partial sums, by the fixed tree: lane i takes lane i+8, then i+4, i+2, i+1. */
+float qd_ref_tree(float p[QD_LANES]);
+
+/** Writes a row of floats as the format of t (F32 or A8). */
+qd_status qd_ref_put_row(const qd_tensor *t, const float *row, void *dst);
+
+#endif
