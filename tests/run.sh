@@ -80,7 +80,7 @@ build build -DQDOT_TESTS=ON || give_up "The build failed"
 run_tests build -LE long
 
 build build/asan -DQDOT_SANITIZE=ON || give_up "The sanitizer build failed"
-run_tests build/asan -L '^(unit|golden|fault)$'
+run_tests build/asan -L '^(unit|golden|fault|fuzz)$'
 
 if [ -n "$long" ]; then
     run_tests build -L long
