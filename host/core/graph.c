@@ -188,7 +188,7 @@ static bool intervals_meet(size_t a, size_t a_bytes, size_t b, size_t b_bytes) {
 }
 
 static bool overlap(const qd_graph *g, const qd_tensor *a, const qd_tensor *b) {
-    if (!a || !b || a->constant || b->constant || a->buffer != b->buffer) return false;
+    if (!a || !b || !a->buffer || a->buffer != b->buffer) return false; /* constants have none */
     const qd_tensor *pa = a->base ? a->base : a, *pb = b->base ? b->base : b;
     if (pa == pb) {
         return intervals_meet(a->first_byte, (size_t)qd_columns(a) * sizeof(float), b->first_byte,

@@ -217,7 +217,7 @@ qd_status qd_node_init(qd_node *n, qd_op op, const qd_attrs *attrs, qd_tensor *c
             if (o->optional) continue;
             return qd_fail(QD_ERR_ARGUMENT, "%s: %s is missing", info->name, o->name);
         }
-        if (i >= n_in && t->constant)
+        if (i >= n_in && qd_is_constant(t))
             return qd_fail(QD_ERR_ARGUMENT, "%s: %s cannot be a constant", info->name, o->name);
         const qd_status status = unify(info->name, o, t, &s, dynamic);
         if (status) return status;

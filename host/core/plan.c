@@ -39,8 +39,10 @@ static qd_status fallback_run(qd_context *c, const qd_node *n, int64_t rows) {
         qd_tensor *t = i < QD_MAX_IN ? n->in[i] : n->out[i - QD_MAX_IN];
         if (!t) continue;
         operands[i].stride = qd_format_row_bytes(t->desc.format, qd_columns(t));
-        if (t->constant) {
-            operands[i].data = (void *)(uintptr_t)t->constant; /* inputs are only read */
+        if (qd_is_constant(t)) {
+            const void *bytes;
+            QD_TRY(qd_constant_bytes(t, &bytes));
+            operands[i].data = (void *)(uintptr_t)bytes; /* inputs are only read */
             continue;
         }
         const size_t bytes = operand_bytes(t, rows);

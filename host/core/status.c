@@ -14,20 +14,25 @@ const char *qd_version(void) {
     return TEXT(QDOT_VERSION_MAJOR) "." TEXT(QDOT_VERSION_MINOR) "." TEXT(QDOT_VERSION_PATCH);
 }
 
+static const struct {
+    qd_status status;
+    const char *name, *meaning;
+} statuses[] = {
+#define QD_STATUS(ID, number, meaning) {QD_##ID, "QD_" #ID, meaning},
+#include "qdot/qdot_status.def"
+};
+enum { STATUSES = sizeof statuses / sizeof statuses[0] };
+
 const char *qd_status_name(qd_status s) {
-    switch (s) {
-#define QD_STATUS(ID, number, meaning) \
-    case QD_##ID: return "QD_" #ID;    \
-        #include "qdot/qdot_status.def"
+    for (int i = 0; i < STATUSES; i++) {
+        if (statuses[i].status == s) return statuses[i].name;
     }
     return "QD_ERR_?";
 }
 
 const char *qd_status_meaning(qd_status s) {
-    switch (s) {
-#define QD_STATUS(ID, number, meaning) \
-    case QD_##ID: return meaning;      \
-        #include "qdot/qdot_status.def"
+    for (int i = 0; i < STATUSES; i++) {
+        if (statuses[i].status == s) return statuses[i].meaning;
     }
     return "unknown status";
 }

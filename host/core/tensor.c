@@ -87,9 +87,58 @@ error:
     return status;
 }
 
+qd_status qd_tensor_stack(qd_context *c, qd_tensor *const parts[], int n, qd_tensor **out) {
+    if (!parts || n < 1) return qd_fail(QD_ERR_ARGUMENT, "a stack needs at least one constant");
+    qd_tensor_desc d = {.rank = 2};
+    for (int i = 0; i < n; i++) {
+        const qd_tensor *p = parts[i];
+        if (!p || !p->constant || p->pieces || p->desc.rank != 2) {
+            return qd_fail(QD_ERR_ARGUMENT, "stack: part %d is no two-dimensional constant", i);
+        }
+        if (i && (p->desc.format != d.format || qd_columns(p) != d.shape[1])) {
+            return qd_fail(QD_ERR_ARGUMENT, "stack: part %d has another format or number of columns", i);
+        }
+        d.format = p->desc.format;
+        d.shape[0] += p->desc.shape[0];
+        d.shape[1] = qd_columns(p);
+    }
+    qd_tensor *t = NULL;
+    qd_status status = QD_OK;
+    QD_TRY(qd_tensor_new(c, &d, &t));
+    t->pieces = qd_alloc((size_t)n * sizeof *t->pieces);
+    if (!t->pieces) {
+        status = QD_ERR_MEMORY;
+        goto error;
+    }
+    t->n_pieces = n;
+    for (int i = 0; i < n; i++)
+        t->pieces[i] = (qd_piece){parts[i]->constant, parts[i]->desc.shape[0]};
+    *out = t;
+    return QD_OK;
+error:
+    free(t);
+    return status;
+}
+
+qd_status qd_constant_bytes(qd_tensor *t, const void **out) {
+    if (!t->constant) {
+        unsigned char *all = qd_alloc(qd_desc_bytes(&t->desc));
+        if (!all) return QD_ERR_MEMORY;
+        unsigned char *p = all;
+        for (int i = 0; i < t->n_pieces; i++) {
+            const size_t bytes = (size_t)t->pieces[i].rows * t->stride;
+            memcpy(p, t->pieces[i].data, bytes);
+            p += bytes;
+        }
+        t->constant = all;
+    }
+    *out = t->constant;
+    return QD_OK;
+}
+
 qd_status qd_tensor_view(qd_tensor *t, int64_t first, int64_t count, qd_tensor **out) {
     if (!t || !out) return qd_fail(QD_ERR_ARGUMENT, "qd_tensor_view: tensor and out must not be NULL");
-    if (t->desc.rank != 2 || t->desc.format != QD_FORMAT_F32 || t->constant) {
+    if (t->desc.rank != 2 || t->desc.format != QD_FORMAT_F32 || qd_is_constant(t)) {
         return qd_fail(QD_ERR_UNSUPPORTED, "a view needs a two-dimensional f32 tensor that is no constant");
     }
     if (first < 0 || count < 1 || first > qd_columns(t) || count > qd_columns(t) - first) {
@@ -117,7 +166,9 @@ void qd_tensor_free(qd_tensor *t) {
         qd_tensor_free(t->base);
     } else {
         const qd_backend *b = t->context->backend;
-        if (t->constant && b->forget) b->forget(t->context->device, t);
+        if (qd_is_constant(t) && b->forget) b->forget(t->context->device, t);
+        if (t->pieces) free((void *)(uintptr_t)t->constant); /* made by qd_constant_bytes, not borrowed */
+        free(t->pieces);
         /* A graph's tensors share its arena, which the graph frees. */
         if (t->buffer && !t->in_graph) b->release(t->context->device, t->buffer);
     }
@@ -130,7 +181,7 @@ const qd_tensor_desc *qd_tensor_describe(const qd_tensor *t) {
 
 static qd_status check_range(const qd_tensor *t, size_t offset, const void *host, size_t bytes, const char *what) {
     if (!t || (!host && bytes)) return qd_fail(QD_ERR_ARGUMENT, "tensor %s: tensor and memory must not be NULL", what);
-    if (t->constant || t->base || !t->buffer) {
+    if (t->base || !t->buffer) {
         return qd_fail(QD_ERR_UNSUPPORTED,
                        "tensor %s: constants, views and tensors inside a graph have no bytes of their own", what);
     }

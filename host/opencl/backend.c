@@ -77,7 +77,7 @@ static bool variant_fits(const cl_variant *v, const qd_node *n) {
         if (want[i] != QD_FORMAT_COUNT && (!operands[i] || operands[i]->desc.format != want[i])) return false;
     }
     /* Weights that a caller may still change stay as they are; and a kernel takes them from the start of a buffer. */
-    if (n->op == QD_OP_MATMUL && !n->in[0]->constant) return v->layout == QD_LAYOUT_ROWS && n->in[0]->offset == 0;
+    if (n->op == QD_OP_MATMUL && !qd_is_constant(n->in[0])) return v->layout == QD_LAYOUT_ROWS && n->in[0]->offset == 0;
     return true;
 }
 

@@ -48,7 +48,7 @@ static void arg_memory(arg_list *a, const qd_buffer *b, size_t at, size_t stride
 
 /* An operand: buffer, byte offset, bytes between rows. A constant is its copy in file order. */
 static qd_status arg_operand(arg_list *a, cl_device_state *d, qd_tensor *t) {
-    if (!t->constant) {
+    if (!qd_is_constant(t)) {
         arg_memory(a, t->buffer, t->offset, t->stride);
         return QD_OK;
     }
@@ -70,7 +70,7 @@ static qd_status set_arguments(cl_device_state *d, arg_list *a, const qd_node *n
     qd_tensor *const *in = n->in, *const *out = n->out;
     switch (n->op) {
         case QD_OP_GET_ROWS:
-            arg_memory(a, part->buffer, in[0]->constant ? 0 : in[0]->offset, in[0]->stride);
+            arg_memory(a, part->buffer, qd_is_constant(in[0]) ? 0 : in[0]->offset, in[0]->stride);
             QD_TRY(arg_operand(a, d, in[1]));
             QD_TRY(arg_operand(a, d, out[0]));
             arg_int(a, qd_columns(in[0]));
@@ -81,7 +81,7 @@ static qd_status set_arguments(cl_device_state *d, arg_list *a, const qd_node *n
             qd_tensor *addend = in[2] ? in[2] : out[0];
             arg(a, sizeof part->buffer->mem, &part->buffer->mem);
             QD_TRY(arg_operand(a, d, in[1]));
-            if (addend->desc.rank == 1 && !addend->constant) {
+            if (addend->desc.rank == 1 && !qd_is_constant(addend)) {
                 arg_memory(a, addend->buffer, addend->offset, 0);
             } else {
                 QD_TRY(arg_operand(a, d, addend));
@@ -143,7 +143,7 @@ static qd_status find_parts(cl_device_state *d, const qd_node *n, cl_part *singl
     *count = 1;
     if (n->op != QD_OP_MATMUL && n->op != QD_OP_GET_ROWS) return QD_OK;
     qd_tensor *w = n->in[0];
-    if (w->constant) {
+    if (qd_is_constant(w)) {
         const cl_weights *weights;
         const qd_status status = cl_weights_get(d, w, cl_variants[((cl_node *)n->kernel)->variant].layout, &weights);
         if (status) return status;

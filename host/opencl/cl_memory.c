@@ -179,25 +179,52 @@ error:
 
 /* ---- Constants ---------------------------------------------------------------------------------------------- */
 
-/* Packs rows into a buffer: straight into it where the host can see the device's memory. */
-static qd_status fill_part(cl_device_state *d, const qd_tensor *t, qd_layout layout, cl_part *part, size_t bytes) {
-    const int64_t K = qd_columns(t);
-    const unsigned char *src = (const unsigned char *)t->constant + (size_t)part->first * t->stride;
+/* Packs a part's rows, which may come from several pieces. Pieces are packed one by one where a layout's groups of rows
+ * begin at their seams, else together through a copy. */
+static qd_status pack_rows(qd_tensor *t, qd_layout layout, const cl_part *part, unsigned char *dst) {
+    const int64_t K = qd_columns(t), together = qd_layout_rows(layout);
+    bool seams_fit = true;
+    for (int i = 0; i + 1 < t->n_pieces; i++)
+        seams_fit = seams_fit && t->pieces[i].rows % together == 0;
+    if (t->constant || !seams_fit) {
+        const void *all;
+        const qd_status status = qd_constant_bytes(t, &all);
+        if (status) return status;
+        qd_layout_pack(layout, t->desc.format, (const unsigned char *)all + (size_t)part->first * t->stride,
+                       part->count, K, dst);
+        return QD_OK;
+    }
+    int64_t row = 0; /* of the stack, where the piece begins */
+    for (int i = 0; i < t->n_pieces; row += t->pieces[i++].rows) {
+        const int64_t from = part->first > row ? part->first : row, end = row + t->pieces[i].rows;
+        const int64_t to = part->first + part->count < end ? part->first + part->count : end;
+        if (from >= to) continue;
+        qd_layout_pack(layout, t->desc.format,
+                       (const unsigned char *)t->pieces[i].data + (size_t)(from - row) * t->stride, to - from, K, dst);
+        dst += qd_layout_bytes(layout, t->desc.format, to - from, K);
+    }
+    return QD_OK;
+}
+
+/* Fills a part: straight into its buffer where the host can see the device's memory. */
+static qd_status fill_part(cl_device_state *d, qd_tensor *t, qd_layout layout, cl_part *part, size_t bytes) {
     qd_status status = QD_OK;
     void *mapped = NULL;
     if (d->unified_memory) {
         cl_int e;
+        /* The buffer may come from the pool, with commands of its last user still under way. */
+        if (d->out_of_order) CL_TRY(d, clEnqueueBarrierWithWaitList(d->queue, 0, NULL, NULL), "a barrier");
         mapped = clEnqueueMapBuffer(d->queue, part->buffer->mem, CL_TRUE, CL_MAP_WRITE_INVALIDATE_REGION, 0, bytes, 0,
                                     NULL, NULL, &e);
         CL_TRY(d, e, "mapping a buffer");
-        qd_layout_pack(layout, t->desc.format, src, part->count, K, mapped);
+        status = pack_rows(t, layout, part, mapped);
         CL_TRY(d, clEnqueueUnmapMemObject(d->queue, part->buffer->mem, mapped, 0, NULL, NULL), "unmapping a buffer");
-        return QD_OK;
+        return status;
     }
     mapped = qd_alloc(bytes);
     if (!mapped) return QD_ERR_MEMORY;
-    qd_layout_pack(layout, t->desc.format, src, part->count, K, mapped);
-    status = cl_buffer_write(d, part->buffer, 0, mapped, bytes);
+    status = pack_rows(t, layout, part, mapped);
+    if (!status) status = cl_buffer_write(d, part->buffer, 0, mapped, bytes);
     free(mapped);
 error:
     return status;

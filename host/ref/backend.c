@@ -85,6 +85,12 @@ static qd_status ref_read(void *device, qd_buffer *b, size_t offset, void *dst, 
 static qd_status ref_prepare(void *device, qd_node *n) {
     (void)device;
     n->variant = "reference";
+    for (int i = 0; i < QD_MAX_IN; i++) {
+        const void *bytes;
+        if (!n->in[i] || !qd_is_constant(n->in[i])) continue;
+        const qd_status status = qd_constant_bytes(n->in[i], &bytes);
+        if (status) return status;
+    }
     return QD_OK;
 }
 

@@ -192,6 +192,9 @@ QD_API qd_status qd_tensor_create(qd_context *c, const qd_tensor_desc *d, qd_ten
 /** A constant (weights). `data` is borrowed, not copied, and must outlive the tensor: it is moved to the device, in the
  *  layout that a kernel wants, when an operator that uses it is created. */
 QD_API qd_status qd_tensor_constant(qd_context *c, const qd_tensor_desc *d, const void *data, qd_tensor **out);
+/** One constant whose rows are those of `n` two-dimensional constants in turn (same format and columns), so that one
+ *  operator does the work of several. Borrows their data, not the tensors, which may be freed. */
+QD_API qd_status qd_tensor_stack(qd_context *c, qd_tensor *const parts[], int n, qd_tensor **out);
 /** Columns [first, first + count) of a two-dimensional F32 tensor; shares its memory and keeps it alive. */
 QD_API qd_status qd_tensor_view(qd_tensor *t, int64_t first, int64_t count, qd_tensor **out);
 QD_API void qd_tensor_free(qd_tensor *t);
@@ -414,7 +417,7 @@ QD_API void qd_sampler_accept(qd_sampler *s, int32_t token);
 typedef struct qd_model qd_model;
 
 typedef struct qd_model_options {
-    int64_t context;                                   /* tokens that fit; 0: the model's own, at most 4096 */
+    int64_t context;                                   /* tokens that fit; 0: the model's own, at most 4096, rounded up to 16 */
     int64_t chunk;                                     /* tokens computed at once in a prompt; 0: 128 */
     qd_format activations;                             /* QD_FORMAT_A8 (int8 activations) or QD_FORMAT_F32 */
     bool (*progress)(void *user, int done, int total); /* while loading; may be NULL; false cancels */

@@ -10,19 +10,27 @@
 /** Memory of a device; each backend defines its own. */
 typedef struct qd_buffer qd_buffer;
 
+/** Some consecutive rows of a constant in host memory. */
+typedef struct qd_piece {
+    const void *data;
+    int64_t rows;
+} qd_piece;
+
 /** A tensor. Rows are runs of the last dimension. */
 struct qd_tensor {
     qd_context *context;
     qd_tensor_desc desc;  /* shape[0] may be QD_ROWS inside a graph */
-    const void *constant; /* borrowed host bytes of a constant, else NULL */
-    qd_buffer *buffer;    /* NULL for constants, and for a graph's tensors until compile */
-    size_t offset;        /* bytes from the buffer's start to the first element */
-    size_t stride;        /* bytes between rows */
-    qd_tensor *base;      /* of a view: the tensor whose memory it shares, else NULL */
-    size_t first_byte;    /* of a view: where its columns start in a row of the base */
-    int references;       /* its owner and its views */
-    bool in_graph;        /* owned by a graph */
-    void *resident;       /* of a constant: the backend's copies on the device */
+    const void *constant; /* borrowed host bytes of a constant, else NULL; of a stack: see qd_constant_bytes */
+    qd_piece *pieces;     /* of a stack: where its rows are; else NULL */
+    int n_pieces;
+    qd_buffer *buffer; /* NULL for constants, and for a graph's tensors until compile */
+    size_t offset;     /* bytes from the buffer's start to the first element */
+    size_t stride;     /* bytes between rows */
+    qd_tensor *base;   /* of a view: the tensor whose memory it shares, else NULL */
+    size_t first_byte; /* of a view: where its columns start in a row of the base */
+    int references;    /* its owner and its views */
+    bool in_graph;     /* owned by a graph */
+    void *resident;    /* of a constant: the backend's copies on the device */
 };
 
 /** One operator bound to its tensors. in[] holds NULL for an optional operand that is absent. */
@@ -89,6 +97,14 @@ typedef struct qd_backend {
 
 extern const qd_backend qd_backend_ref;
 extern const qd_backend qd_backend_opencl;
+
+/** True for weights: what a backend may reorder and keep. */
+static inline bool qd_is_constant(const qd_tensor *t) {
+    return t->constant || t->pieces;
+}
+/** All rows of a constant, one after the other: for who cannot work with pieces. A stack is copied together at the
+ * first call. */
+qd_status qd_constant_bytes(qd_tensor *t, const void **out);
 
 /* ---- Problems with known answers: what verify and a backend's canaries run ---------------------------------- */
 

@@ -1,0 +1,341 @@
+/* The graph of a llama-type model (Touvron et al., LLaMA; grouped heads: Ainslie et al.), from a GGUF file. */
+#include <math.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "core/status.h"
+#include "model/model.h"
+
+/* ---- Hyperparameters ---------------------------------------------------------------------------------------- */
+
+/* A number of the file; `fallback` when the key is missing, unless it is required (NAN). */
+static qd_status read_number(const qd_gguf *g, const char *key, double fallback, double low, double high, double *out) {
+    qd_gguf_value v;
+    *out = fallback;
+    if (qd_gguf_find(g, key, &v)) {
+        return isnan(fallback) ? qd_fail(QD_ERR_FILE, "the model lacks %s: is this a complete llama model?", key)
+                               : QD_OK;
+    }
+    const qd_status status = qd_gguf_get_double(g, &v, 0, out);
+    if (status) return status;
+    if (!(*out >= low && *out <= high)) {
+        return qd_fail(QD_ERR_FILE, "the model's %s is %g, outside %g … %g: the file is damaged", key, *out, low, high);
+    }
+    return QD_OK;
+}
+
+static qd_status check_scaling(const qd_gguf *g) {
+    qd_gguf_value v;
+    qd_string s;
+    if (qd_gguf_find(g, "llama.rope.scaling.type", &v) || qd_gguf_get_string(g, &v, 0, &s)) return QD_OK;
+    const bool known = (s.size == 4 && !memcmp(s.data, "none", 4)) || (s.size == 6 && !memcmp(s.data, "linear", 6));
+    if (known) return QD_OK;
+    return qd_fail(QD_ERR_UNSUPPORTED, "the model scales its positions by \"%.*s\"; known are none and linear",
+                   (int)(s.size < 32 ? s.size : 32), s.data);
+}
+
+qd_status qd_llama_read(const qd_gguf *g, qd_llama *out) {
+    qd_status status = QD_OK;
+    qd_gguf_value v;
+    qd_string s;
+    QD_TRY(qd_gguf_find(g, "general.architecture", &v));
+    QD_TRY(qd_gguf_get_string(g, &v, 0, &s));
+    if (s.size != 5 || memcmp(s.data, "llama", 5)) {
+        return qd_fail(QD_ERR_UNSUPPORTED, "the model's architecture is \"%.*s\"; known is llama",
+                       (int)(s.size < 32 ? s.size : 32), s.data);
+    }
+    double layers, heads, kv_heads, width, ff, context, epsilon, base, factor, head_dim, rotated;
+    QD_TRY(read_number(g, "llama.block_count", (double)NAN, 1, 1024, &layers));
+    QD_TRY(read_number(g, "llama.embedding_length", (double)NAN, 1, 1 << 20, &width));
+    QD_TRY(read_number(g, "llama.feed_forward_length", (double)NAN, 1, 1 << 22, &ff));
+    QD_TRY(read_number(g, "llama.attention.head_count", (double)NAN, 1, 1024, &heads));
+    QD_TRY(read_number(g, "llama.attention.head_count_kv", heads, 1, 1024, &kv_heads));
+    QD_TRY(read_number(g, "llama.context_length", (double)NAN, 1, 1 << 24, &context));
+    QD_TRY(read_number(g, "llama.attention.layer_norm_rms_epsilon", (double)NAN, 0, 0.5, &epsilon));
+    QD_TRY(read_number(g, "llama.rope.freq_base", 10000, 1, 1e12, &base));
+    QD_TRY(read_number(g, "llama.rope.scaling.factor", 1, 1e-3, 1e6, &factor));
+    QD_TRY(read_number(g, "llama.attention.key_length", floor(width / heads), 2, 4096, &head_dim));
+    QD_TRY(read_number(g, "llama.rope.dimension_count", head_dim, 1, 4096, &rotated));
+    QD_TRY(check_scaling(g));
+    if (fmod(heads, kv_heads) != 0) {
+        return qd_fail(QD_ERR_FILE, "the model's %g heads are no multiple of its %g key/value heads", heads, kv_heads);
+    }
+    if (rotated != head_dim || fmod(head_dim, 16) != 0) {
+        return qd_fail(
+            QD_ERR_UNSUPPORTED,
+            "the model's heads have %g elements, %g of them rotated; a multiple of 16 is needed, all rotated", head_dim,
+            rotated);
+    }
+    *out = (qd_llama){.layers = (int)layers,
+                      .heads = (int)heads,
+                      .kv_heads = (int)kv_heads,
+                      .head_dim = (int)head_dim,
+                      .width = (int64_t)width,
+                      .feed_forward = (int64_t)ff,
+                      .trained_context = (int64_t)context,
+                      .epsilon = (float)epsilon,
+                      .rope_base = (float)base,
+                      .rope_factor = (float)factor};
+    qd_gguf_tensor t;
+    QD_TRY(qd_gguf_tensor_find(g, "token_embd.weight", &t));
+    out->vocab = t.desc.shape[0];
+    if (t.desc.rank != 2 || t.desc.shape[0] > INT32_MAX) {
+        return qd_fail(QD_ERR_FILE, "token_embd.weight is no matrix of at most 2^31 rows");
+    }
+error:
+    return status;
+}
+
+/* ---- Weights ------------------------------------------------------------------------------------------------ */
+
+static qd_status keep_constant(qd_model *m, qd_tensor *t) {
+    if (m->n_constants == m->constants_cap) {
+        const int larger = m->constants_cap ? 2 * m->constants_cap : 64;
+        qd_tensor **grown = qd_realloc(m->constants, (size_t)larger * sizeof *grown);
+        if (!grown) {
+            qd_tensor_free(t);
+            return QD_ERR_MEMORY;
+        }
+        m->constants = grown;
+        m->constants_cap = larger;
+    }
+    m->constants[m->n_constants++] = t;
+    return QD_OK;
+}
+
+/* A tensor of the file as a constant of the shape [rows, cols], or [cols] when rows is 0. */
+static qd_status find_weight(qd_model *m, const char *name, int64_t rows, int64_t cols, qd_tensor **out) {
+    qd_gguf_tensor t;
+    qd_status status = qd_gguf_tensor_find(m->file, name, &t);
+    if (status) return status;
+    if (t.desc.format == QD_FORMAT_COUNT) {
+        return qd_fail(QD_ERR_UNSUPPORTED, "tensor %s has the GGUF type %u, which this qdot does not know", name,
+                       t.gguf_type);
+    }
+    const qd_tensor_desc want = rows ? qd_desc(t.desc.format, rows, cols, 0, 0) : qd_desc(t.desc.format, cols, 0, 0, 0);
+    if (t.desc.rank != want.rank || memcmp(t.desc.shape, want.shape, (size_t)want.rank * sizeof want.shape[0])) {
+        return qd_fail(QD_ERR_FILE, "tensor %s has another shape than the model's dimensions ask for (%lld × %lld)",
+                       name, (long long)(rows ? rows : 1), (long long)cols);
+    }
+    m->info.parameters += (double)(rows ? rows : 1) * (double)cols;
+    status = qd_tensor_constant(m->context, &t.desc, t.data, out);
+    return status ? status : keep_constant(m, *out);
+}
+
+__attribute__((format(printf, 5, 6))) static qd_status weight(qd_model *m, int64_t rows, int64_t cols, qd_tensor **out,
+                                                              const char *format, ...) {
+    char name[96];
+    va_list args;
+    va_start(args, format);
+    vsnprintf(name, sizeof name, format, args);
+    va_end(args);
+    return find_weight(m, name, rows, cols, out);
+}
+
+static qd_format format_of(const qd_tensor *t) {
+    return qd_tensor_describe(t)->format;
+}
+
+/* What matrices want to read: A8 when it was asked for and all of them are in block formats. */
+static qd_format activations_for(const qd_model *m, qd_tensor *const w[], int n) {
+    for (int i = 0; i < n; i++) {
+        if (qd_format_get(format_of(w[i]))->kind != QD_KIND_BLOCKED) return QD_FORMAT_F32;
+    }
+    return m->activations;
+}
+
+/* ---- Graph -------------------------------------------------------------------------------------------------- */
+
+static qd_status new_tensor(qd_graph *g, qd_format f, int64_t cols, qd_tensor **out) {
+    const qd_tensor_desc d = qd_desc(f, QD_ROWS, cols, 0, 0);
+    return qd_graph_tensor(g, &d, out);
+}
+
+/* y = w[0]·x, w[1]·x … side by side in the columns of y: one operator when the formats are the same. */
+static qd_status add_matmuls(qd_model *m, qd_graph *g, qd_tensor *const w[], int n, qd_tensor *x, qd_tensor *y) {
+    qd_status status = QD_OK;
+    bool same = true;
+    for (int i = 1; i < n; i++)
+        same = same && format_of(w[i]) == format_of(w[0]);
+    if (same) {
+        qd_tensor *stack;
+        QD_TRY(qd_tensor_stack(m->context, w, n, &stack));
+        QD_TRY(keep_constant(m, stack));
+        return qd_graph_add(g, QD_OP_MATMUL, NULL, (qd_tensor *[]){stack, x}, 2, &y, 1);
+    }
+    int64_t column = 0;
+    for (int i = 0; i < n; i++) {
+        const int64_t rows = qd_tensor_describe(w[i])->shape[0];
+        qd_tensor *view;
+        QD_TRY(qd_graph_view(g, y, column, rows, &view));
+        QD_TRY(qd_graph_add(g, QD_OP_MATMUL, NULL, (qd_tensor *[]){w[i], x}, 2, &view, 1));
+        column += rows;
+    }
+error:
+    return status;
+}
+
+static qd_status add_norm(qd_model *m, qd_graph *g, qd_tensor *x, qd_tensor *gain, qd_format f, qd_tensor **y) {
+    const qd_attrs attrs = {.rms_norm = {m->shape.epsilon}};
+    const qd_status status = new_tensor(g, f, m->shape.width, y);
+    return status ? status : qd_graph_add(g, QD_OP_RMS_NORM, &attrs, (qd_tensor *[]){x, gain}, 2, y, 1);
+}
+
+/* x + wo · attention(norm(x)) */
+static qd_status add_attention(qd_model *m, int layer, qd_tensor *rope, qd_tensor *x, qd_tensor **y) {
+    const qd_llama *s = &m->shape;
+    const int64_t q_cols = (int64_t)s->heads * s->head_dim, kv_cols = (int64_t)s->kv_heads * s->head_dim;
+    qd_graph *g = m->body;
+    qd_status status = QD_OK;
+    qd_tensor *gain, *w[3], *wo, *normed, *qkv, *qk, *q, *k, *v, *mixed;
+    QD_TRY(weight(m, 0, s->width, &gain, "blk.%d.attn_norm.weight", layer));
+    QD_TRY(weight(m, q_cols, s->width, &w[0], "blk.%d.attn_q.weight", layer));
+    QD_TRY(weight(m, kv_cols, s->width, &w[1], "blk.%d.attn_k.weight", layer));
+    QD_TRY(weight(m, kv_cols, s->width, &w[2], "blk.%d.attn_v.weight", layer));
+    QD_TRY(weight(m, s->width, q_cols, &wo, "blk.%d.attn_output.weight", layer));
+
+    QD_TRY(add_norm(m, g, x, gain, activations_for(m, w, 3), &normed));
+    QD_TRY(new_tensor(g, QD_FORMAT_F32, q_cols + 2 * kv_cols, &qkv));
+    QD_TRY(add_matmuls(m, g, w, 3, normed, qkv));
+    QD_TRY(qd_graph_view(g, qkv, 0, q_cols + kv_cols, &qk));
+    QD_TRY(qd_graph_view(g, qkv, 0, q_cols, &q));
+    QD_TRY(qd_graph_view(g, qkv, q_cols, kv_cols, &k));
+    QD_TRY(qd_graph_view(g, qkv, q_cols + kv_cols, kv_cols, &v));
+    /* Queries and keys stand side by side: one rotation for both, in place. */
+    const qd_attrs rotate = {.rope = {s->heads + s->kv_heads, s->head_dim, false}};
+    QD_TRY(qd_graph_add(g, QD_OP_ROPE, &rotate, (qd_tensor *[]){qk, rope, m->start}, 3, &qk, 1));
+    const qd_attrs store = {.kv = {s->kv_heads, s->head_dim}};
+    QD_TRY(qd_graph_add(g, QD_OP_KV_STORE, &store, (qd_tensor *[]){k, v, m->start}, 3,
+                        (qd_tensor *[]){m->keys[layer], m->values[layer]}, 2));
+    const qd_attrs attend = {.attention = {s->heads, s->kv_heads, s->head_dim, 1.0f / sqrtf((float)s->head_dim)}};
+    const qd_format f = activations_for(m, &wo, 1);
+    /* A kernel quantizes a head at a time: heads that are no whole blocks are quantized afterwards. */
+    const bool direct = f == QD_FORMAT_F32 || s->head_dim % 32 == 0;
+    QD_TRY(new_tensor(g, direct ? f : QD_FORMAT_F32, q_cols, &mixed));
+    QD_TRY(qd_graph_add(g, QD_OP_ATTENTION, &attend, (qd_tensor *[]){q, m->keys[layer], m->values[layer], m->start}, 4,
+                        &mixed, 1));
+    if (!direct) {
+        qd_tensor *quantized;
+        QD_TRY(new_tensor(g, f, q_cols, &quantized));
+        QD_TRY(qd_graph_add(g, QD_OP_QUANTIZE, NULL, &mixed, 1, &quantized, 1));
+        mixed = quantized;
+    }
+    QD_TRY(new_tensor(g, QD_FORMAT_F32, s->width, y));
+    QD_TRY(qd_graph_add(g, QD_OP_MATMUL, NULL, (qd_tensor *[]){wo, mixed, x}, 3, y, 1));
+error:
+    return status;
+}
+
+/* x + down · (silu(gate · norm(x)) * (up · norm(x))), into y. */
+static qd_status add_feed_forward(qd_model *m, int layer, qd_tensor *x, qd_tensor *y) {
+    const qd_llama *s = &m->shape;
+    qd_graph *g = m->body;
+    qd_status status = QD_OK;
+    qd_tensor *gain, *w[2], *down, *normed, *gate_up, *gate, *up, *inner;
+    QD_TRY(weight(m, 0, s->width, &gain, "blk.%d.ffn_norm.weight", layer));
+    QD_TRY(weight(m, s->feed_forward, s->width, &w[0], "blk.%d.ffn_gate.weight", layer));
+    QD_TRY(weight(m, s->feed_forward, s->width, &w[1], "blk.%d.ffn_up.weight", layer));
+    QD_TRY(weight(m, s->width, s->feed_forward, &down, "blk.%d.ffn_down.weight", layer));
+
+    QD_TRY(add_norm(m, g, x, gain, activations_for(m, w, 2), &normed));
+    QD_TRY(new_tensor(g, QD_FORMAT_F32, 2 * s->feed_forward, &gate_up));
+    QD_TRY(add_matmuls(m, g, w, 2, normed, gate_up));
+    QD_TRY(qd_graph_view(g, gate_up, 0, s->feed_forward, &gate));
+    QD_TRY(qd_graph_view(g, gate_up, s->feed_forward, s->feed_forward, &up));
+    QD_TRY(new_tensor(g, activations_for(m, &down, 1), s->feed_forward, &inner));
+    QD_TRY(qd_graph_add(g, QD_OP_SWIGLU, NULL, (qd_tensor *[]){gate, up}, 2, &inner, 1));
+    QD_TRY(qd_graph_add(g, QD_OP_MATMUL, NULL, (qd_tensor *[]){down, inner, x}, 3, &y, 1));
+error:
+    return status;
+}
+
+/* Angles position · base^(-2i/D), divided by the file's factors where it has them; cosine and sine by the host, once,
+ * so that every device rotates by the same bytes. */
+static qd_status make_rope(qd_model *m, qd_tensor **out) {
+    const qd_llama *s = &m->shape;
+    const float *factors = NULL;
+    qd_gguf_tensor t;
+    if (qd_gguf_tensor_find(m->file, "rope_freqs.weight", &t) == QD_OK) {
+        if (t.desc.format != QD_FORMAT_F32 || t.desc.rank != 1 || t.desc.shape[0] != s->head_dim / 2) {
+            return qd_fail(QD_ERR_FILE, "tensor rope_freqs.weight must be f32 with %d elements", s->head_dim / 2);
+        }
+        factors = t.data;
+    }
+    m->rope = qd_alloc((size_t)m->positions * (size_t)s->head_dim * sizeof *m->rope);
+    if (!m->rope) return QD_ERR_MEMORY;
+    for (int i = 0; i < s->head_dim / 2; i++) {
+        double frequency = pow((double)s->rope_base, -2.0 * i / s->head_dim) / (double)s->rope_factor;
+        if (factors) frequency /= (double)factors[i];
+        for (int64_t p = 0; p < m->positions; p++) {
+            float *pair = m->rope + p * s->head_dim + 2 * i;
+            pair[0] = (float)cos((double)p * frequency);
+            pair[1] = (float)sin((double)p * frequency);
+        }
+    }
+    const qd_tensor_desc d = qd_desc(QD_FORMAT_F32, m->positions, s->head_dim, 0, 0);
+    const qd_status status = qd_tensor_constant(m->context, &d, m->rope, out);
+    return status ? status : keep_constant(m, *out);
+}
+
+static qd_status make_outside(qd_model *m) {
+    const qd_llama *s = &m->shape;
+    const qd_tensor_desc one = qd_desc(QD_FORMAT_I32, 1, 0, 0, 0), tokens = qd_desc(QD_FORMAT_I32, m->chunk, 0, 0, 0);
+    const qd_tensor_desc selected = qd_desc(QD_FORMAT_I32, QD_HEAD_ROWS, 0, 0, 0);
+    const qd_tensor_desc hidden = qd_desc(QD_FORMAT_F32, m->chunk, s->width, 0, 0);
+    const qd_tensor_desc logits = qd_desc(QD_FORMAT_F32, QD_HEAD_ROWS, s->vocab, 0, 0);
+    const qd_tensor_desc cache = qd_desc(QD_FORMAT_F32, s->kv_heads, m->positions, s->head_dim, 0);
+    qd_status status = QD_OK;
+    QD_TRY(qd_tensor_create(m->context, &one, &m->start));
+    QD_TRY(qd_tensor_create(m->context, &tokens, &m->tokens));
+    QD_TRY(qd_tensor_create(m->context, &selected, &m->selected));
+    QD_TRY(qd_tensor_create(m->context, &hidden, &m->hidden));
+    QD_TRY(qd_tensor_create(m->context, &logits, &m->logits));
+    m->logits_host = qd_alloc(qd_desc_bytes(&logits));
+    m->keys = qd_alloc_zero((size_t)s->layers, sizeof(qd_tensor *));
+    m->values = qd_alloc_zero((size_t)s->layers, sizeof(qd_tensor *));
+    if (!m->logits_host || !m->keys || !m->values) return QD_ERR_MEMORY;
+    for (int i = 0; i < s->layers; i++) {
+        QD_TRY(qd_tensor_create(m->context, &cache, &m->keys[i]));
+        QD_TRY(qd_tensor_create(m->context, &cache, &m->values[i]));
+    }
+error:
+    return status;
+}
+
+qd_status qd_llama_build(qd_model *m) {
+    const qd_llama *s = &m->shape;
+    qd_status status = QD_OK;
+    qd_tensor *rope, *embedding, *gain, *output, *x, *y, *picked, *normed;
+    QD_TRY(make_outside(m));
+    QD_TRY(make_rope(m, &rope));
+    QD_TRY(find_weight(m, "token_embd.weight", s->vocab, s->width, &embedding));
+    QD_TRY(find_weight(m, "output_norm.weight", 0, s->width, &gain));
+    output = embedding; /* tied, unless the file has its own */
+    if (qd_gguf_tensor_find(m->file, "output.weight", &(qd_gguf_tensor){0}) == QD_OK) {
+        QD_TRY(find_weight(m, "output.weight", s->vocab, s->width, &output));
+    }
+
+    QD_TRY(qd_graph_create(m->context, m->chunk, &m->body));
+    QD_TRY(new_tensor(m->body, QD_FORMAT_F32, s->width, &x));
+    QD_TRY(qd_graph_add(m->body, QD_OP_GET_ROWS, NULL, (qd_tensor *[]){embedding, m->tokens}, 2, &x, 1));
+    for (int i = 0; i < s->layers; i++) {
+        QD_TRY(add_attention(m, i, rope, x, &y));
+        x = m->hidden;
+        if (i + 1 < s->layers) QD_TRY(new_tensor(m->body, QD_FORMAT_F32, s->width, &x));
+        QD_TRY(add_feed_forward(m, i, y, x));
+    }
+
+    QD_TRY(qd_graph_create(m->context, QD_HEAD_ROWS, &m->head));
+    QD_TRY(new_tensor(m->head, QD_FORMAT_F32, s->width, &picked));
+    QD_TRY(qd_graph_add(m->head, QD_OP_GET_ROWS, NULL, (qd_tensor *[]){m->hidden, m->selected}, 2, &picked, 1));
+    QD_TRY(add_norm(m, m->head, picked, gain, activations_for(m, &output, 1), &normed));
+    QD_TRY(qd_graph_add(m->head, QD_OP_MATMUL, NULL, (qd_tensor *[]){output, normed}, 2, &m->logits, 1));
+
+    QD_TRY(qd_graph_compile(m->body, m->progress, m->progress_user));
+    QD_TRY(qd_graph_compile(m->head, NULL, NULL));
+    QD_TRY(qd_graph_describe(m->body, &m->info.graph));
+error:
+    return status;
+}

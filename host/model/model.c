@@ -1,0 +1,160 @@
+/* A loaded model: its cache, and the runs of its graphs. */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "core/status.h"
+#include "model/model.h"
+
+qd_model_options qd_model_defaults(void) {
+    return (qd_model_options){.activations = QD_FORMAT_A8};
+}
+
+static void describe(qd_model *m) {
+    const qd_llama *s = &m->shape;
+    qd_model_info *info = &m->info;
+    qd_gguf_value v;
+    qd_string name;
+    snprintf(info->architecture, sizeof info->architecture, "llama");
+    if (qd_gguf_find(m->file, "general.name", &v) == QD_OK && qd_gguf_get_string(m->file, &v, 0, &name) == QD_OK) {
+        snprintf(info->name, sizeof info->name, "%.*s", (int)(name.size < 127 ? name.size : 127), name.data);
+    }
+    info->layers = s->layers;
+    info->width = s->width;
+    info->heads = s->heads;
+    info->kv_heads = s->kv_heads;
+    info->head_dim = s->head_dim;
+    info->feed_forward = s->feed_forward;
+    info->vocab = s->vocab;
+    info->trained_context = s->trained_context;
+    info->context = m->positions;
+}
+
+qd_status qd_model_load(qd_context *c, const qd_gguf *g, const qd_model_options *options, qd_model **out) {
+    enum { DEFAULT_CONTEXT = 4096, DEFAULT_CHUNK = 128, MAX_CONTEXT = 1 << 20, MAX_CHUNK = 4096 };
+    if (!c || !g || !out) return qd_fail(QD_ERR_ARGUMENT, "qd_model_load: context, file and result must not be NULL");
+    const qd_model_options o = options ? *options : qd_model_defaults();
+    if (o.context < 0 || o.context > MAX_CONTEXT || o.chunk < 0 || o.chunk > MAX_CHUNK) {
+        return qd_fail(QD_ERR_ARGUMENT, "the context must have 1 … %d tokens and a chunk 1 … %d (0: the default)",
+                       MAX_CONTEXT, MAX_CHUNK);
+    }
+    if (o.activations != QD_FORMAT_A8 && o.activations != QD_FORMAT_F32) {
+        return qd_fail(QD_ERR_ARGUMENT, "activations must be a8 or f32");
+    }
+    qd_model *m = qd_alloc_zero(1, sizeof *m);
+    if (!m) return QD_ERR_MEMORY;
+    qd_status status = QD_OK;
+    m->context = c;
+    m->file = g;
+    m->activations = o.activations;
+    m->progress = o.progress;
+    m->progress_user = o.progress_user;
+    QD_TRY(qd_llama_read(g, &m->shape));
+    int64_t context = o.context;
+    if (!context) context = m->shape.trained_context < DEFAULT_CONTEXT ? m->shape.trained_context : DEFAULT_CONTEXT;
+    m->positions = (context + 15) / 16 * 16;
+    m->chunk = o.chunk ? o.chunk : DEFAULT_CHUNK;
+    if (m->chunk > m->positions) m->chunk = m->positions;
+    describe(m);
+    QD_TRY(qd_llama_build(m));
+    *out = m;
+    return QD_OK;
+error:
+    qd_model_free(m);
+    return status;
+}
+
+void qd_model_free(qd_model *m) {
+    if (!m) return;
+    qd_graph_free(m->body);
+    qd_graph_free(m->head);
+    qd_tensor *const outside[] = {m->tokens, m->start, m->selected, m->hidden, m->logits};
+    for (size_t i = 0; i < sizeof outside / sizeof outside[0]; i++)
+        qd_tensor_free(outside[i]);
+    for (int i = 0; i < m->shape.layers; i++) {
+        if (m->keys) qd_tensor_free(m->keys[i]);
+        if (m->values) qd_tensor_free(m->values[i]);
+    }
+    for (int i = 0; i < m->n_constants; i++)
+        qd_tensor_free(m->constants[i]);
+    free(m->keys);
+    free(m->values);
+    free(m->constants);
+    free(m->rope);
+    free(m->logits_host);
+    free(m);
+}
+
+const qd_model_info *qd_model_describe(const qd_model *m) {
+    return &m->info;
+}
+
+int64_t qd_model_position(const qd_model *m) {
+    return m->position;
+}
+
+qd_status qd_model_rewind(qd_model *m, int64_t position) {
+    if (!m || position < 0 || position > m->position) {
+        return qd_fail(QD_ERR_ARGUMENT, "rewind: the position must be one that was reached");
+    }
+    m->position = position;
+    return QD_OK;
+}
+
+/* Logits of rows first … first+count-1 of hidden, handed to fn; count is at most QD_HEAD_ROWS. */
+static qd_status run_head(qd_model *m, int64_t first, int64_t count, qd_logits_fn fn, void *user) {
+    int32_t rows[QD_HEAD_ROWS];
+    qd_status status = QD_OK;
+    const size_t vocab = (size_t)m->shape.vocab;
+    for (int64_t i = 0; i < count; i++)
+        rows[i] = (int32_t)(first + i);
+    QD_TRY(qd_tensor_write(m->selected, 0, rows, (size_t)count * sizeof rows[0]));
+    QD_TRY(qd_graph_run(m->head, count));
+    QD_TRY(qd_tensor_read(m->logits, 0, m->logits_host, (size_t)count * vocab * sizeof(float)));
+    for (int64_t i = 0; i < count; i++) {
+        if (!fn(user, m->position + first + i, m->logits_host + (size_t)i * vocab)) {
+            return qd_fail(QD_ERR_CANCELLED, "stopped on request");
+        }
+    }
+error:
+    return status;
+}
+
+/* One chunk. The position moves on only when all of it has been given to the device. */
+static qd_status eval_chunk(qd_model *m, const int32_t *tokens, int64_t count, bool all, bool last, qd_logits_fn fn,
+                            void *user) {
+    const int32_t start = (int32_t)m->position;
+    qd_status status = QD_OK;
+    QD_TRY(qd_tensor_write(m->start, 0, &start, sizeof start));
+    QD_TRY(qd_tensor_write(m->tokens, 0, tokens, (size_t)count * sizeof *tokens));
+    QD_TRY(qd_graph_run(m->body, count));
+    for (int64_t i = all ? 0 : count - 1; fn && (all || last) && i < count; i += QD_HEAD_ROWS) {
+        QD_TRY(run_head(m, i, count - i < QD_HEAD_ROWS ? count - i : QD_HEAD_ROWS, fn, user));
+    }
+    m->position += count;
+error:
+    return status;
+}
+
+qd_status qd_model_eval(qd_model *m, const int32_t *tokens, int64_t count, bool all, qd_logits_fn fn, void *user) {
+    if (!m || !tokens || count < 1)
+        return qd_fail(QD_ERR_ARGUMENT, "qd_model_eval: needs a model and at least one token");
+    if (count > m->positions - m->position) {
+        return qd_fail(QD_ERR_LIMIT,
+                       "the context is full: %lld tokens after %lld do not fit into %lld; use a larger context",
+                       (long long)count, (long long)m->position, (long long)m->positions);
+    }
+    for (int64_t i = 0; i < count; i++) {
+        if (tokens[i] < 0 || tokens[i] >= m->shape.vocab) {
+            return qd_fail(QD_ERR_ARGUMENT, "token %d is outside the vocabulary of %lld", tokens[i],
+                           (long long)m->shape.vocab);
+        }
+    }
+    for (int64_t done = 0; done < count;) {
+        const int64_t n = count - done < m->chunk ? count - done : m->chunk;
+        const qd_status status = eval_chunk(m, tokens + done, n, all, done + n == count, fn, user);
+        if (status) return status;
+        done += n;
+    }
+    return QD_OK;
+}

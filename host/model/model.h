@@ -1,0 +1,48 @@
+/* Internals of the model layer: what llama.c builds and model.c runs. */
+#ifndef QDOT_MODEL_H
+#define QDOT_MODEL_H
+
+#include "qdot/qdot.h"
+
+/** Rows of logits computed at once when all are wanted. */
+enum { QD_HEAD_ROWS = 16 };
+
+typedef struct qd_llama {
+    int layers, heads, kv_heads, head_dim;
+    int64_t width, feed_forward, vocab, trained_context;
+    float epsilon, rope_base, rope_factor;
+} qd_llama;
+
+struct qd_model {
+    qd_context *context;
+    const qd_gguf *file;
+    qd_llama shape;
+    qd_model_info info;
+    int64_t positions; /* room in the cache, a multiple of 16 */
+    int64_t chunk;     /* tokens at once */
+    int64_t position;  /* of the next token */
+    qd_format activations;
+    bool (*progress)(void *user, int done, int total);
+    void *progress_user;
+    float *rope; /* [positions, head_dim]: cos and sin of each pair in turn */
+
+    /* Outside the graphs: what the host writes and reads, what passes between them, and the cache. */
+    qd_tensor *tokens;          /* i32 [chunk] */
+    qd_tensor *start;           /* i32 [1]: position of the first row */
+    qd_tensor *selected;        /* i32 [QD_HEAD_ROWS]: rows of hidden that want logits */
+    qd_tensor *hidden;          /* f32 [chunk, width] */
+    qd_tensor *logits;          /* f32 [QD_HEAD_ROWS, vocab] */
+    qd_tensor **keys, **values; /* one of each for every layer */
+    qd_tensor **constants;      /* weights; owned */
+    int n_constants, constants_cap;
+    qd_graph *body; /* tokens → hidden */
+    qd_graph *head; /* selected rows of hidden → logits */
+    float *logits_host;
+};
+
+/** Reads and checks the hyperparameters of a llama-type model. */
+qd_status qd_llama_read(const qd_gguf *g, qd_llama *out);
+/** Makes the tensors and both graphs of m, whose shape and options are set. What was made stays in m on failure. */
+qd_status qd_llama_build(qd_model *m);
+
+#endif
