@@ -304,6 +304,7 @@ START_TEST(test_damaged_manifests) {
         {"\"offset\": 16", "\"offset\": 8", QD_ERR_FILE},
         {"\"offset\": 16", "\"offset\": 32", QD_ERR_FILE},
         {"\"offset\": 16", "\"offset\": -16", QD_ERR_FILE},
+        {"\"offset\": 16", "\"offset\": 16.5", QD_ERR_FILE},
         {"\"offset\": 16", "\"offset\": 1e300", QD_ERR_FILE},
         {"\"nbytes\": 16", "\"nbytes\": 12", QD_ERR_FILE},
         {"\"shape\": [4]", "\"shape\": [5]", QD_ERR_FILE},

@@ -84,7 +84,7 @@ static qd_status find_file(storage *s, const char *name, const data_file **out) 
         }
     }
     data_file *file = &s->files[s->file_count];
-    if (name[0] == '.' || strchr(name, '/') || strlen(name) >= sizeof file->name || s->file_count == MAX_FILES) {
+    if (strchr(name, '/') || strlen(name) >= sizeof file->name || s->file_count == MAX_FILES) {
         return qd_fail(QD_ERR_FILE, "\"%.64s\" cannot be a data file: a plain name, at most %d files", name, MAX_FILES);
     }
     const qd_status status = read_file(s->folder, name, &file->data, &file->bytes);

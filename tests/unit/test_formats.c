@@ -232,6 +232,37 @@ START_TEST(test_overflowing_inverse) {
 }
 END_TEST
 
+/* Values near a tie, where dividing by d, contracting, or another kind of rounding would give the other code. The codes
+ * are those of gguf-py. */
+START_TEST(test_rounding_of_codes) {
+    static const struct {
+        qd_format format;
+        float first, second, x; /* a block of these and zeros */
+        int code;               /* of x */
+    } cases[] = {
+        {QD_FORMAT_Q4_1, 7.5f, -9.25f, -0.875f, 7},     {QD_FORMAT_Q4_0, -7.5f, 0.0f, -5.15625f, 2},
+        {QD_FORMAT_Q4_0, -7.5f, 0.0f, -4.21875f, 4},    {QD_FORMAT_Q4_0, -8.0f, 8.0f, -6.5f, 2},
+        {QD_FORMAT_Q8_0, 7.5f, 0.0f, 3.75f, 63},        {QD_FORMAT_Q8_0, 7.25f, 0.0f, -3.625f, -64},
+        {QD_FORMAT_Q8_0, 127.0f, 0.0f, 2.5f, 3},        {QD_FORMAT_Q8_0, 127.0f, 0.0f, -2.5f, -3},
+        {QD_FORMAT_Q8_0, 127.0f, 0.0f, 0.49999997f, 0},
+    };
+    for (size_t k = 0; k < sizeof cases / sizeof cases[0]; k++) {
+        const float x[32] = {cases[k].first, cases[k].second, cases[k].x};
+        union {
+            qd_block_q8_0 q8_0;
+            qd_block_q4_0 q4_0;
+            qd_block_q4_1 q4_1;
+        } b;
+        int code = 0;
+        ck_assert_int_eq(qd_quantize(cases[k].format, x, 1, 32, &b), QD_OK);
+        if (cases[k].format == QD_FORMAT_Q8_0) code = b.q8_0.q[2];
+        if (cases[k].format == QD_FORMAT_Q4_0) code = b.q4_0.q[2] & 15;
+        if (cases[k].format == QD_FORMAT_Q4_1) code = b.q4_1.q[2] & 15;
+        ck_assert_msg(code == cases[k].code, "case %zu: code %d, not %d", k, code, cases[k].code);
+    }
+}
+END_TEST
+
 START_TEST(test_signs_of_zero) {
     float x[32];
     qd_block_q4_0 q4_0;
@@ -426,6 +457,7 @@ int main(void) {
     tcase_add_test(tc, test_not_finite);
     tcase_add_test(tc, test_rows_and_alignment);
     tcase_add_test(tc, test_overflowing_inverse);
+    tcase_add_test(tc, test_rounding_of_codes);
     tcase_add_test(tc, test_signs_of_zero);
     tcase_add_test(tc, test_dequantize_any_bytes);
     tcase_add_test(tc, test_examples);

@@ -208,6 +208,27 @@ START_TEST(test_exp_error) {
 }
 END_TEST
 
+/* Hash of f at all multiples of 1/64 from first to last. */
+static uint64_t hash_of(float (*f)(float), int first, int last) {
+    uint64_t hash = 0;
+    for (int k = first * 64; k <= last * 64; k++) {
+        hash = hash * 31 + qd_as_u32(f((float)k / 64.0f));
+    }
+    return hash;
+}
+
+/* The bytes are a promise. The numbers come from the same formulas in numpy's float32. */
+START_TEST(test_bytes_of_exp_and_silu) {
+    ck_assert_uint_eq(qd_as_u32(qd_exp(1.0f)), 0x402df854);
+    ck_assert_uint_eq(qd_as_u32(qd_exp(-1.0f)), 0x3ebc5ab2);
+    ck_assert_uint_eq(qd_as_u32(qd_exp(0.5f)), 0x3fd3094c);
+    ck_assert_uint_eq(qd_as_u32(qd_exp(-87.0f)), 0x00b33687);
+    ck_assert_uint_eq(qd_as_u32(qd_exp(88.0f)), 0x7ef882b7);
+    ck_assert_uint_eq(hash_of(qd_exp, -87, 88), 0x36d0cf427ee93c96u);
+    ck_assert_uint_eq(hash_of(qd_silu, -87, 87), 0x8b9fc2bee39cec71u);
+}
+END_TEST
+
 START_TEST(test_exp_edges) {
     ck_assert(qd_exp(0.0f) == 1.0f && qd_exp(-0.0f) == 1.0f);
     ck_assert(qd_exp(1e-40f) == 1.0f && qd_exp(-1e-40f) == 1.0f);
@@ -302,6 +323,7 @@ int main(void) {
     tcase_add_test(tc, test_a8_of_all_maxima);
     tcase_add_test(tc, test_a8_code_clamps);
     tcase_add_test(tc, test_exp_error);
+    tcase_add_test(tc, test_bytes_of_exp_and_silu);
     tcase_add_test(tc, test_exp_edges);
     tcase_add_test(tc, test_exp_rises);
     tcase_add_test(tc, test_silu);
