@@ -73,9 +73,13 @@ static bool in_range(const qd_cli_option *o, double v) {
 static bool store(const char *command, const qd_cli_option *o, const char *text) {
     const char *what = NULL;
     switch (o->kind) {
-        case QD_CLI_FLAG: *(bool *)o->value = true; return true;
+        case QD_CLI_FLAG:
+            *(bool *)o->value = true;
+            return true;
         case QD_CLI_TEXT:
-        case QD_CLI_OPERAND: *(const char **)o->value = text; return true;
+        case QD_CLI_OPERAND:
+            *(const char **)o->value = text;
+            return true;
         case QD_CLI_INT: {
             int64_t v;
             if (parse_int(text, &v) && in_range(o, (double)v)) {
@@ -98,7 +102,8 @@ static bool store(const char *command, const qd_cli_option *o, const char *text)
             if (parse_bytes(text, o->value)) return true;
             what = "a size such as 4096, 512M or 2G";
             break;
-        case QD_CLI_END: break;
+        case QD_CLI_END:
+            break;
     }
     if (o->least == 0 && o->most == 0) {
         qd_cli_fail("%s: --%s needs %s, not '%s'", command, o->name, what, text);
