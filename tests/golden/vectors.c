@@ -127,7 +127,7 @@ static bool shape_of(const cJSON *shape, qd_vec_tensor *t) {
 
 static qd_status parse_tensor(storage *s, const char *case_name, const cJSON *json, qd_vec_tensor *t) {
     const char *file_name = text_of(json, "file"), *dtype = text_of(json, "dtype"), *endian = text_of(json, "endian");
-    const data_file *file;
+    const data_file *file = NULL;
     int64_t offset, bytes, expected;
     t->json = json;
     t->name = text_of(json, "name");
