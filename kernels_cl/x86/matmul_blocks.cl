@@ -1,0 +1,170 @@
+/* y = x · wᵀ (+ addend) for blocked weights and A8 activations on x86 CPUs: 16 rows of w at once, a row in each lane.
+ *
+ *   w     output columns first … first+count-1 in tiles of 16 rows (missing rows: zero bytes), of nb = K/32 blocks each
+ *           codes   nb × [j 0…3][row 0…15][i 0…3]  Q4_0, Q4_1: element 4j+i in the low nibble, 16+4j+i in the high one
+ *                   nb × [j 0…7][row 0…15][i 0…3]  Q8_0: element 4j+i, plus 128
+ *           d       nb × [row 0…15] halves
+ *           m       nb × [row 0…15] halves         Q4_1
+ *   x     A8 [rows, K], addend F32 [rows, N] or one row for all (stride 0), y F32 [rows, N]
+ *   Build options: -DQD_W_Q8_0, -DQD_W_Q4_0 or -DQD_W_Q4_1, and those of simd.h.
+ *
+ *   unit u = (QD_UNIT_ROWS rows of x, tile)
+ *
+ *      one dot: 64 bytes of codes  [row 0: i0 i1 i2 i3][row 1: i0 i1 i2 i3] … [row 15]      unsigned
+ *                    times                [x0 x1 x2 x3][      the same    ] …               signed, broadcast
+ *                    adds up to    [      row 0       ][      row 1       ] … [row 15]      16 exact ints
+ *
+ * The codes are unsigned here, so the sum is too large by 8 or 128 times Σx, which the A8 block holds: subtracting it
+ * in float is exact, all being integers below 2^24.
+ *
+ * QD_TOKENS rows of x share one unpacking of codes and scales; a rest of fewer rows goes one by one. The four partial
+ * sums of the blocks are registers. A work-item takes a contiguous range of units, so that it reads one stream of
+ * memory. */
+#include "x86/simd.h"
+
+/* Rows of x that share one unpacking. */
+#ifndef QD_TOKENS
+#define QD_TOKENS 4
+#endif
+
+/* Rows of x in one unit: as many as let their blocks stay in the second-level cache. */
+#ifndef QD_UNIT_ROWS
+#define QD_UNIT_ROWS 128
+#endif
+
+/* Bytes ahead at which codes are prefetched for a single row of x; 0: not at all. The AVX2 form works too long on a
+ * block for the processor to look far enough ahead by itself; the other form loses by it. */
+#ifndef QD_PREFETCH
+#if QD_V == 8
+#define QD_PREFETCH 1024
+#else
+#define QD_PREFETCH 0
+#endif
+#endif
+
+#if defined(QD_W_Q8_0)
+#define CODE_BYTES 512
+#define OFFSET 128.0f
+#elif defined(QD_W_Q4_0)
+#define CODE_BYTES 256
+#define OFFSET 8.0f
+#elif defined(QD_W_Q4_1)
+#define CODE_BYTES 256
+#else
+#error "x86/matmul_blocks.cl: define QD_W_Q8_0, QD_W_Q4_0 or QD_W_Q4_1"
+#endif
+
+#ifdef QD_W_Q4_1
+#define SCALE_BYTES 64
+#else
+#define SCALE_BYTES 32
+#endif
+
+/* Adds block b of the tile's lanes times block b of `tokens` rows of x to p. */
+QD_ALWAYS void add_block(__global const uchar *tile, __global const uchar *scales, const int nb, const int b,
+                         __global const uchar *x, const ulong x_stride, const int tokens, qd_vf *p) {
+    __global const int *codes = (__global const int *)(tile + (ulong)b * CODE_BYTES);
+#define X_BLOCK(t) ((__global const qd_block_a8 *)(x + (ulong)(t)*x_stride) + b)
+#define X_CODES(t, j) ((__global const int *)X_BLOCK(t)->q + (j))
+#ifdef QD_W_Q8_0
+    qd_sum8 s[QD_TOKENS];
+    for (int t = 0; t < tokens; t++)
+        s[t] = QD_SUM8_ZERO;
+#pragma unroll
+    for (int j = 0; j < 8; j++) {
+        const qd_vi c = qd_v_load_int(0, codes + 16 * j);
+#pragma unroll
+        for (int t = 0; t < tokens; t++)
+            s[t] = qd_dot8(s[t], c, X_CODES(t, j));
+    }
+#define TOTAL qd_total8
+#else
+    qd_sum4 s[QD_TOKENS];
+    for (int t = 0; t < tokens; t++)
+        s[t] = QD_SUM4_ZERO;
+#pragma unroll
+    for (int j = 0; j < 4; j++) {
+        const qd_vi c = qd_v_load_int(0, codes + 16 * j);
+        const qd_vi low = c & 0x0f0f0f0f;
+        const qd_vi high = (c >> 4) & 0x0f0f0f0f;
+#pragma unroll
+        for (int t = 0; t < tokens; t++)
+            s[t] = qd_dot4(s[t], low, X_CODES(t, j));
+#pragma unroll
+        for (int t = 0; t < tokens; t++)
+            s[t] = qd_dot4(s[t], high, X_CODES(t, j + 4));
+    }
+#define TOTAL qd_total4
+#endif
+    const qd_vf d = qd_v_halves(scales + (ulong)b * 32);
+#ifdef QD_W_Q4_1
+    const qd_vf m = qd_v_halves(scales + (ulong)(nb + b) * 32);
+#endif
+#pragma unroll
+    for (int t = 0; t < tokens; t++) {
+        const qd_vf sum = qd_v_float(TOTAL(s[t]));
+#ifdef QD_W_Q4_1
+        p[t] += X_BLOCK(t)->d * (d * sum + m * X_BLOCK(t)->sum);
+#else
+        p[t] += X_BLOCK(t)->d * (d * (sum - OFFSET * X_BLOCK(t)->sum));
+#endif
+    }
+}
+
+/* `tokens` rows of x times the tile's lanes that start at codes and scales; sums[t] is the result. */
+QD_ALWAYS void times_tile(__global const uchar *codes, __global const uchar *scales, const int nb,
+                          __global const uchar *x, const ulong x_stride, const int tokens, qd_vf *sums) {
+    qd_vf p[QD_BLOCK_LANES][QD_TOKENS];
+    for (int l = 0; l < QD_BLOCK_LANES; l++) {
+        for (int t = 0; t < tokens; t++)
+            p[l][t] = 0.0f;
+    }
+    for (int b = 0; b < nb; b += QD_BLOCK_LANES) {
+        if (QD_PREFETCH && tokens == 1) {
+            __global const uchar *ahead = codes + (ulong)b * CODE_BYTES + QD_PREFETCH;
+            for (int i = 0; i < QD_BLOCK_LANES * CODE_BYTES; i += 64)
+                __builtin_prefetch(ahead + i);
+        }
+#pragma unroll
+        for (int l = 0; l < QD_BLOCK_LANES; l++) {
+            if (b + l < nb) add_block(codes, scales, nb, b + l, x, x_stride, tokens, p[l]);
+        }
+    }
+    for (int t = 0; t < tokens; t++)
+        sums[t] = (p[0][t] + p[1][t]) + (p[2][t] + p[3][t]);
+}
+
+__kernel void matmul(__global const uchar *w, QD_IN(x), QD_IN(addend), QD_OUT(y), const int has_addend, const int first,
+                     const int count, const int K, const int rows) {
+    const int nb = K / 32;
+    const int tiles = (count + 15) / 16;
+    const ulong units = (ulong)((rows + QD_UNIT_ROWS - 1) / QD_UNIT_ROWS) * tiles;
+    const ulong begin = units * get_global_id(0) / get_global_size(0);
+    const ulong end = units * (get_global_id(0) + 1) / get_global_size(0);
+    for (ulong u = begin; u < end; u++) {
+        const int tile_index = (int)(u % tiles);
+        const int r_first = (int)(u / tiles) * QD_UNIT_ROWS;
+        const int r_end = min(r_first + QD_UNIT_ROWS, rows);
+        __global const uchar *tile = w + (ulong)tile_index * nb * (CODE_BYTES + SCALE_BYTES);
+        for (int lane = 0; lane < 16; lane += QD_V) {
+            __global const uchar *codes = tile + lane * 4;
+            __global const uchar *scales = tile + (ulong)nb * CODE_BYTES + lane * 2;
+            const int n = count - tile_index * 16 - lane;
+            const int column = first + tile_index * 16 + lane;
+            qd_vf sums[QD_TOKENS];
+#define TIMES_TILE(r, tokens)                                                                      \
+    do {                                                                                           \
+        times_tile(codes, scales, nb, QD_ROW(uchar, x, r), x_stride, tokens, sums);                \
+        for (int t = 0; t < tokens; t++) {                                                         \
+            if (has_addend) sums[t] += qd_v_load_part(QD_ROW(float, addend, (r) + t) + column, n); \
+            qd_v_store_part(sums[t], QD_ROW_OUT(float, y, (r) + t) + column, n);                   \
+        }                                                                                          \
+    } while (0)
+            int r = r_first;
+            for (; r + QD_TOKENS <= r_end; r += QD_TOKENS)
+                TIMES_TILE(r, QD_TOKENS);
+            for (; r < r_end; r++)
+                TIMES_TILE(r, 1);
+        }
+    }
+}

@@ -1,0 +1,126 @@
+/* Vectors of an x86 CPU for kernels that have one work-item per work-group. One set of names for two instruction sets,
+ * chosen by -DQD_AVX512_VNNI or -DQD_AVX2: QD_V lanes of float and int, each lane a row of the weight tile.
+ *
+ * Instructions that the compiler does not form from OpenCL C are inline assembly: PoCL defines no VNNI macro, and
+ * LLVM's vpdpbusd builtin aborts the process ("Cannot select"). So the host asks CPUID before it builds these.
+ *
+ *   qd_vf, qd_vi                      float and int vectors
+ *   qd_v_halves(p)                    QD_V halves at p as floats, exact
+ *   qd_sum4 and qd_dot4(s, c, x)      s += Σ of 4 products in each lane, c 0 … 15 (unsigned bytes), x the 4 bytes at x,
+ *                                     signed, for all lanes; up to 8 times
+ *   qd_sum8 and qd_dot8(s, c, x)      the same for c 0 … 255
+ *   qd_total4(s), qd_total8(s)        the sums as ints */
+#ifndef QD_SIMD_H
+#define QD_SIMD_H
+
+#include "common.h"
+
+/* Inlined before loops are unrolled, so that the constants among the arguments reach the loops. */
+#define QD_ALWAYS static inline __attribute__((always_inline))
+
+#if defined(QD_AVX512_VNNI)
+
+#define QD_V 16
+typedef float16 qd_vf;
+typedef int16 qd_vi;
+#define qd_v_load_int vload16
+#define qd_v_load vload16
+#define qd_v_store vstore16
+#define qd_v_float(v) convert_float16(v)
+
+QD_ALWAYS qd_vf qd_v_halves(__global const uchar *p) {
+    qd_vf v;
+    __asm__("vcvtph2ps %1, %0" : "=v"(v) : "m"(*(__global const ushort16 *)p));
+    return v;
+}
+
+typedef qd_vi qd_sum4;
+typedef qd_vi qd_sum8;
+
+QD_ALWAYS qd_vi qd_dot8(qd_vi s, const qd_vi c, __global const int *x) {
+    __asm__("vpdpbusd %2%{1to16%}, %1, %0" : "+v"(s) : "v"(c), "m"(*x));
+    return s;
+}
+#define qd_dot4 qd_dot8
+#define qd_total4(s) (s)
+#define qd_total8(s) (s)
+#define QD_SUM4_ZERO ((qd_vi)0)
+#define QD_SUM8_ZERO ((qd_vi)0)
+
+#elif defined(QD_AVX2)
+
+#define QD_V 8
+typedef float8 qd_vf;
+typedef int8 qd_vi;
+#define qd_v_load_int vload8
+#define qd_v_load vload8
+#define qd_v_store vstore8
+#define qd_v_float(v) convert_float8(v)
+
+QD_ALWAYS qd_vf qd_v_halves(__global const uchar *p) {
+    qd_vf v;
+    __asm__("vcvtph2ps %1, %0" : "=x"(v) : "m"(*(__global const ushort8 *)p));
+    return v;
+}
+
+/* vpmaddubsw adds two products in 16 bits and would saturate for bytes, but not for nibbles: 8 times 2 · 15 · 128 is
+ * below 2^15. So the sums stay in 16 bits for a block of 32, and bytes go as two nibbles. */
+typedef short16 qd_sum4;
+typedef struct qd_sum8 {
+    short16 low, high;
+} qd_sum8;
+#define QD_SUM4_ZERO ((short16)0)
+#define QD_SUM8_ZERO ((qd_sum8){(short16)0, (short16)0})
+
+QD_ALWAYS short16 qd_dot4(const short16 s, const qd_vi c, __global const int *x) {
+    short16 pairs;
+    __asm__("vpmaddubsw %2, %1, %0" : "=x"(pairs) : "x"(c), "x"((qd_vi)*x));
+    return s + pairs;
+}
+
+QD_ALWAYS qd_sum8 qd_dot8(qd_sum8 s, const qd_vi c, __global const int *x) {
+    s.low = qd_dot4(s.low, c & 0x0f0f0f0f, x);
+    s.high = qd_dot4(s.high, (c >> 4) & 0x0f0f0f0f, x);
+    return s;
+}
+
+/* Neighbours times `factor`, added. */
+QD_ALWAYS qd_vi qd_pairs(const short16 s, const short factor) {
+    qd_vi v;
+    __asm__("vpmaddwd %2, %1, %0" : "=x"(v) : "x"(s), "x"((short16)factor));
+    return v;
+}
+
+QD_ALWAYS qd_vi qd_total4(const short16 s) {
+    return qd_pairs(s, 1);
+}
+
+QD_ALWAYS qd_vi qd_total8(const qd_sum8 s) {
+    return qd_pairs(s.low, 1) + qd_pairs(s.high, 16);
+}
+
+#else
+#error "x86/simd.h: define QD_AVX512_VNNI or QD_AVX2"
+#endif
+
+/* Lanes 0 … n-1 of a vector in memory; the others are not touched (zero when loading). */
+QD_ALWAYS qd_vf qd_v_load_part(__global const float *p, const int n) {
+    float lanes[QD_V];
+    if (n >= QD_V) return qd_v_load(0, p);
+    for (int i = 0; i < QD_V; i++)
+        lanes[i] = i < n ? p[i] : 0.0f;
+    return qd_v_load(0, lanes);
+}
+
+QD_ALWAYS void qd_v_store_part(const qd_vf v, __global float *p, const int n) {
+    float lanes[QD_V];
+    if (n >= QD_V) {
+        qd_v_store(v, 0, p);
+        return;
+    }
+    qd_v_store(v, 0, lanes);
+    for (int i = 0; i < n && i < QD_V; i++)
+        p[i] = lanes[i];
+}
+
+#endif
