@@ -87,12 +87,19 @@ printf 'Say hello.\nAnd now say goodbye.\n' | "$qdot" run -m "$m" --chat --greed
 # Limits: a full context ends cleanly, a prompt beyond it is refused, and so are tokens that are none.
 run 0 full run -m "$m" -p "$prompt" -n 100 --no-stop --context 16 --greedy --device opencl --json
 holds 'o[0]["stop"] == "context full" and len(o[0]["tokens"]) in (16, 17)' full
-run 2 long run -m "$m" -p "$prompt" --context 8 --device opencl
+run 2 long run -m "$m" -p "$prompt. $prompt" --context 16 --device opencl
 grep -q '^qdot: .*--context' "$work/err" || say_bad "a prompt that is too long is not explained"
 run 2 outside logits -m "$m" --tokens 49152 --device ref
 grep -q '^qdot: .*49152' "$work/err" || say_bad "a token outside the vocabulary is not named"
 run 2 device run -m "$m" -p x --device nosuch
 grep -q '^qdot: .*nosuch' "$work/err" || say_bad "an unknown device is not named"
+
+# Ctrl-C ends cleanly, with the statistics.
+"$qdot" run -m "$m" -p "$prompt" -n 4000 --no-stop --device opencl >"$work/out" 2>"$work/err" </dev/null &
+sleep 3
+kill -INT $!
+wait $! || say_bad "Ctrl-C gave exit code $?"
+grep -q 'stopped: interrupted' "$work/err" || say_bad "Ctrl-C gave no statistics"
 
 # Perplexity of a little text, the same on both devices.
 for i in 1 2 3 4; do echo "The quick brown fox jumps over the lazy dog, and the sun shines upon the hills. ($i)"; done >"$work/text"
