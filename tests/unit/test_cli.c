@@ -19,11 +19,13 @@ typedef struct parsed {
 
 /* Parses words (ended by NULL) after the name "test". */
 static parsed parse(const char *const words[]) {
-    static char copies[8][64];
-    char *argv[9] = {copies[0]};
+    enum { WORDS = 16 };
+    static char copies[WORDS][64];
+    char *argv[WORDS + 1] = {copies[0]};
     int argc = 1;
     strcpy(copies[0], "test");
     for (; words[argc - 1]; argc++) {
+        ck_assert_int_lt(argc, WORDS);
         strcpy(copies[argc], words[argc - 1]);
         argv[argc] = copies[argc];
     }
