@@ -189,13 +189,17 @@ qd_status qd_gguf_get_int(const qd_gguf *g, const qd_gguf_value *v, uint64_t ite
         case QD_GGUF_I8:
         case QD_GGUF_I16:
         case QD_GGUF_I32:
-        case QD_GGUF_I64: *out = read_signed(at, bytes); return QD_OK;
+        case QD_GGUF_I64:
+            *out = read_signed(at, bytes);
+            return QD_OK;
         case QD_GGUF_U8:
         case QD_GGUF_U16:
         case QD_GGUF_U32:
         case QD_GGUF_U64:
-        case QD_GGUF_BOOL: break;
-        default: return wrong_type(v, type, "an integer");
+        case QD_GGUF_BOOL:
+            break;
+        default:
+            return wrong_type(v, type, "an integer");
     }
     uint64_t x = qd_gguf_little(at, bytes);
     if (x > INT64_MAX) {
@@ -219,17 +223,24 @@ qd_status qd_gguf_get_double(const qd_gguf *g, const qd_gguf_value *v, uint64_t 
         case QD_GGUF_I8:
         case QD_GGUF_I16:
         case QD_GGUF_I32:
-        case QD_GGUF_I64: *out = (double)read_signed(at, bytes); return QD_OK;
+        case QD_GGUF_I64:
+            *out = (double)read_signed(at, bytes);
+            return QD_OK;
         case QD_GGUF_U8:
         case QD_GGUF_U16:
         case QD_GGUF_U32:
-        case QD_GGUF_U64: *out = (double)bits; return QD_OK;
+        case QD_GGUF_U64:
+            *out = (double)bits;
+            return QD_OK;
         case QD_GGUF_F32:
             memcpy(&f, &bits32, sizeof f);
             *out = (double)f;
             return QD_OK;
-        case QD_GGUF_F64: memcpy(out, &bits, sizeof *out); return QD_OK;
-        default: return wrong_type(v, type, "a number");
+        case QD_GGUF_F64:
+            memcpy(out, &bits, sizeof *out);
+            return QD_OK;
+        default:
+            return wrong_type(v, type, "a number");
     }
 }
 

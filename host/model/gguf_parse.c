@@ -179,17 +179,22 @@ size_t qd_gguf_type_bytes(qd_gguf_type t) {
     switch (t) {
         case QD_GGUF_U8:
         case QD_GGUF_I8:
-        case QD_GGUF_BOOL: return 1;
+        case QD_GGUF_BOOL:
+            return 1;
         case QD_GGUF_U16:
-        case QD_GGUF_I16: return 2;
+        case QD_GGUF_I16:
+            return 2;
         case QD_GGUF_U32:
         case QD_GGUF_I32:
-        case QD_GGUF_F32: return 4;
+        case QD_GGUF_F32:
+            return 4;
         case QD_GGUF_U64:
         case QD_GGUF_I64:
-        case QD_GGUF_F64: return 8;
+        case QD_GGUF_F64:
+            return 8;
         case QD_GGUF_STRING:
-        case QD_GGUF_ARRAY: break;
+        case QD_GGUF_ARRAY:
+            break;
     }
     return 0;
 }
