@@ -2,7 +2,7 @@
  *
  * Files carry that form as a Jinja program (tokenizer.chat_template). It is not run: its text says which of three
  * well-known forms it writes. Sources: ChatML (OpenAI, 2023), the model cards of Llama 2 and Llama 3. Additions that
- * some templates make (tools, dates) are left out. */
+ * some templates make (tools, dates, marks of reasoning) are left out. */
 #include <stdlib.h>
 #include <string.h>
 

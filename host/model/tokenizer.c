@@ -167,7 +167,7 @@ static qd_status read_special_ids(qd_tokenizer *t, const qd_gguf *g, bool llama,
         id = qd_vocab_find(t, ending_names[i], strlen(ending_names[i]));
         if (id >= 0 && t->tokens[id].type == QD_TOKEN_CONTROL) t->tokens[id].ends = true;
     }
-    QD_TRY(qd_vocab_int(g, "tokenizer.ggml.add_bos_token", 2, add_bos, &id));
+    QD_TRY(qd_vocab_int(g, "tokenizer.ggml.add_bos_token", 2, add_bos && t->bos >= 0, &id));
     t->add_bos = id != 0;
     QD_TRY(qd_vocab_int(g, "tokenizer.ggml.add_space_prefix", 2, llama, &id));
     t->add_space_prefix = llama && id != 0;
