@@ -59,7 +59,7 @@ run_tests() {
 }
 
 finish() {
-    [ "$skipped" -eq 0 ] || echo "$skipped skipped (each says why above)"
+    [ "$skipped" -eq 0 ] || echo "$skipped skipped (named above)"
     echo "$passed passed, $failed failed"
     [ "$failed" -eq 0 ]
     exit
@@ -80,7 +80,7 @@ build build -DQDOT_TESTS=ON || give_up "The build failed"
 run_tests build -LE long
 
 build build/asan -DQDOT_SANITIZE=ON || give_up "The sanitizer build failed"
-run_tests build/asan -L '^(unit|golden|fault|fuzz)$'
+run_tests build/asan -L '^(unit|golden|fault|fuzz|cli|e2e)$'
 
 if [ -n "$long" ]; then
     run_tests build -L long

@@ -2,6 +2,10 @@
 # An installed qdot from outside: headers, pkg-config, the CMake package, the soname, and that only qd_ names are exported.
 set -eu
 build=${QDOT_BUILD_DIR:?is the build folder}
+if nm -D "$build/host/libqdot.so" | grep -q __asan_init; then
+    echo "skipped: a library with sanitizers is not for other programs"
+    exit 77
+fi
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 prefix=$work/prefix
