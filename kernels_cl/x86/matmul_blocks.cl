@@ -68,31 +68,31 @@ QD_ALWAYS void add_block(__global const uchar *tile, __global const uchar *scale
 #define X_CODES(t, j) ((__global const int *)X_BLOCK(t)->q + (j))
 #ifdef QD_W_Q8_0
     qd_sum8 s[QD_TOKENS];
-    for (int t = 0; t < tokens; t++)
+    QD_EACH(t, tokens) {
         s[t] = QD_SUM8_ZERO;
-#pragma unroll
-    for (int j = 0; j < 8; j++) {
+    }
+    QD_EACH(j, 8) {
         const qd_vi c = qd_v_load_int(0, codes + 16 * j);
-#pragma unroll
-        for (int t = 0; t < tokens; t++)
+        QD_EACH(t, tokens) {
             s[t] = qd_dot8(s[t], c, X_CODES(t, j));
+        }
     }
 #define TOTAL qd_total8
 #else
     qd_sum4 s[QD_TOKENS];
-    for (int t = 0; t < tokens; t++)
+    QD_EACH(t, tokens) {
         s[t] = QD_SUM4_ZERO;
-#pragma unroll
-    for (int j = 0; j < 4; j++) {
+    }
+    QD_EACH(j, 4) {
         const qd_vi c = qd_v_load_int(0, codes + 16 * j);
         const qd_vi low = c & 0x0f0f0f0f;
         const qd_vi high = (c >> 4) & 0x0f0f0f0f;
-#pragma unroll
-        for (int t = 0; t < tokens; t++)
+        QD_EACH(t, tokens) {
             s[t] = qd_dot4(s[t], low, X_CODES(t, j));
-#pragma unroll
-        for (int t = 0; t < tokens; t++)
+        }
+        QD_EACH(t, tokens) {
             s[t] = qd_dot4(s[t], high, X_CODES(t, j + 4));
+        }
     }
 #define TOTAL qd_total4
 #endif
@@ -100,8 +100,7 @@ QD_ALWAYS void add_block(__global const uchar *tile, __global const uchar *scale
 #ifdef QD_W_Q4_1
     const qd_vf m = qd_v_halves(scales + (ulong)(nb + b) * 32);
 #endif
-#pragma unroll
-    for (int t = 0; t < tokens; t++) {
+    QD_EACH(t, tokens) {
         const qd_vf sum = qd_v_float(TOTAL(s[t]));
 #ifdef QD_W_Q4_1
         p[t] += X_BLOCK(t)->d * (d * sum + m * X_BLOCK(t)->sum);
@@ -115,9 +114,10 @@ QD_ALWAYS void add_block(__global const uchar *tile, __global const uchar *scale
 QD_ALWAYS void times_tile(__global const uchar *codes, __global const uchar *scales, const int nb,
                           __global const uchar *x, const ulong x_stride, const int tokens, qd_vf *sums) {
     qd_vf p[QD_BLOCK_LANES][QD_TOKENS];
-    for (int l = 0; l < QD_BLOCK_LANES; l++) {
-        for (int t = 0; t < tokens; t++)
+    QD_EACH(l, QD_BLOCK_LANES) {
+        QD_EACH(t, tokens) {
             p[l][t] = 0.0f;
+        }
     }
     for (int b = 0; b < nb; b += QD_BLOCK_LANES) {
         if (QD_PREFETCH && tokens == 1) {
@@ -125,13 +125,13 @@ QD_ALWAYS void times_tile(__global const uchar *codes, __global const uchar *sca
             for (int i = 0; i < QD_BLOCK_LANES * CODE_BYTES; i += 64)
                 __builtin_prefetch(ahead + i);
         }
-#pragma unroll
-        for (int l = 0; l < QD_BLOCK_LANES; l++) {
+        QD_EACH(l, QD_BLOCK_LANES) {
             if (b + l < nb) add_block(codes, scales, nb, b + l, x, x_stride, tokens, p[l]);
         }
     }
-    for (int t = 0; t < tokens; t++)
+    QD_EACH(t, tokens) {
         sums[t] = (p[0][t] + p[1][t]) + (p[2][t] + p[3][t]);
+    }
 }
 
 __kernel void matmul(__global const uchar *w, QD_IN(x), QD_IN(addend), QD_OUT(y), const int has_addend, const int first,
@@ -155,7 +155,7 @@ __kernel void matmul(__global const uchar *w, QD_IN(x), QD_IN(addend), QD_OUT(y)
 #define TIMES_TILE(r, tokens)                                                                      \
     do {                                                                                           \
         times_tile(codes, scales, nb, QD_ROW(uchar, x, r), x_stride, tokens, sums);                \
-        for (int t = 0; t < tokens; t++) {                                                         \
+        QD_EACH(t, tokens) {                                                                       \
             if (has_addend) sums[t] += qd_v_load_part(QD_ROW(float, addend, (r) + t) + column, n); \
             qd_v_store_part(sums[t], QD_ROW_OUT(float, y, (r) + t) + column, n);                   \
         }                                                                                          \
