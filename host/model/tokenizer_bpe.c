@@ -312,7 +312,7 @@ static qd_status next_match(const pcre2_code *pattern, qd_token_run *run, const 
 
 /* Cuts a piece by the patterns from `level` on. Recursion is as deep as there are patterns. */
 static qd_status tokenize_piece(const qd_tokenizer *t, qd_token_run *run, int level, const char *text, size_t size) {
-    if (level == t->bpe->pattern_count) return tokenize_word(t, run, text, size);
+    if (level == MAX_PATTERNS || level == t->bpe->pattern_count) return tokenize_word(t, run, text, size);
     qd_status status = QD_OK;
     size_t at = 0;
     while (at < size) {
