@@ -33,7 +33,7 @@
 #define QD_FOR_UNITS(u, units) for (ulong u = get_global_id(0); u < (ulong)(units); u += get_global_size(0))
 
 /* Columns in one unit of the element-wise kernels; a multiple of 32. On a CPU long runs, so that two threads seldom
- * write to one cache line; elsewhere one A8 block, so that there are many work-items. */
+ * write to one cache line; elsewhere two A8 blocks, so that there are many work-items. */
 #ifndef QD_RUN
 #if QD_CPU
 #define QD_RUN 512
@@ -103,27 +103,26 @@ static inline float16 qd_a8_code16(const float16 x, const float inverse) {
     return (clamped + 12582912.0f) - 12582912.0f;
 }
 
-/* Quantizes 32 values to one A8 block: d, the sum of the codes, 32 codes. */
-static inline void qd_a8_store(const float16 lo, const float16 hi, __global uchar *block) {
-    const float16 a = fabs(lo), b = fabs(hi);
-    float16 m = a > 0.0f ? a : (float16)0.0f;
-    m = b > m ? b : m;
-    const float max = qd_lanes_max(m);
-    const float inverse = qd_a8_inverse(max);
-    const float16 code_lo = qd_a8_code16(lo, inverse);
-    const float16 code_hi = qd_a8_code16(hi, inverse);
+/* Quantizes 16 values to one A8 block: d, the sum of the codes, 16 codes. */
+static inline void qd_a8_store(const float16 x, __global uchar *block) {
+    const float16 a = fabs(x);
+    const float max = qd_lanes_max(a > 0.0f ? a : (float16)0.0f);
+    const float16 code = qd_a8_code16(x, qd_a8_inverse(max));
     __global float *head = (__global float *)block;
     head[0] = qd_a8_scale(max);
-    head[1] = qd_lanes_sum(code_lo + code_hi); /* integers: exact in any order */
-    vstore16(convert_char16(code_lo), 0, (__global char *)(block + 8));
-    vstore16(convert_char16(code_hi), 0, (__global char *)(block + 24));
+    head[1] = qd_lanes_sum(code); /* integers: exact in any order */
+    vstore16(convert_char16(code), 0, (__global char *)(block + 8));
 }
 
 /* ---- Results that are F32 or A8 ------------------------------------------------------------------------------- */
 
-/* Stores columns c … c+31 of a row (F32: those below cols; A8: cols is a multiple of 32). */
+/* Stores columns c … c+31 of a row, those below cols (A8: a multiple of 16). */
 #ifdef QD_Y_A8
-#define QD_STORE_32(row, c, cols, lo, hi) qd_a8_store(lo, hi, (row) + (c) / 32 * 40)
+#define QD_STORE_32(row, c, cols, lo, hi)                                   \
+    do {                                                                    \
+        qd_a8_store(lo, (row) + (c) / 16 * 24);                             \
+        if ((cols) - (c) > 16) qd_a8_store(hi, (row) + (c) / 16 * 24 + 24); \
+    } while (0)
 #else
 #define QD_STORE_32(row, c, cols, lo, hi)                                    \
     do {                                                                     \

@@ -1,4 +1,5 @@
-/* y = x · wᵀ (+ addend) for blocked weights and A8 activations: an exact integer sum per block of 32, then scales.
+/* y = x · wᵀ (+ addend) for blocked weights and A8 activations: a block of 32 weights meets two of 16
+ * activations: an exact integer sum for each, then scales.
  *
  *   w [count, K]  rows as in a GGUF file (Q8_0, Q4_0, Q4_1: -DQD_W_<FORMAT>), output columns first … first+count-1
  *   x A8 [rows, K], addend F32 [rows, N] or one row for all (stride 0), y F32 [rows, N]
@@ -14,11 +15,10 @@
 #define QD_TOKENS 4
 #endif
 
-/* Exact dot product of one block; sums of neighbours first, the form that compilers have an instruction for. */
-static inline int dot32(const char16 wlo, const char16 whi, __global const char *x) {
-    const int16 a = convert_int16(wlo) * convert_int16(vload16(0, x));
-    const int16 b = convert_int16(whi) * convert_int16(vload16(1, x));
-    const int8 s8 = (a.even + a.odd) + (b.even + b.odd);
+/* Exact dot product of 16; sums of neighbours first, the form that compilers have an instruction for. */
+static inline int dot16(const char16 w, __global const qd_block_a8 *x) {
+    const int16 a = convert_int16(w) * convert_int16(vload16(0, (__global const char *)x->q));
+    const int8 s8 = a.even + a.odd;
     const int4 s4 = s8.lo + s8.hi;
     const int2 s2 = s4.lo + s4.hi;
     return s2.x + s2.y;
@@ -41,12 +41,12 @@ static inline void rows_times_row(__global const uchar *w, __global const uchar 
             qd_w_codes(block, &lo, &hi);
             const float d = qd_w_scale(block);
             for (int t = 0; t < tokens; t++) {
-                __global const qd_block_a8 *a = (__global const qd_block_a8 *)(x + (ulong)t * x_stride) + b + l;
-                const float sum = (float)dot32(lo, hi, (__global const char *)a->q);
+                __global const qd_block_a8 *a = (__global const qd_block_a8 *)(x + (ulong)t * x_stride) + 2 * (b + l);
+                const float sum = a[0].d * (float)dot16(lo, a) + a[1].d * (float)dot16(hi, a + 1);
 #ifdef QD_W_Q4_1
-                p[t][l] += a->d * (d * sum + qd_w_min(block) * a->sum);
+                p[t][l] += d * sum + qd_w_min(block) * (a[0].d * a[0].sum + a[1].d * a[1].sum);
 #else
-                p[t][l] += a->d * (d * sum);
+                p[t][l] += d * sum;
 #endif
             }
         }

@@ -1,11 +1,12 @@
-/* y = silu(gate) · up, silu(x) = x / (1 + exp(-x)).
+/* y = silu(gate) · up, silu as in qdot_num.h.
  *
  *   gate, up F32 [rows, cols], y F32 or (-DQD_Y_A8) A8 [rows, cols]
  *   unit u = (r, QD_RUN columns) */
 #include "common.h"
 
 static inline float16 silu_times(const float16 gate, const float16 up) {
-    return gate / (1.0f + qd_exp16(-gate)) * up;
+    const float16 silu = gate / (1.0f + qd_exp16(-gate));
+    return (gate < -88.0f ? (float16)0.0f : silu) * up;
 }
 
 __kernel void swiglu(QD_IN(gate), QD_IN(up), QD_OUT(y), const int cols, const int rows) {

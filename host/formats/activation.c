@@ -5,7 +5,7 @@
 #include "qdot/qdot_blocks.h"
 #include "qdot/qdot_num.h"
 
-#define BLOCK 32
+#define BLOCK 16
 
 void qd_quantize_row_a8(const float *x, void *dst, int64_t n) {
     unsigned char *out = dst;

@@ -330,7 +330,9 @@ qd_status qd_llama_build(qd_model *m) {
     QD_TRY(qd_graph_create(m->context, QD_HEAD_ROWS, &m->head));
     QD_TRY(new_tensor(m->head, QD_FORMAT_F32, s->width, &picked));
     QD_TRY(qd_graph_add(m->head, QD_OP_GET_ROWS, NULL, (qd_tensor *[]){m->hidden, m->selected}, 2, &picked, 1));
-    QD_TRY(add_norm(m, m->head, picked, gain, activations_for(m, &output, 1), &normed));
+    /* The head reads float activations: what int8 would cost there goes straight into the logits, and the head's time is
+     * that of reading its weights in either form. */
+    QD_TRY(add_norm(m, m->head, picked, gain, QD_FORMAT_F32, &normed));
     QD_TRY(qd_graph_add(m->head, QD_OP_MATMUL, NULL, (qd_tensor *[]){output, normed}, 2, &m->logits, 1));
 
     QD_TRY(qd_graph_compile(m->body, m->progress, m->progress_user));

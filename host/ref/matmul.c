@@ -38,16 +38,21 @@ static void decode_row(qd_format f, const void *row, int64_t blocks, weight_row 
     }
 }
 
-/* Per block an exact integer sum, scaled; blocks are added in four interleaved partial sums. */
+/* A block of weights meets two of activations: for each an exact integer sum, scaled; the blocks are added in four
+ * interleaved partial sums. */
 static float dot_blocks(const weight_row *w, const qd_block_a8 *x, int64_t blocks) {
     float p[QD_BLOCK_LANES] = {0};
     for (int64_t b = 0; b < blocks; b++) {
-        int32_t sum = 0;
-        for (int i = 0; i < 32; i++)
-            sum += w->code[32 * b + i] * x[b].q[i];
-        float t = w->scale[b] * (float)sum;
-        if (w->has_offset) t += w->offset[b] * x[b].sum;
-        p[b % QD_BLOCK_LANES] += x[b].d * t;
+        const qd_block_a8 *lo = &x[2 * b], *hi = lo + 1;
+        const int8_t *code = w->code + 32 * b;
+        int32_t sum_lo = 0, sum_hi = 0;
+        for (int i = 0; i < 16; i++)
+            sum_lo += code[i] * lo->q[i];
+        for (int i = 0; i < 16; i++)
+            sum_hi += code[16 + i] * hi->q[i];
+        float t = w->scale[b] * (lo->d * (float)sum_lo + hi->d * (float)sum_hi);
+        if (w->has_offset) t += w->offset[b] * (lo->d * lo->sum + hi->d * hi->sum);
+        p[b % QD_BLOCK_LANES] += t;
     }
     return (p[0] + p[1]) + (p[2] + p[3]);
 }

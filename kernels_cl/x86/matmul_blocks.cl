@@ -14,7 +14,7 @@
  *                    times                [x0 x1 x2 x3][      the same    ] …               signed, broadcast
  *                    adds up to    [      row 0       ][      row 1       ] … [row 15]      16 exact ints
  *
- * The codes are unsigned here, so the sum is too large by 8 or 128 times Σx, which the A8 block holds: subtracting it
+ * The codes are unsigned here, so the sum is too large by 8 or 128 times Σx, which the A8 blocks hold: subtracting it
  * in float is exact, all being integers below 2^24.
  *
  * QD_TOKENS rows of x share one unpacking of codes and scales; a rest of fewer rows goes one by one. The four partial
@@ -64,34 +64,39 @@
 QD_ALWAYS void add_block(__global const uchar *tile, __global const uchar *scales, const int nb, const int b,
                          __global const uchar *x, const ulong x_stride, const int tokens, qd_vf *p) {
     __global const int *codes = (__global const int *)(tile + (ulong)b * CODE_BYTES);
-#define X_BLOCK(t) ((__global const qd_block_a8 *)(x + (ulong)(t)*x_stride) + b)
-#define X_CODES(t, j) ((__global const int *)X_BLOCK(t)->q + (j))
+#define X_BLOCK(t) ((__global const qd_block_a8 *)(x + (ulong)(t)*x_stride) + 2 * b)
+#define X_CODES(t, j) ((__global const int *)X_BLOCK(t)[(j) / 4].q + (j) % 4)
+    /* Sums with the two A8 blocks, elements 0 … 15 and 16 … 31. */
 #ifdef QD_W_Q8_0
-    qd_sum8 s[QD_TOKENS];
+    qd_sum8 lo[QD_TOKENS], hi[QD_TOKENS];
     QD_EACH(t, tokens) {
-        s[t] = QD_SUM8_ZERO;
+        lo[t] = hi[t] = QD_SUM8_ZERO;
     }
-    QD_EACH(j, 8) {
-        const qd_vi c = qd_v_load_int(0, codes + 16 * j);
+    QD_EACH(j, 4) {
+        const qd_vi low = qd_v_load_int(0, codes + 16 * j);
+        const qd_vi high = qd_v_load_int(0, codes + 16 * (j + 4));
         QD_EACH(t, tokens) {
-            s[t] = qd_dot8(s[t], c, X_CODES(t, j));
+            lo[t] = qd_dot8(lo[t], low, X_CODES(t, j));
+        }
+        QD_EACH(t, tokens) {
+            hi[t] = qd_dot8(hi[t], high, X_CODES(t, j + 4));
         }
     }
 #define TOTAL qd_total8
 #else
-    qd_sum4 s[QD_TOKENS];
+    qd_sum4 lo[QD_TOKENS], hi[QD_TOKENS];
     QD_EACH(t, tokens) {
-        s[t] = QD_SUM4_ZERO;
+        lo[t] = hi[t] = QD_SUM4_ZERO;
     }
     QD_EACH(j, 4) {
         const qd_vi c = qd_v_load_int(0, codes + 16 * j);
         const qd_vi low = c & 0x0f0f0f0f;
         const qd_vi high = (c >> 4) & 0x0f0f0f0f;
         QD_EACH(t, tokens) {
-            s[t] = qd_dot4(s[t], low, X_CODES(t, j));
+            lo[t] = qd_dot4(lo[t], low, X_CODES(t, j));
         }
         QD_EACH(t, tokens) {
-            s[t] = qd_dot4(s[t], high, X_CODES(t, j + 4));
+            hi[t] = qd_dot4(hi[t], high, X_CODES(t, j + 4));
         }
     }
 #define TOTAL qd_total4
@@ -101,11 +106,15 @@ QD_ALWAYS void add_block(__global const uchar *tile, __global const uchar *scale
     const qd_vf m = qd_v_halves(scales + (ulong)(nb + b) * 32);
 #endif
     QD_EACH(t, tokens) {
-        const qd_vf sum = qd_v_float(TOTAL(s[t]));
+        __global const qd_block_a8 *x_lo = X_BLOCK(t), *x_hi = x_lo + 1;
+        qd_vf sum_lo = qd_v_float(TOTAL(lo[t])), sum_hi = qd_v_float(TOTAL(hi[t]));
 #ifdef QD_W_Q4_1
-        p[t] += X_BLOCK(t)->d * (d * sum + m * X_BLOCK(t)->sum);
+        const float x_sum = x_lo->d * x_lo->sum + x_hi->d * x_hi->sum;
+        p[t] += d * (x_lo->d * sum_lo + x_hi->d * sum_hi) + m * x_sum;
 #else
-        p[t] += X_BLOCK(t)->d * (d * (sum - OFFSET * X_BLOCK(t)->sum));
+        sum_lo -= OFFSET * x_lo->sum;
+        sum_hi -= OFFSET * x_hi->sum;
+        p[t] += d * (x_lo->d * sum_lo + x_hi->d * sum_hi);
 #endif
     }
 }

@@ -80,7 +80,7 @@ START_TEST(test_row_bytes) {
     ck_assert_uint_eq(qd_format_row_bytes(QD_FORMAT_COUNT, 32), 0);
     ck_assert_uint_eq(qd_format_row_bytes((qd_format)-1, 32), 0);
     ck_assert_uint_eq(qd_format_row_bytes(QD_FORMAT_F32, INT64_MAX), 0);
-    ck_assert_uint_eq(qd_format_row_bytes(QD_FORMAT_A8, INT64_MAX - 31), (size_t)(INT64_MAX / 32) * 40);
+    ck_assert_uint_eq(qd_format_row_bytes(QD_FORMAT_A8, INT64_MAX - 31), (size_t)(INT64_MAX / 16 - 1) * 24);
 }
 END_TEST
 
@@ -379,17 +379,17 @@ END_TEST
 
 /* Checks a block against the words of FORMATS.md; the codes against a division in double. One assertion for all,
  * because assertions are slow. */
-static void check_a8(const float x[32]) {
+static void check_a8(const float x[16]) {
     qd_block_a8 b;
-    float y[32], max = 0;
+    float y[16], max = 0;
     int sum = 0, wrong = 0;
-    ck_assert_int_eq(qd_quantize(QD_FORMAT_A8, x, 1, 32, &b), QD_OK);
-    ck_assert_int_eq(qd_dequantize(QD_FORMAT_A8, &b, 1, 32, y), QD_OK);
-    for (int j = 0; j < 32; j++) {
+    ck_assert_int_eq(qd_quantize(QD_FORMAT_A8, x, 1, 16, &b), QD_OK);
+    ck_assert_int_eq(qd_dequantize(QD_FORMAT_A8, &b, 1, 16, y), QD_OK);
+    for (int j = 0; j < 16; j++) {
         max = fmaxf(max, fabsf(x[j]));
         sum += b.q[j];
     }
-    for (int j = 0; j < 32; j++) {
+    for (int j = 0; j < 16; j++) {
         const double exact = max > 1e-30f ? (double)x[j] * 127.0 / (double)max : 0.0;
         wrong += b.q[j] == -128 || y[j] != b.d * (float)b.q[j] || fabs(exact - b.q[j]) > 0.50002;
         if (max > 1e-30f && fabsf(x[j]) == max) wrong += b.q[j] != (x[j] < 0 ? -127 : 127);
@@ -399,47 +399,47 @@ static void check_a8(const float x[32]) {
 }
 
 START_TEST(test_a8_blocks) {
-    float x[32];
+    float x[16];
     random_state = 1;
     for (int block = 0; block < 20000; block++) {
         const int exponent = (int)(random_bits() % 276) - 149;
-        for (int j = 0; j < 32; j++) {
+        for (int j = 0; j < 16; j++) {
             x[j] = ldexpf(random_unit(), exponent - (block % 3 == 0 ? (int)(random_bits() % 12) : 0));
         }
         check_a8(x);
     }
     for (int k = 0; k < 6; k++) {
         static const float extreme[] = {FLT_MAX, -FLT_MAX, FLT_MIN, 0x1p-149f, 1e-30f, 1.0000001e-30f};
-        for (int j = 0; j < 32; j++) {
+        for (int j = 0; j < 16; j++) {
             x[j] = j % 2 ? extreme[k] : -extreme[k] / (float)(j + 1);
         }
         check_a8(x);
-        for (int j = 0; j < 32; j++) {
+        for (int j = 0; j < 16; j++) {
             x[j] = extreme[k];
         }
-        check_a8(x); /* the sum has its largest magnitude, 32 · 127 */
+        check_a8(x); /* the sum has its largest magnitude, 16 · 127 */
     }
 }
 END_TEST
 
 START_TEST(test_a8_not_finite) {
-    float x[32] = {1.0f, NAN, -0.5f};
+    float x[16] = {1.0f, NAN, -0.5f};
     qd_block_a8 b;
-    ck_assert_int_eq(qd_quantize(QD_FORMAT_A8, x, 1, 32, &b), QD_OK);
+    ck_assert_int_eq(qd_quantize(QD_FORMAT_A8, x, 1, 16, &b), QD_OK);
     ck_assert(b.d == 1.0f / 127.0f && b.q[0] == 127 && b.q[1] == -127 && b.q[2] == -64 && b.q[3] == 0);
     ck_assert(b.sum == -64.0f);
     x[1] = INFINITY;
-    ck_assert_int_eq(qd_quantize(QD_FORMAT_A8, x, 1, 32, &b), QD_OK);
+    ck_assert_int_eq(qd_quantize(QD_FORMAT_A8, x, 1, 16, &b), QD_OK);
     ck_assert(b.d == INFINITY && b.q[0] == 0 && b.q[1] == -127 && b.q[2] == 0 && b.sum == -127.0f);
 }
 END_TEST
 
 /* Ties go to the even code: with a maximum of 127 the codes are the rounded values. */
 START_TEST(test_a8_ties) {
-    float x[32] = {127.0f, 0.5f, 1.5f, 2.5f, -0.5f, -1.5f, -2.5f, 126.5f, 0.49999997f, -126.5f, 63.5f};
+    float x[16] = {127.0f, 0.5f, 1.5f, 2.5f, -0.5f, -1.5f, -2.5f, 126.5f, 0.49999997f, -126.5f, 63.5f};
     static const int want[11] = {127, 0, 2, 2, 0, -2, -2, 126, 0, -126, 64};
     qd_block_a8 b;
-    ck_assert_int_eq(qd_quantize(QD_FORMAT_A8, x, 1, 32, &b), QD_OK);
+    ck_assert_int_eq(qd_quantize(QD_FORMAT_A8, x, 1, 16, &b), QD_OK);
     ck_assert(b.d == 1.0f);
     for (int j = 0; j < 11; j++) {
         ck_assert_int_eq(b.q[j], want[j]);

@@ -282,6 +282,7 @@ START_TEST(test_silu) {
     ck_assert(qd_silu(0.0f) == 0.0f);
     ck_assert(qd_silu(100.0f) == 100.0f && qd_silu(FLT_MAX) == FLT_MAX && qd_silu(INFINITY) == INFINITY);
     ck_assert(isnan(qd_silu(NAN)));
+    ck_assert(qd_silu(-INFINITY) == 0.0f && qd_silu(-FLT_MAX) == 0.0f);
     /* Far below, exp is that of 88: the result is not 0, but too small to matter. */
     ck_assert(qd_silu(-1000.0f) <= 0.0f && qd_silu(-1000.0f) > -1e-34f);
     ck_assert(qd_silu(-1e6f) <= 0.0f && qd_silu(-1e6f) > -1e-31f);

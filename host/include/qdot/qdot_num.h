@@ -129,9 +129,9 @@ QD_INLINE qd_i32 qd_a8_code(qd_f32 x, qd_f32 inverse) {
 
 QD_DEFINE_EXP(qd_exp, qd_f32, qd_u32, qd_as_f32, qd_as_u32)
 
-/** x · sigmoid(x). */
+/** x · sigmoid(x); 0 below -88, where exp(-x) ends. */
 QD_INLINE qd_f32 qd_silu(qd_f32 x) {
-    return x / (1.0f + qd_exp(-x));
+    return x < -88.0f ? 0.0f : x / (1.0f + qd_exp(-x));
 }
 
 /* ---- Cache layouts ------------------------------------------------------------------------------------------ */
