@@ -2,7 +2,7 @@
  *
  *   Operands and formats as in attention.cl; options -DQD_AVX512_VNNI or -DQD_AVX2 (see simd.h), and -DQD_Y_A8.
  *   scratch  `positions` floats for each work-item. A team of QD_QUERIES work-items uses its share together, and only
- * the first of them works: ask for that many more. A run of fewer queries, as for one token, has no teams.
+ *            the first of them works: ask for that many more. A run of fewer queries, as for one token, has no teams.
  *
  *   unit u = (key/value head, QD_QUERIES queries)   query i of a key/value head that serves g heads is row i / g, its
  *                                                   head i % g; so the number of keys seen never falls with i

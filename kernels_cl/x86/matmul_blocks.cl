@@ -1,10 +1,6 @@
 /* y = x · wᵀ (+ addend) for blocked weights and A8 activations on x86 CPUs: 16 rows of w at once, a row in each lane.
  *
- *   w     output columns first … first+count-1 in tiles of 16 rows (missing rows: zero bytes), of nb = K/32 blocks each
- *           codes   nb × [j 0…3][row 0…15][i 0…3]  Q4_0, Q4_1: element 4j+i in the low nibble, 16+4j+i in the high one
- *                   nb × [j 0…7][row 0…15][i 0…3]  Q8_0: element 4j+i, plus 128
- *           d       nb × [row 0…15] halves
- *           m       nb × [row 0…15] halves         Q4_1
+ *   w     output columns first … first+count-1, in the tiles of tile16.h
  *   x     A8 [rows, K], addend F32 [rows, N] or one row for all (stride 0), y F32 [rows, N]
  *   Build options: -DQD_W_Q8_0, -DQD_W_Q4_0 or -DQD_W_Q4_1, and those of simd.h.
  *
@@ -21,6 +17,7 @@
  * sums of the blocks are registers. A work-item takes a contiguous range of units, so that it reads one stream of
  * memory. */
 #include "x86/simd.h"
+#include "x86/tile16.h"
 
 /* Rows of x that share one unpacking. */
 #ifndef QD_TOKENS
@@ -42,28 +39,10 @@
 #endif
 #endif
 
-#if defined(QD_W_Q8_0)
-#define CODE_BYTES 512
-#define OFFSET 128.0f
-#elif defined(QD_W_Q4_0)
-#define CODE_BYTES 256
-#define OFFSET 8.0f
-#elif defined(QD_W_Q4_1)
-#define CODE_BYTES 256
-#else
-#error "x86/matmul_blocks.cl: define QD_W_Q8_0, QD_W_Q4_0 or QD_W_Q4_1"
-#endif
-
-#ifdef QD_W_Q4_1
-#define SCALE_BYTES 64
-#else
-#define SCALE_BYTES 32
-#endif
-
 /* Adds block b of the tile's lanes times block b of `tokens` rows of x to p. */
 QD_ALWAYS void add_block(__global const uchar *tile, __global const uchar *scales, const int nb, const int b,
                          __global const uchar *x, const ulong x_stride, const int tokens, qd_vf *p) {
-    __global const int *codes = (__global const int *)(tile + (ulong)b * CODE_BYTES);
+    __global const int *codes = (__global const int *)(tile + (ulong)b * QD_TILE_CODES);
 #define X_BLOCK(t) ((__global const qd_block_a8 *)(x + (ulong)(t)*x_stride) + 2 * b)
 #define X_CODES(t, j) ((__global const int *)X_BLOCK(t)[(j) / 4].q + (j) % 4)
     /* Sums with the two A8 blocks, elements 0 … 15 and 16 … 31. */
@@ -112,8 +91,8 @@ QD_ALWAYS void add_block(__global const uchar *tile, __global const uchar *scale
         const float x_sum = x_lo->d * x_lo->sum + x_hi->d * x_hi->sum;
         p[t] += d * (x_lo->d * sum_lo + x_hi->d * sum_hi) + m * x_sum;
 #else
-        sum_lo -= OFFSET * x_lo->sum;
-        sum_hi -= OFFSET * x_hi->sum;
+        sum_lo -= QD_TILE_OFFSET * x_lo->sum;
+        sum_hi -= QD_TILE_OFFSET * x_hi->sum;
         p[t] += d * (x_lo->d * sum_lo + x_hi->d * sum_hi);
 #endif
     }
@@ -130,8 +109,8 @@ QD_ALWAYS void times_tile(__global const uchar *codes, __global const uchar *sca
     }
     for (int b = 0; b < nb; b += QD_BLOCK_LANES) {
         if (QD_PREFETCH && tokens == 1) {
-            __global const uchar *ahead = codes + (ulong)b * CODE_BYTES + QD_PREFETCH;
-            for (int i = 0; i < QD_BLOCK_LANES * CODE_BYTES; i += 64)
+            __global const uchar *ahead = codes + (ulong)b * QD_TILE_CODES + QD_PREFETCH;
+            for (int i = 0; i < QD_BLOCK_LANES * QD_TILE_CODES; i += 64)
                 __builtin_prefetch(ahead + i);
         }
         QD_EACH(l, QD_BLOCK_LANES) {
@@ -154,10 +133,10 @@ __kernel void matmul(__global const uchar *w, QD_IN(x), QD_IN(addend), QD_OUT(y)
         const int tile_index = (int)(u % tiles);
         const int r_first = (int)(u / tiles) * QD_UNIT_ROWS;
         const int r_end = min(r_first + QD_UNIT_ROWS, rows);
-        __global const uchar *tile = w + (ulong)tile_index * nb * (CODE_BYTES + SCALE_BYTES);
+        __global const uchar *tile = w + (ulong)tile_index * nb * (QD_TILE_CODES + QD_TILE_SCALES);
         for (int lane = 0; lane < 16; lane += QD_V) {
             __global const uchar *codes = tile + lane * 4;
-            __global const uchar *scales = tile + (ulong)nb * CODE_BYTES + lane * 2;
+            __global const uchar *scales = tile + (ulong)nb * QD_TILE_CODES + lane * 2;
             const int n = count - tile_index * 16 - lane;
             const int column = first + tile_index * 16 + lane;
             qd_vf sums[QD_TOKENS];

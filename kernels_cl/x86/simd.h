@@ -29,6 +29,7 @@ typedef int16 qd_vi;
 #define qd_v_load vload16
 #define qd_v_store vstore16
 #define qd_v_float(v) convert_float16(v)
+#define qd_v_as_float(v) as_float16(v)
 
 QD_ALWAYS qd_vf qd_v_halves(__global const uchar *p) {
     qd_vf v;
@@ -58,6 +59,7 @@ typedef int8 qd_vi;
 #define qd_v_load vload8
 #define qd_v_store vstore8
 #define qd_v_float(v) convert_float8(v)
+#define qd_v_as_float(v) as_float8(v)
 
 QD_ALWAYS qd_vf qd_v_halves(__global const uchar *p) {
     qd_vf v;

@@ -1,0 +1,128 @@
+/* y = x · wᵀ (+ addend) for blocked weights and F32 activations on x86 CPUs: 16 rows of w at once, a row in each lane.
+ *
+ *   w     output columns first … first+count-1, in the tiles of tile16.h
+ *   x     F32 [rows, K], addend F32 [rows, N] or one row for all (stride 0), y F32 [rows, N]
+ *   Build options: -DQD_W_Q8_0, -DQD_W_Q4_0 or -DQD_W_Q4_1, and those of simd.h.
+ *
+ *   unit u = (QD_UNIT_ROWS rows of x, tile)
+ *
+ *      64 bytes of codes   [row 0: i0 i1 i2 i3][row 1: i0 i1 i2 i3] … [row 15]
+ *                          i0 of all rows is a vector of weights: times x[k], added to partial sum k % 16, which is a
+ *                          vector over rows too
+ *
+ * One row of x: all 16 partial sums are registers (AVX2: 8, in two passes), so the tile streams from memory in its
+ * order. QD_TOKENS rows of x share the dequantized weights; they go through the tile, which is in the first-level cache
+ * by then, in four passes of 4 partial sums each. */
+#include "x86/simd.h"
+#include "x86/tile16.h"
+
+/* Rows of x that share dequantized weights; there are four times as many sums at once. */
+#ifndef QD_TOKENS
+#define QD_TOKENS 4
+#endif
+
+/* Rows of x in one unit: as many as let them stay in the second-level cache. */
+#ifndef QD_UNIT_ROWS
+#define QD_UNIT_ROWS 64
+#endif
+
+/* Bits `shift` … of each lane's four bytes as the signed code: put below the leading bit of 2^23, they are an integer
+ * that 2^23 is subtracted from. */
+QD_ALWAYS qd_vf code(const qd_vi c, const int shift) {
+#ifdef QD_W_Q8_0
+    const int mask = 255;
+#else
+    const int mask = 15;
+#endif
+    return qd_v_as_float(((c >> shift) & mask) | 0x4b000000) - (8388608.0f + QD_TILE_OFFSET);
+}
+
+/* Partial sums 4·first … 4·first + 4·quads - 1 of `tokens` rows of x, to p[lane][t]. */
+QD_ALWAYS void pass(__global const uchar *tile, __global const uchar *scales, const int nb, __global const uchar *x,
+                    const ulong x_stride, const int first, const int quads, const int tokens, qd_vf (*p)[QD_TOKENS]) {
+    qd_vf s[16][QD_TOKENS];
+    QD_EACH(l, 4 * quads) {
+        QD_EACH(t, tokens) {
+            s[l][t] = 0.0f;
+        }
+    }
+    for (int b = 0; b < nb; b++) {
+        __global const int *codes = (__global const int *)(tile + (ulong)b * QD_TILE_CODES);
+        const qd_vf d = qd_v_halves(scales + (ulong)b * 32);
+#define X_BLOCK(t) ((__global const float *)(x + (ulong)(t)*x_stride) + (ulong)b * 32)
+#ifdef QD_W_Q4_1
+        const qd_vf m = qd_v_halves(scales + (ulong)(nb + b) * 32);
+#define VALUE(c, shift) (d * code(c, shift) + m)
+#else
+#define VALUE(c, shift) (d * code(c, shift))
+#endif
+        /* The two halves of a block: other bytes for Q8_0, the other nibbles of the same bytes else. */
+        QD_EACH(half_block, 2) {
+            QD_EACH(j, quads) {
+#ifdef QD_W_Q8_0
+                const qd_vi c = qd_v_load_int(0, codes + 16 * (4 * half_block + first + j));
+                const int shift = 0;
+#else
+                const qd_vi c = qd_v_load_int(0, codes + 16 * (first + j));
+                const int shift = 4 * half_block;
+#endif
+                QD_EACH(i, 4) {
+                    const int k = 16 * half_block + 4 * (first + j) + i;
+                    const qd_vf v = VALUE(c, 8 * i + shift);
+                    QD_EACH(t, tokens) {
+                        s[4 * j + i][t] += v * X_BLOCK(t)[k];
+                    }
+                }
+            }
+        }
+    }
+    QD_EACH(l, 4 * quads) {
+        QD_EACH(t, tokens) {
+            p[4 * first + l][t] = s[l][t];
+        }
+    }
+}
+
+__kernel void matmul(__global const uchar *w, QD_IN(x), QD_IN(addend), QD_OUT(y), const int has_addend, const int first,
+                     const int count, const int K, const int rows) {
+    const int nb = K / 32;
+    const int tiles = (count + 15) / 16;
+    const ulong units = (ulong)((rows + QD_UNIT_ROWS - 1) / QD_UNIT_ROWS) * tiles;
+    const ulong begin = units * get_global_id(0) / get_global_size(0);
+    const ulong end = units * (get_global_id(0) + 1) / get_global_size(0);
+    for (ulong u = begin; u < end; u++) {
+        const int tile_index = (int)(u % tiles);
+        const int r_first = (int)(u / tiles) * QD_UNIT_ROWS;
+        const int r_end = min(r_first + QD_UNIT_ROWS, rows);
+        __global const uchar *tile = w + (ulong)tile_index * nb * (QD_TILE_CODES + QD_TILE_SCALES);
+        for (int lane = 0; lane < 16; lane += QD_V) {
+            __global const uchar *codes = tile + lane * 4;
+            __global const uchar *scales = tile + (ulong)nb * QD_TILE_CODES + lane * 2;
+            const int n = count - tile_index * 16 - lane;
+            const int column = first + tile_index * 16 + lane;
+            qd_vf p[16][QD_TOKENS];
+#define TIMES_TILE(r, quads, tokens)                                                              \
+    do {                                                                                          \
+        QD_EACH(q, 4 / (quads)) {                                                                 \
+            pass(codes, scales, nb, QD_ROW(uchar, x, r), x_stride, q *(quads), quads, tokens, p); \
+        }                                                                                         \
+        QD_EACH(t, tokens) {                                                                      \
+            QD_EACH(i, 8) {                                                                       \
+                p[i][t] += p[i + 8][t];                                                           \
+            }                                                                                     \
+            QD_EACH(i, 4) {                                                                       \
+                p[i][t] += p[i + 4][t];                                                           \
+            }                                                                                     \
+            qd_vf sum = (p[0][t] + p[2][t]) + (p[1][t] + p[3][t]);                                \
+            if (has_addend) sum += qd_v_load_part(QD_ROW(float, addend, (r) + t) + column, n);    \
+            qd_v_store_part(sum, QD_ROW_OUT(float, y, (r) + t) + column, n);                      \
+        }                                                                                         \
+    } while (0)
+            int r = r_first;
+            for (; r + QD_TOKENS <= r_end; r += QD_TOKENS)
+                TIMES_TILE(r, 1, QD_TOKENS);
+            for (; r < r_end; r++)
+                TIMES_TILE(r, QD_V / 4, 1);
+        }
+    }
+}
