@@ -95,7 +95,8 @@ void qd_symbols_from_attrs(qd_op op, const qd_attrs *attrs, qd_symbols *s) {
             s->of['D' - 'A'] = attrs->attention.head_dim;
             break;
         case attrs_rms_norm:
-        case attrs_none: break;
+        case attrs_none:
+            break;
     }
 }
 
@@ -147,7 +148,8 @@ qd_status qd_op_check(qd_op op, const qd_attrs *attrs, const qd_symbols *s, cons
         case QD_OP_QUANTIZE:
         case QD_OP_SWIGLU:
         case QD_OP_ADD:
-        case QD_OP_COUNT: break;
+        case QD_OP_COUNT:
+            break;
     }
     return QD_OK;
 }
@@ -202,11 +204,16 @@ qd_status qd_node_init(qd_node *n, qd_op op, const qd_attrs *attrs, qd_tensor *c
     const bool dynamic = has_dynamic(in, n_in) || has_dynamic(out, n_out);
     if (dynamic && rows < 1) return qd_fail(QD_ERR_ARGUMENT, "%s: QD_ROWS tensors belong to a graph", info->name);
     if (dynamic) s.of['R' - 'A'] = rows;
-    if (attrs_kinds[op] != attrs_none) qd_symbols_from_attrs(op, attrs, &s);
-    for (const char *letter = "HGD"; *letter; letter++) {
-        const int64_t v = s.of[*letter - 'A'];
-        if (v < 0 || v > 1 << 20)
-            return qd_fail(QD_ERR_ARGUMENT, "%s: heads and head_dim must be positive", info->name);
+    if (attrs_kinds[op] != attrs_none) {
+        qd_symbols sizes; /* 1 where the attributes say nothing */
+        for (int i = 0; i < 26; i++)
+            sizes.of[i] = 1;
+        qd_symbols_from_attrs(op, attrs, &sizes);
+        for (int i = 0; i < 26; i++) {
+            if (sizes.of[i] >= 1 && sizes.of[i] <= 1 << 20) continue;
+            return qd_fail(QD_ERR_ARGUMENT, "%s: heads and head_dim must be positive and at most 2^20", info->name);
+        }
+        qd_symbols_from_attrs(op, attrs, &s);
     }
     memset(n, 0, sizeof *n);
     qd_format formats[QD_MAX_IN + QD_MAX_OUT] = {0};

@@ -2,6 +2,7 @@
 #include <string.h>
 
 #include "core/context.h"
+#include "core/operands.h"
 
 struct qd_plan {
     qd_context *context;
@@ -66,8 +67,32 @@ error:
 
 /* ---- Nodes -------------------------------------------------------------------------------------------------- */
 
+/* A kernel may only meet operands that have bytes on its own device. The tensors of a qd_case belong to no context. */
+static qd_status check_memory(const qd_context *c, const qd_node *n) {
+    qd_op_spec spec;
+    qd_op_spec_read(n->op, &spec);
+    for (int i = 0; i < QD_MAX_IN + QD_MAX_OUT; i++) {
+        const qd_tensor *t = i < QD_MAX_IN ? n->in[i] : n->out[i - QD_MAX_IN];
+        if (!t) continue;
+        const char *op = qd_op_get(n->op)->name;
+        const char *name = i < QD_MAX_IN ? spec.in[i].name : spec.out[i - QD_MAX_IN].name;
+        if (t->context && t->context != c) {
+            return qd_fail(QD_ERR_ARGUMENT, "%s: %s belongs to another context", op, name);
+        }
+        if (!t->buffer && !qd_is_constant(t)) {
+            return qd_fail(QD_ERR_ARGUMENT,
+                           "%s: %s has no memory: it is of a graph that is not compiled, or a view of such a tensor "
+                           "that qd_graph_view did not make",
+                           op, name);
+        }
+    }
+    return QD_OK;
+}
+
 qd_status qd_node_prepare(qd_context *c, qd_node *n) {
-    const qd_status status = c->backend->prepare(c->device, n);
+    qd_status status = check_memory(c, n);
+    if (status) return status;
+    status = c->backend->prepare(c->device, n);
     if (status != QD_ERR_UNSUPPORTED) return status;
     n->fallback = true;
     n->variant = "reference";
