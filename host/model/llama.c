@@ -10,30 +10,71 @@
 
 /* ---- Hyperparameters ---------------------------------------------------------------------------------------- */
 
-/* A number of the file; `fallback` when the key is missing, unless it is required (NAN). */
-static qd_status read_number(const qd_gguf *g, const char *key, double fallback, double low, double high, double *out) {
-    qd_gguf_value v;
-    *out = fallback;
-    if (qd_gguf_find(g, key, &v)) {
-        return isnan(fallback) ? qd_fail(QD_ERR_FILE, "the model lacks %s: is this a complete llama model?", key)
-                               : QD_OK;
+/* Finds a key that holds one number. *found tells whether an optional one is there. */
+static qd_status find_number(const qd_gguf *g, const char *key, bool required, qd_gguf_value *v, bool *found) {
+    *found = qd_gguf_find(g, key, v) == QD_OK;
+    if (!*found) {
+        return required ? qd_fail(QD_ERR_FILE, "the model lacks %s: is this a complete llama model?", key) : QD_OK;
     }
-    const qd_status status = qd_gguf_get_double(g, &v, 0, out);
-    if (status) return status;
+    if (v->type != QD_GGUF_ARRAY) return QD_OK;
+    return qd_fail(QD_ERR_UNSUPPORTED, "the model's %s differs between layers; known are models whose layers are alike",
+                   key);
+}
+
+/* A whole number of the file; `fallback` when the key is missing, unless it is required (negative). */
+static qd_status read_integer(const qd_gguf *g, const char *key, int64_t fallback, int64_t low, int64_t high,
+                              int64_t *out) {
+    qd_gguf_value v;
+    bool found;
+    qd_status status = QD_OK;
+    QD_TRY(find_number(g, key, fallback < 0, &v, &found));
+    *out = fallback;
+    if (found) QD_TRY(qd_gguf_get_int(g, &v, 0, out));
+    if (*out < low || *out > high) {
+        return qd_fail(QD_ERR_FILE, "the model's %s is %lld, outside %lld … %lld: the file is damaged", key,
+                       (long long)*out, (long long)low, (long long)high);
+    }
+error:
+    return status;
+}
+
+/* A number of the file; `fallback` when the key is missing, unless it is required (NAN). */
+static qd_status read_real(const qd_gguf *g, const char *key, double fallback, double low, double high, double *out) {
+    qd_gguf_value v;
+    bool found;
+    qd_status status = QD_OK;
+    QD_TRY(find_number(g, key, isnan(fallback), &v, &found));
+    *out = fallback;
+    if (found) QD_TRY(qd_gguf_get_double(g, &v, 0, out));
     if (!(*out >= low && *out <= high)) {
         return qd_fail(QD_ERR_FILE, "the model's %s is %g, outside %g … %g: the file is damaged", key, *out, low, high);
     }
-    return QD_OK;
+error:
+    return status;
 }
 
-static qd_status check_scaling(const qd_gguf *g) {
+static bool string_is(qd_string s, const char *text) {
+    return s.size == strlen(text) && !memcmp(s.data, text, s.size);
+}
+
+/* What positions are divided by. Scaling is linear unless its type says otherwise; older files name the factor
+ * scale_linear. */
+static qd_status read_scaling(const qd_gguf *g, double *factor) {
     qd_gguf_value v;
-    qd_string s;
-    if (qd_gguf_find(g, "llama.rope.scaling.type", &v) || qd_gguf_get_string(g, &v, 0, &s)) return QD_OK;
-    const bool known = (s.size == 4 && !memcmp(s.data, "none", 4)) || (s.size == 6 && !memcmp(s.data, "linear", 6));
-    if (known) return QD_OK;
-    return qd_fail(QD_ERR_UNSUPPORTED, "the model scales its positions by \"%.*s\"; known are none and linear",
-                   (int)(s.size < 32 ? s.size : 32), s.data);
+    qd_string s = {"linear", 6};
+    qd_status status = QD_OK;
+    if (qd_gguf_find(g, "llama.rope.scaling.type", &v) == QD_OK) QD_TRY(qd_gguf_get_string(g, &v, 0, &s));
+    if (string_is(s, "linear")) {
+        QD_TRY(read_real(g, "llama.rope.scale_linear", 1, 1e-3, 1e6, factor));
+        QD_TRY(read_real(g, "llama.rope.scaling.factor", *factor, 1e-3, 1e6, factor));
+    } else if (string_is(s, "none")) {
+        *factor = 1;
+    } else {
+        status = qd_fail(QD_ERR_UNSUPPORTED, "the model scales its positions by \"%.*s\"; known are none and linear",
+                         (int)(s.size < 32 ? s.size : 32), s.data);
+    }
+error:
+    return status;
 }
 
 qd_status qd_llama_read(const qd_gguf *g, qd_llama *out) {
@@ -42,39 +83,41 @@ qd_status qd_llama_read(const qd_gguf *g, qd_llama *out) {
     qd_string s;
     QD_TRY(qd_gguf_find(g, "general.architecture", &v));
     QD_TRY(qd_gguf_get_string(g, &v, 0, &s));
-    if (s.size != 5 || memcmp(s.data, "llama", 5)) {
+    if (!string_is(s, "llama")) {
         return qd_fail(QD_ERR_UNSUPPORTED, "the model's architecture is \"%.*s\"; known is llama",
                        (int)(s.size < 32 ? s.size : 32), s.data);
     }
-    double layers, heads, kv_heads, width, ff, context, epsilon, base, factor, head_dim, rotated;
-    QD_TRY(read_number(g, "llama.block_count", (double)NAN, 1, 1024, &layers));
-    QD_TRY(read_number(g, "llama.embedding_length", (double)NAN, 1, 1 << 20, &width));
-    QD_TRY(read_number(g, "llama.feed_forward_length", (double)NAN, 1, 1 << 22, &ff));
-    QD_TRY(read_number(g, "llama.attention.head_count", (double)NAN, 1, 1024, &heads));
-    QD_TRY(read_number(g, "llama.attention.head_count_kv", heads, 1, 1024, &kv_heads));
-    QD_TRY(read_number(g, "llama.context_length", (double)NAN, 1, 1 << 24, &context));
-    QD_TRY(read_number(g, "llama.attention.layer_norm_rms_epsilon", (double)NAN, 0, 0.5, &epsilon));
-    QD_TRY(read_number(g, "llama.rope.freq_base", 10000, 1, 1e12, &base));
-    QD_TRY(read_number(g, "llama.rope.scaling.factor", 1, 1e-3, 1e6, &factor));
-    QD_TRY(read_number(g, "llama.attention.key_length", floor(width / heads), 2, 4096, &head_dim));
-    QD_TRY(read_number(g, "llama.rope.dimension_count", head_dim, 1, 4096, &rotated));
-    QD_TRY(check_scaling(g));
-    if (fmod(heads, kv_heads) != 0) {
-        return qd_fail(QD_ERR_FILE, "the model's %g heads are no multiple of its %g key/value heads", heads, kv_heads);
+    const int64_t required = -1;
+    int64_t layers, heads, kv_heads, width, ff, context, head_dim, rotated;
+    double epsilon, base, factor;
+    QD_TRY(read_integer(g, "llama.block_count", required, 1, 1024, &layers));
+    QD_TRY(read_integer(g, "llama.embedding_length", required, 1, 1 << 20, &width));
+    QD_TRY(read_integer(g, "llama.feed_forward_length", required, 1, 1 << 22, &ff));
+    QD_TRY(read_integer(g, "llama.attention.head_count", required, 1, 1024, &heads));
+    QD_TRY(read_integer(g, "llama.attention.head_count_kv", heads, 1, 1024, &kv_heads));
+    QD_TRY(read_integer(g, "llama.context_length", required, 1, 1 << 24, &context));
+    QD_TRY(read_integer(g, "llama.attention.key_length", width / heads, 2, 4096, &head_dim));
+    QD_TRY(read_integer(g, "llama.rope.dimension_count", head_dim, 1, 4096, &rotated));
+    QD_TRY(read_real(g, "llama.attention.layer_norm_rms_epsilon", (double)NAN, 0, 0.5, &epsilon));
+    QD_TRY(read_real(g, "llama.rope.freq_base", 10000, 1, 1e12, &base));
+    QD_TRY(read_scaling(g, &factor));
+    if (heads % kv_heads) {
+        return qd_fail(QD_ERR_FILE, "the model's %lld heads are no multiple of its %lld key/value heads",
+                       (long long)heads, (long long)kv_heads);
     }
-    if (rotated != head_dim || fmod(head_dim, 16) != 0) {
-        return qd_fail(
-            QD_ERR_UNSUPPORTED,
-            "the model's heads have %g elements, %g of them rotated; a multiple of 16 is needed, all rotated", head_dim,
-            rotated);
+    if (rotated != head_dim || head_dim % 16) {
+        return qd_fail(QD_ERR_UNSUPPORTED,
+                       "the model's heads have %lld elements, %lld of them rotated; a multiple of 16 is needed, all "
+                       "rotated",
+                       (long long)head_dim, (long long)rotated);
     }
     *out = (qd_llama){.layers = (int)layers,
                       .heads = (int)heads,
                       .kv_heads = (int)kv_heads,
                       .head_dim = (int)head_dim,
-                      .width = (int64_t)width,
-                      .feed_forward = (int64_t)ff,
-                      .trained_context = (int64_t)context,
+                      .width = width,
+                      .feed_forward = ff,
+                      .trained_context = context,
                       .epsilon = (float)epsilon,
                       .rope_base = (float)base,
                       .rope_factor = (float)factor};
@@ -83,6 +126,11 @@ qd_status qd_llama_read(const qd_gguf *g, qd_llama *out) {
     out->vocab = t.desc.shape[0];
     if (t.desc.rank != 2 || t.desc.shape[0] > INT32_MAX) {
         return qd_fail(QD_ERR_FILE, "token_embd.weight is no matrix of at most 2^31 rows");
+    }
+    /* The embedding may be filled up to a round number of rows, but every token needs its own. */
+    if (qd_gguf_find(g, "tokenizer.ggml.tokens", &v) == QD_OK && v.count > (uint64_t)out->vocab) {
+        return qd_fail(QD_ERR_FILE, "token_embd.weight has %lld rows for a vocabulary of %llu: the file is damaged",
+                       (long long)out->vocab, (unsigned long long)v.count);
     }
 error:
     return status;
@@ -132,6 +180,62 @@ __attribute__((format(printf, 5, 6))) static qd_status weight(qd_model *m, int64
     vsnprintf(name, sizeof name, format, args);
     va_end(args);
     return find_weight(m, name, rows, cols, out);
+}
+
+typedef struct layer_weights {
+    qd_tensor *attention_norm, *qkv[3], *output;
+    qd_tensor *feed_forward_norm, *gate_up[2], *down;
+} layer_weights;
+
+static qd_status find_layer(qd_model *m, int layer, layer_weights *out) {
+    const qd_llama *s = &m->shape;
+    const int64_t q_rows = (int64_t)s->heads * s->head_dim, kv_rows = (int64_t)s->kv_heads * s->head_dim;
+    qd_status status = QD_OK;
+    QD_TRY(weight(m, 0, s->width, &out->attention_norm, "blk.%d.attn_norm.weight", layer));
+    QD_TRY(weight(m, q_rows, s->width, &out->qkv[0], "blk.%d.attn_q.weight", layer));
+    QD_TRY(weight(m, kv_rows, s->width, &out->qkv[1], "blk.%d.attn_k.weight", layer));
+    QD_TRY(weight(m, kv_rows, s->width, &out->qkv[2], "blk.%d.attn_v.weight", layer));
+    QD_TRY(weight(m, s->width, q_rows, &out->output, "blk.%d.attn_output.weight", layer));
+    QD_TRY(weight(m, 0, s->width, &out->feed_forward_norm, "blk.%d.ffn_norm.weight", layer));
+    QD_TRY(weight(m, s->feed_forward, s->width, &out->gate_up[0], "blk.%d.ffn_gate.weight", layer));
+    QD_TRY(weight(m, s->feed_forward, s->width, &out->gate_up[1], "blk.%d.ffn_up.weight", layer));
+    QD_TRY(weight(m, s->width, s->feed_forward, &out->down, "blk.%d.ffn_down.weight", layer));
+error:
+    return status;
+}
+
+typedef struct model_weights {
+    qd_tensor *embedding, *norm, *output;
+    layer_weights *layers;
+} model_weights;
+
+/* Finds all weights; nothing large is allocated, so that dimensions are proven by the file before anything is sized by
+ * them. out->layers is to be freed, also on failure. */
+static qd_status find_weights(qd_model *m, model_weights *out) {
+    const qd_llama *s = &m->shape;
+    qd_status status = QD_OK;
+    qd_gguf_tensor t;
+    *out = (model_weights){.layers = qd_alloc_zero((size_t)s->layers, sizeof *out->layers)};
+    if (!out->layers) return QD_ERR_MEMORY;
+    QD_TRY(find_weight(m, "token_embd.weight", s->vocab, s->width, &out->embedding));
+    for (int i = 0; i < s->layers; i++)
+        QD_TRY(find_layer(m, i, &out->layers[i]));
+    QD_TRY(find_weight(m, "output_norm.weight", 0, s->width, &out->norm));
+    out->output = out->embedding; /* tied, unless the file has its own */
+    if (qd_gguf_tensor_find(m->file, "output.weight", &t) == QD_OK) {
+        QD_TRY(find_weight(m, "output.weight", s->vocab, s->width, &out->output));
+    }
+    /* Tensors that are left over would change the results: biases, experts. */
+    const bool factors = qd_gguf_tensor_find(m->file, "rope_freqs.weight", &t) == QD_OK;
+    const uint64_t known = (uint64_t)m->n_constants + (factors ? 1 : 0), have = qd_gguf_tensor_count(m->file);
+    if (have != known) {
+        status = qd_fail(QD_ERR_UNSUPPORTED,
+                         "the file has %llu tensors where a plain llama model of %d layers has %llu: biases, experts "
+                         "and adapters are not known",
+                         (unsigned long long)have, s->layers, (unsigned long long)known);
+    }
+error:
+    return status;
 }
 
 static qd_format format_of(const qd_tensor *t) {
@@ -184,21 +288,16 @@ static qd_status add_norm(qd_model *m, qd_graph *g, qd_tensor *x, qd_tensor *gai
 }
 
 /* x + wo · attention(norm(x)) */
-static qd_status add_attention(qd_model *m, int layer, qd_tensor *rope, qd_tensor *x, qd_tensor **y) {
+static qd_status add_attention(qd_model *m, int layer, const layer_weights *w, qd_tensor *rope, qd_tensor *x,
+                               qd_tensor **y) {
     const qd_llama *s = &m->shape;
     const int64_t q_cols = (int64_t)s->heads * s->head_dim, kv_cols = (int64_t)s->kv_heads * s->head_dim;
     qd_graph *g = m->body;
     qd_status status = QD_OK;
-    qd_tensor *gain, *w[3], *wo, *normed, *qkv, *qk, *q, *k, *v, *mixed;
-    QD_TRY(weight(m, 0, s->width, &gain, "blk.%d.attn_norm.weight", layer));
-    QD_TRY(weight(m, q_cols, s->width, &w[0], "blk.%d.attn_q.weight", layer));
-    QD_TRY(weight(m, kv_cols, s->width, &w[1], "blk.%d.attn_k.weight", layer));
-    QD_TRY(weight(m, kv_cols, s->width, &w[2], "blk.%d.attn_v.weight", layer));
-    QD_TRY(weight(m, s->width, q_cols, &wo, "blk.%d.attn_output.weight", layer));
-
-    QD_TRY(add_norm(m, g, x, gain, activations_for(m, w, 3), &normed));
+    qd_tensor *normed, *qkv, *qk, *q, *k, *v, *mixed;
+    QD_TRY(add_norm(m, g, x, w->attention_norm, activations_for(m, w->qkv, 3), &normed));
     QD_TRY(new_tensor(g, QD_FORMAT_F32, q_cols + 2 * kv_cols, &qkv));
-    QD_TRY(add_matmuls(m, g, w, 3, normed, qkv));
+    QD_TRY(add_matmuls(m, g, w->qkv, 3, normed, qkv));
     QD_TRY(qd_graph_view(g, qkv, 0, q_cols + kv_cols, &qk));
     QD_TRY(qd_graph_view(g, qkv, 0, q_cols, &q));
     QD_TRY(qd_graph_view(g, qkv, q_cols, kv_cols, &k));
@@ -210,7 +309,7 @@ static qd_status add_attention(qd_model *m, int layer, qd_tensor *rope, qd_tenso
     QD_TRY(qd_graph_add(g, QD_OP_KV_STORE, &store, (qd_tensor *[]){k, v, m->start}, 3,
                         (qd_tensor *[]){m->keys[layer], m->values[layer]}, 2));
     const qd_attrs attend = {.attention = {s->heads, s->kv_heads, s->head_dim, 1.0f / sqrtf((float)s->head_dim)}};
-    const qd_format f = activations_for(m, &wo, 1);
+    const qd_format f = activations_for(m, &w->output, 1);
     /* A kernel quantizes a head at a time: heads that are no whole blocks are quantized afterwards. */
     const bool direct = f == QD_FORMAT_F32 || s->head_dim % 32 == 0;
     QD_TRY(new_tensor(g, direct ? f : QD_FORMAT_F32, q_cols, &mixed));
@@ -223,30 +322,25 @@ static qd_status add_attention(qd_model *m, int layer, qd_tensor *rope, qd_tenso
         mixed = quantized;
     }
     QD_TRY(new_tensor(g, QD_FORMAT_F32, s->width, y));
-    QD_TRY(qd_graph_add(g, QD_OP_MATMUL, NULL, (qd_tensor *[]){wo, mixed, x}, 3, y, 1));
+    QD_TRY(qd_graph_add(g, QD_OP_MATMUL, NULL, (qd_tensor *[]){w->output, mixed, x}, 3, y, 1));
 error:
     return status;
 }
 
 /* x + down · (silu(gate · norm(x)) * (up · norm(x))), into y. */
-static qd_status add_feed_forward(qd_model *m, int layer, qd_tensor *x, qd_tensor *y) {
+static qd_status add_feed_forward(qd_model *m, const layer_weights *w, qd_tensor *x, qd_tensor *y) {
     const qd_llama *s = &m->shape;
     qd_graph *g = m->body;
     qd_status status = QD_OK;
-    qd_tensor *gain, *w[2], *down, *normed, *gate_up, *gate, *up, *inner;
-    QD_TRY(weight(m, 0, s->width, &gain, "blk.%d.ffn_norm.weight", layer));
-    QD_TRY(weight(m, s->feed_forward, s->width, &w[0], "blk.%d.ffn_gate.weight", layer));
-    QD_TRY(weight(m, s->feed_forward, s->width, &w[1], "blk.%d.ffn_up.weight", layer));
-    QD_TRY(weight(m, s->width, s->feed_forward, &down, "blk.%d.ffn_down.weight", layer));
-
-    QD_TRY(add_norm(m, g, x, gain, activations_for(m, w, 2), &normed));
+    qd_tensor *normed, *gate_up, *gate, *up, *inner;
+    QD_TRY(add_norm(m, g, x, w->feed_forward_norm, activations_for(m, w->gate_up, 2), &normed));
     QD_TRY(new_tensor(g, QD_FORMAT_F32, 2 * s->feed_forward, &gate_up));
-    QD_TRY(add_matmuls(m, g, w, 2, normed, gate_up));
+    QD_TRY(add_matmuls(m, g, w->gate_up, 2, normed, gate_up));
     QD_TRY(qd_graph_view(g, gate_up, 0, s->feed_forward, &gate));
     QD_TRY(qd_graph_view(g, gate_up, s->feed_forward, s->feed_forward, &up));
-    QD_TRY(new_tensor(g, activations_for(m, &down, 1), s->feed_forward, &inner));
+    QD_TRY(new_tensor(g, activations_for(m, &w->down, 1), s->feed_forward, &inner));
     QD_TRY(qd_graph_add(g, QD_OP_SWIGLU, NULL, (qd_tensor *[]){gate, up}, 2, &inner, 1));
-    QD_TRY(qd_graph_add(g, QD_OP_MATMUL, NULL, (qd_tensor *[]){down, inner, x}, 3, &y, 1));
+    QD_TRY(qd_graph_add(g, QD_OP_MATMUL, NULL, (qd_tensor *[]){w->down, inner, x}, 3, &y, 1));
 error:
     return status;
 }
@@ -307,37 +401,34 @@ error:
 qd_status qd_llama_build(qd_model *m) {
     const qd_llama *s = &m->shape;
     qd_status status = QD_OK;
-    qd_tensor *rope, *embedding, *gain, *output, *x, *y, *picked, *normed;
+    model_weights w;
+    qd_tensor *rope, *x, *y, *picked, *normed;
+    QD_TRY(find_weights(m, &w));
     QD_TRY(make_outside(m));
     QD_TRY(make_rope(m, &rope));
-    QD_TRY(find_weight(m, "token_embd.weight", s->vocab, s->width, &embedding));
-    QD_TRY(find_weight(m, "output_norm.weight", 0, s->width, &gain));
-    output = embedding; /* tied, unless the file has its own */
-    if (qd_gguf_tensor_find(m->file, "output.weight", &(qd_gguf_tensor){0}) == QD_OK) {
-        QD_TRY(find_weight(m, "output.weight", s->vocab, s->width, &output));
-    }
 
     QD_TRY(qd_graph_create(m->context, m->chunk, &m->body));
     QD_TRY(new_tensor(m->body, QD_FORMAT_F32, s->width, &x));
-    QD_TRY(qd_graph_add(m->body, QD_OP_GET_ROWS, NULL, (qd_tensor *[]){embedding, m->tokens}, 2, &x, 1));
+    QD_TRY(qd_graph_add(m->body, QD_OP_GET_ROWS, NULL, (qd_tensor *[]){w.embedding, m->tokens}, 2, &x, 1));
     for (int i = 0; i < s->layers; i++) {
-        QD_TRY(add_attention(m, i, rope, x, &y));
+        QD_TRY(add_attention(m, i, &w.layers[i], rope, x, &y));
         x = m->hidden;
         if (i + 1 < s->layers) QD_TRY(new_tensor(m->body, QD_FORMAT_F32, s->width, &x));
-        QD_TRY(add_feed_forward(m, i, y, x));
+        QD_TRY(add_feed_forward(m, &w.layers[i], y, x));
     }
 
     QD_TRY(qd_graph_create(m->context, QD_HEAD_ROWS, &m->head));
     QD_TRY(new_tensor(m->head, QD_FORMAT_F32, s->width, &picked));
     QD_TRY(qd_graph_add(m->head, QD_OP_GET_ROWS, NULL, (qd_tensor *[]){m->hidden, m->selected}, 2, &picked, 1));
-    /* The head reads float activations: what int8 would cost there goes straight into the logits, and the head's time is
-     * that of reading its weights in either form. */
-    QD_TRY(add_norm(m, m->head, picked, gain, QD_FORMAT_F32, &normed));
-    QD_TRY(qd_graph_add(m->head, QD_OP_MATMUL, NULL, (qd_tensor *[]){output, normed}, 2, &m->logits, 1));
+    /* The head reads float activations: what int8 would cost there goes straight into the logits, and the head's time
+     * is that of reading its weights in either form. */
+    QD_TRY(add_norm(m, m->head, picked, w.norm, QD_FORMAT_F32, &normed));
+    QD_TRY(qd_graph_add(m->head, QD_OP_MATMUL, NULL, (qd_tensor *[]){w.output, normed}, 2, &m->logits, 1));
 
     QD_TRY(qd_graph_compile(m->body, m->progress, m->progress_user));
     QD_TRY(qd_graph_compile(m->head, NULL, NULL));
     QD_TRY(qd_graph_describe(m->body, &m->info.graph));
 error:
+    free(w.layers);
     return status;
 }
