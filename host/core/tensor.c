@@ -53,9 +53,14 @@ qd_status qd_tensor_new(qd_context *c, const qd_tensor_desc *d, qd_tensor **out)
     return QD_OK;
 }
 
+static qd_status check_result(qd_tensor *const *out) {
+    return out ? QD_OK : qd_fail(QD_ERR_ARGUMENT, "a tensor needs a place for the result");
+}
+
 qd_status qd_tensor_create(qd_context *c, const qd_tensor_desc *d, qd_tensor **out) {
     qd_tensor *t = NULL;
-    qd_status status = QD_OK;
+    qd_status status = check_result(out);
+    if (status) return status;
     QD_TRY(qd_tensor_new(c, d, &t));
     const size_t bytes = qd_desc_bytes(d);
     if (!bytes) {
@@ -73,7 +78,8 @@ error:
 qd_status qd_tensor_constant(qd_context *c, const qd_tensor_desc *d, const void *data, qd_tensor **out) {
     if (!data) return qd_fail(QD_ERR_ARGUMENT, "a constant needs data");
     qd_tensor *t = NULL;
-    qd_status status = QD_OK;
+    qd_status status = check_result(out);
+    if (status) return status;
     QD_TRY(qd_tensor_new(c, d, &t));
     if (!qd_desc_bytes(d)) {
         status = qd_fail(QD_ERR_ARGUMENT, "a constant cannot have QD_ROWS rows");
@@ -99,11 +105,14 @@ qd_status qd_tensor_stack(qd_context *c, qd_tensor *const parts[], int n, qd_ten
             return qd_fail(QD_ERR_ARGUMENT, "stack: part %d has another format or number of columns", i);
         }
         d.format = p->desc.format;
-        d.shape[0] += p->desc.shape[0];
+        if (__builtin_add_overflow(d.shape[0], p->desc.shape[0], &d.shape[0])) {
+            return qd_fail(QD_ERR_ARGUMENT, "stack: the parts have too many rows in all");
+        }
         d.shape[1] = qd_columns(p);
     }
     qd_tensor *t = NULL;
-    qd_status status = QD_OK;
+    qd_status status = check_result(out);
+    if (status) return status;
     QD_TRY(qd_tensor_new(c, &d, &t));
     t->pieces = qd_alloc((size_t)n * sizeof *t->pieces);
     if (!t->pieces) {
@@ -181,7 +190,7 @@ const qd_tensor_desc *qd_tensor_describe(const qd_tensor *t) {
 
 static qd_status check_range(const qd_tensor *t, size_t offset, const void *host, size_t bytes, const char *what) {
     if (!t || (!host && bytes)) return qd_fail(QD_ERR_ARGUMENT, "tensor %s: tensor and memory must not be NULL", what);
-    if (t->base || !t->buffer) {
+    if (t->base || t->in_graph || !t->buffer) {
         return qd_fail(QD_ERR_UNSUPPORTED,
                        "tensor %s: constants, views and tensors inside a graph have no bytes of their own", what);
     }
