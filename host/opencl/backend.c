@@ -76,8 +76,13 @@ static bool variant_fits(const cl_variant *v, const qd_node *n) {
     for (int i = 0; i < 3; i++) {
         if (want[i] != QD_FORMAT_COUNT && (!operands[i] || operands[i]->desc.format != want[i])) return false;
     }
-    /* Weights that a caller may still change stay as they are; and a kernel takes them from the start of a buffer. */
-    if (n->op == QD_OP_MATMUL && !qd_is_constant(n->in[0])) return v->layout == QD_LAYOUT_ROWS && n->in[0]->offset == 0;
+    /* Weights that a caller may still change stay as they are; and a kernel takes them from the start of a buffer, row
+     * after row. */
+    const qd_tensor *w = n->in[0];
+    if (n->op == QD_OP_MATMUL && !qd_is_constant(w)) {
+        return v->layout == QD_LAYOUT_ROWS && w->offset == 0 &&
+               w->stride == qd_format_row_bytes(w->desc.format, qd_columns(w));
+    }
     return true;
 }
 

@@ -47,9 +47,9 @@ static void arg_memory(arg_list *a, const qd_buffer *b, size_t at, size_t stride
 }
 
 /* An operand: buffer, byte offset, bytes between rows. A constant is its copy in file order. */
-static qd_status arg_operand(arg_list *a, cl_device_state *d, qd_tensor *t) {
+static qd_status arg_strided(arg_list *a, cl_device_state *d, qd_tensor *t, size_t stride) {
     if (!qd_is_constant(t)) {
-        arg_memory(a, t->buffer, t->offset, t->stride);
+        arg_memory(a, t->buffer, t->offset, stride);
         return QD_OK;
     }
     const cl_weights *w;
@@ -59,8 +59,12 @@ static qd_status arg_operand(arg_list *a, cl_device_state *d, qd_tensor *t) {
         return qd_fail(QD_ERR_DEVICE_MEMORY, "%s: a constant that must be in one piece exceeds the largest allocation",
                        d->info.name);
     }
-    arg_memory(a, w->parts[0].buffer, 0, t->stride);
+    arg_memory(a, w->parts[0].buffer, 0, stride);
     return QD_OK;
+}
+
+static qd_status arg_operand(arg_list *a, cl_device_state *d, qd_tensor *t) {
+    return arg_strided(a, d, t, t->stride);
 }
 
 /* All arguments of one kernel, as the top of its .cl file lists them, but the rows, which come last and change. */
@@ -81,11 +85,7 @@ static qd_status set_arguments(cl_device_state *d, arg_list *a, const qd_node *n
             qd_tensor *addend = in[2] ? in[2] : out[0];
             arg(a, sizeof part->buffer->mem, &part->buffer->mem);
             QD_TRY(arg_operand(a, d, in[1]));
-            if (addend->desc.rank == 1 && !qd_is_constant(addend)) {
-                arg_memory(a, addend->buffer, addend->offset, 0);
-            } else {
-                QD_TRY(arg_operand(a, d, addend));
-            }
+            QD_TRY(arg_strided(a, d, addend, addend->desc.rank == 1 ? 0 : addend->stride)); /* a bias: for all rows */
             QD_TRY(arg_operand(a, d, out[0]));
             arg_int(a, in[2] != NULL);
             arg_int(a, part->first);
