@@ -48,7 +48,8 @@ static qd_status cl_open(const char *device, const qd_context_options *options, 
     d->max_alloc = d->info.max_alloc_bytes;
     if (options->max_alloc && options->max_alloc < d->max_alloc) d->max_alloc = options->max_alloc;
     d->budget = options->memory_budget ? options->memory_budget : d->info.memory_bytes;
-    if (options->in_order) d->out_of_order = false;
+    /* On a CPU every kernel takes all cores: nothing to overlap, and the events cost time. */
+    if (options->in_order || (d->is_cpu && !options->out_of_order)) d->out_of_order = false;
     cl_cache_open(options, d->cache_dir, sizeof d->cache_dir);
     d->proofs = qd_alloc_zero((size_t)cl_variant_count, sizeof *d->proofs);
     if (!d->proofs) {

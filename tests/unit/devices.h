@@ -45,14 +45,15 @@ static inline bool have_opencl(void) {
     return false;
 }
 
-/** For looped tests: device 0 is the reference, 1 is OpenCL, 2 is OpenCL with an in-order queue. NULL when there is
+/** For looped tests: device 0 is the reference, 1 is OpenCL, 2 is OpenCL with an out-of-order queue. NULL when there is
  * none. `options` may be NULL. */
 enum { TEST_DEVICES = 3 };
 static inline qd_context *open_device(int index, const qd_context_options *options) {
     qd_context_options o = {0};
     if (options) o = *options;
     if (index > 0 && !have_opencl()) return NULL;
-    if (index == 2) o.in_order = true;
+    if (index == 1) o.in_order = true;
+    if (index == 2) o.out_of_order = true;
     qd_context *c = NULL;
     ck_ok(qd_context_create(index ? "opencl" : "ref", &o, &c));
     return c;

@@ -336,8 +336,9 @@ START_TEST(same_bytes_with_every_option) {
         qd_context_options context;
         int chunk;
     } cases[] = {{{.in_order = true}, 16},
+                 {{.out_of_order = true}, 16},
                  {{.profile = true}, 16},
-                 {{.profile = true, .in_order = true}, 16},
+                 {{.profile = true, .out_of_order = true}, 16},
                  {{.threads = 1}, 16},
                  {{.max_alloc = 8192}, 1}};
     for (int d = 0; d < devices; d++) {

@@ -112,7 +112,8 @@ typedef struct qd_context_options {
     uint64_t memory_budget; /* bytes of device memory that may be used; 0: what the device has */
     uint64_t max_alloc;     /* upper bound of one allocation in bytes; 0: the device's own limit */
     int threads;            /* CPU devices: compute threads; 0: all */
-    bool in_order;          /* use an in-order queue even where an out-of-order one exists */
+    bool in_order;          /* use an in-order queue even where an out-of-order one pays */
+    bool out_of_order;      /* use an out-of-order queue even where it does not pay: on CPU devices */
     bool profile;           /* record device time of every kernel */
     const char
         *cache_dir; /* programs and verdicts; NULL: $QDOT_CACHE_DIR, else $XDG_CACHE_HOME/qdot, else ~/.cache/qdot;
