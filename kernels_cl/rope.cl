@@ -48,12 +48,12 @@ static inline void rotate_halves(__global const float *x, __global const float *
 }
 
 __kernel void rope(QD_IN(x), QD_IN(table), QD_IN(position), QD_OUT(y), const int heads, const int head_dim,
-                   const int neox, const int rows) {
+                   const int neox, const int positions, const int rows) {
     const int start = *QD_ROW(int, position, 0);
     QD_FOR_UNITS(u, (ulong)rows * heads) {
         const int r = (int)(u / heads);
         const int first = (int)(u % heads) * head_dim;
-        __global const float *turn = QD_ROW(float, table, start + r);
+        __global const float *turn = QD_ROW(float, table, clamp(start + r, 0, positions - 1));
         __global const float *in = QD_ROW(float, x, r) + first;
         __global float *out = QD_ROW_OUT(float, y, r) + first;
         if (neox) {

@@ -8,6 +8,8 @@
 static void cl_close(void *device) {
     cl_device_state *d = device;
     if (d->queue) clFinish(d->queue);
+    if (d->scratch_event) clReleaseEvent(d->scratch_event);
+    cl_buffer_release(d, d->scratch);
     cl_pending_reap(d, true);
     free(d->pending);
     cl_profile_free(d);
@@ -56,7 +58,8 @@ static qd_status cl_open(const char *device, const qd_context_options *options, 
         status = QD_ERR_MEMORY;
         goto error;
     }
-    d->context = clCreateContext(NULL, 1, &d->id, NULL, NULL, &e);
+    const cl_context_properties on[] = {CL_CONTEXT_PLATFORM, (cl_context_properties)d->platform, 0};
+    d->context = clCreateContext(on, 1, &d->id, NULL, NULL, &e);
     CL_TRY(d, e, "opening the device");
     const cl_command_queue_properties properties = (d->out_of_order ? CL_QUEUE_OUT_OF_ORDER_EXEC_MODE_ENABLE : 0u) |
                                                    (options->profile ? CL_QUEUE_PROFILING_ENABLE : 0u);

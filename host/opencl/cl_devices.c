@@ -163,7 +163,7 @@ static bool matches(const qd_device_info *info, const char *what, size_t n) {
     return false;
 }
 
-/* GPUs first, then accelerators, then CPUs; among CPUs the one that takes inline assembly. */
+/* GPUs first, then CPUs, PoCL before others since it takes inline assembly, then accelerators, which may be emulators. */
 static int rank(const cl_device_state *d) {
     const char *why;
     if (!strcmp(d->info.kind, "gpu")) return 3;

@@ -76,7 +76,11 @@ typedef struct cl_device {
     int n_pending, pending_cap;
     cl_trace_event *trace;
     int n_trace, trace_cap, trace_read;
-    int canary_depth; /* above 0: launches are not profiled */
+    qd_buffer *scratch;     /* shared by all kernels that need some: they run one after the other */
+    cl_event scratch_event; /* out-of-order queues: the last of them */
+    int canary_depth;       /* above 0: launches are not profiled */
+    int64_t canary_rows;    /* above 0: weights are cut into parts of so many rows */
+    bool canary_single;     /* one work-group only */
 } cl_device_state;
 
 /** Copies of a constant on the device, one for each layout in use. Cut so that no part exceeds the largest allocation.
@@ -125,6 +129,8 @@ qd_status cl_buffer_take(cl_device_state *d, size_t bytes, qd_buffer **out);
 void cl_buffer_release(void *device, qd_buffer *b);
 qd_status cl_buffer_write(void *device, qd_buffer *b, size_t offset, const void *src, size_t bytes);
 qd_status cl_buffer_read(void *device, qd_buffer *b, size_t offset, void *dst, size_t bytes);
+/** Makes the device's scratch at least so large. */
+qd_status cl_scratch_reserve(cl_device_state *d, size_t bytes);
 /** The copies of constant t in a layout, made when they are not there yet. */
 qd_status cl_weights_get(cl_device_state *d, qd_tensor *t, qd_layout layout, const cl_weights **out);
 void cl_weights_forget(void *device, qd_tensor *t);

@@ -13,7 +13,9 @@ typedef struct cl_node {
     cl_uint rows_index; /* the kernels' last argument */
     int32_t rows;       /* its value */
     size_t global, local;
-    qd_buffer *scratch;
+    size_t scratch_bytes;        /* of the device's scratch that the kernel uses; 0: none */
+    const qd_buffer *scratch;    /* the one that its argument names */
+    cl_uint scratch_index;
 } cl_node;
 
 /* ---- Arguments ---------------------------------------------------------------------------------------------- */
@@ -68,8 +70,7 @@ static qd_status arg_operand(arg_list *a, cl_device_state *d, qd_tensor *t) {
 }
 
 /* All arguments of one kernel, as the top of its .cl file lists them, but the rows, which come last and change. */
-static qd_status set_arguments(cl_device_state *d, arg_list *a, const qd_node *n, const cl_part *part,
-                               const qd_buffer *scratch) {
+static qd_status set_arguments(cl_device_state *d, arg_list *a, const qd_node *n, const cl_part *part) {
     qd_status status = QD_OK;
     qd_tensor *const *in = n->in, *const *out = n->out;
     switch (n->op) {
@@ -111,6 +112,7 @@ static qd_status set_arguments(cl_device_state *d, arg_list *a, const qd_node *n
             arg_int(a, n->attrs.rope.heads);
             arg_int(a, n->attrs.rope.head_dim);
             arg_int(a, n->attrs.rope.neox);
+            arg_int(a, in[1]->desc.shape[0]);
             break;
         case QD_OP_KV_STORE:
             arg_int(a, n->attrs.kv.heads);
@@ -118,7 +120,8 @@ static qd_status set_arguments(cl_device_state *d, arg_list *a, const qd_node *n
             arg_int(a, out[0]->desc.shape[1]);
             break;
         case QD_OP_ATTENTION:
-            arg(a, sizeof scratch->mem, &scratch->mem);
+            ((cl_node *)n->kernel)->scratch_index = a->next;
+            arg(a, sizeof d->scratch->mem, &d->scratch->mem);
             arg_int(a, n->attrs.attention.heads);
             arg_int(a, n->attrs.attention.kv_heads);
             arg_int(a, n->attrs.attention.head_dim);
@@ -164,13 +167,18 @@ qd_status cl_node_create(cl_device_state *d, qd_node *n, int variant) {
     n->kernel = x;
     x->variant = variant;
     x->local = d->is_cpu ? 1 : 64;
-    x->global = d->info.compute_units * (size_t)v->groups * x->local;
+    x->global = d->canary_single ? x->local : d->info.compute_units * (size_t)v->groups * x->local;
     cl_part single = {NULL, 0, 0};
     const cl_part *parts;
     int n_parts;
     QD_TRY(find_parts(d, n, &single, &parts, &n_parts));
     if (n->op == QD_OP_ATTENTION) {
-        QD_TRY(cl_buffer_take(d, x->global * (size_t)n->in[1]->desc.shape[1] * sizeof(float), &x->scratch));
+        /* Scratch for every work-item: no more of them than there can be heads to work on, in teams of up to four. */
+        const size_t units = 4 * (size_t)n->max_rows * (size_t)n->attrs.attention.heads;
+        if (x->global > units) x->global = (units + x->local - 1) / x->local * x->local;
+        x->scratch_bytes = x->global * (size_t)n->in[1]->desc.shape[1] * sizeof(float);
+        QD_TRY(cl_scratch_reserve(d, x->scratch_bytes));
+        x->scratch = d->scratch;
     }
     x->kernels = qd_alloc_zero((size_t)n_parts, sizeof(cl_kernel));
     x->events = qd_alloc_zero((size_t)n_parts, sizeof(cl_event));
@@ -184,7 +192,7 @@ qd_status cl_node_create(cl_device_state *d, qd_node *n, int variant) {
         CL_TRY(d, e, "creating a kernel");
         x->n_launches++;
         arg_list a = {x->kernels[i], 0, CL_SUCCESS};
-        QD_TRY(set_arguments(d, &a, n, &parts[i], x->scratch));
+        QD_TRY(set_arguments(d, &a, n, &parts[i]));
         x->rows_index = a.next;
     }
     x->rows = -1;
@@ -196,13 +204,13 @@ error:
 }
 
 void cl_node_free(void *device, qd_node *n) {
+    (void)device;
     cl_node *x = n->kernel;
     if (!x) return;
     for (int i = 0; i < x->n_launches; i++) {
         if (x->events[i]) clReleaseEvent(x->events[i]);
         clReleaseKernel(x->kernels[i]);
     }
-    cl_buffer_release(device, x->scratch);
     free(x->kernels);
     free(x->events);
     free(x);
@@ -223,20 +231,38 @@ static bool collect_events(qd_node *const wait[], int n_wait, cl_event list[], c
     return true;
 }
 
+/* Binds the device's scratch, which may have grown, and waits for the kernel that used it last. */
+static qd_status use_scratch(cl_device_state *d, cl_node *x, cl_event list[], cl_uint *n_list) {
+    qd_status status = QD_OK;
+    if (!x->scratch_bytes) return QD_OK;
+    for (int i = 0; x->scratch != d->scratch && i < x->n_launches; i++) {
+        CL_TRY(d, clSetKernelArg(x->kernels[i], x->scratch_index, sizeof d->scratch->mem, &d->scratch->mem),
+               "setting a kernel's arguments");
+    }
+    x->scratch = d->scratch;
+    if (d->scratch_event) list[(*n_list)++] = d->scratch_event;
+error:
+    return status;
+}
+
 qd_status cl_node_enqueue(void *device, qd_node *n, int64_t rows, qd_node *const wait[], int n_wait) {
     enum { MAX_WAIT = 32 };
     cl_device_state *d = device;
     cl_node *x = n->kernel;
     qd_status status = QD_OK;
-    cl_event list[MAX_WAIT];
+    cl_event list[MAX_WAIT + 1]; /* and that of the scratch */
     cl_uint n_list = 0;
     if (d->out_of_order && !collect_events(wait, n_wait, list, MAX_WAIT, &n_list)) {
         CL_TRY(d, clEnqueueBarrierWithWaitList(d->queue, 0, NULL, NULL), "a barrier");
         n_list = 0;
     }
+    QD_TRY(use_scratch(d, x, list, &n_list));
     const bool profile = d->options.profile && !d->canary_depth;
+    /* Until all launches have it: a failure in their middle must not leave some with the old number. */
+    const bool same_rows = x->rows == rows;
+    x->rows = -1;
     for (int i = 0; i < x->n_launches; i++) {
-        if (x->rows != rows) {
+        if (!same_rows) {
             const cl_int r = (cl_int)rows;
             CL_TRY(d, clSetKernelArg(x->kernels[i], x->rows_index, sizeof r, &r), "setting a kernel's arguments");
         }
@@ -251,6 +277,11 @@ qd_status cl_node_enqueue(void *device, qd_node *n, int64_t rows, qd_node *const
             clRetainEvent(x->events[i]);
             cl_profile_add(d, x->variant, n, rows, x->events[i]);
         }
+    }
+    if (d->out_of_order && x->scratch_bytes) {
+        if (d->scratch_event) clReleaseEvent(d->scratch_event);
+        d->scratch_event = x->events[0];
+        clRetainEvent(d->scratch_event);
     }
     x->rows = (int32_t)rows;
 error:

@@ -103,6 +103,17 @@ void cl_buffer_release(void *device, qd_buffer *b) {
     d->pool = b;
 }
 
+qd_status cl_scratch_reserve(cl_device_state *d, size_t bytes) {
+    if (d->scratch && d->scratch->bytes >= bytes) return QD_OK;
+    qd_buffer *larger;
+    const qd_status status = cl_buffer_take(d, bytes, &larger);
+    if (status) return status;
+    /* What comes from the pool is first used after the work given so far: kernels may go on with the old one. */
+    cl_buffer_release(d, d->scratch);
+    d->scratch = larger;
+    return QD_OK;
+}
+
 /* ---- Transfers ---------------------------------------------------------------------------------------------- */
 
 void cl_pending_reap(cl_device_state *d, bool all) {
@@ -110,8 +121,9 @@ void cl_pending_reap(cl_device_state *d, bool all) {
     for (int i = 0; i < d->n_pending; i++) {
         cl_pending *p = &d->pending[i];
         cl_int state = CL_COMPLETE;
-        if (!all) clGetEventInfo(p->event, CL_EVENT_COMMAND_EXECUTION_STATUS, sizeof state, &state, NULL);
-        if (state > CL_COMPLETE) {
+        const cl_int e =
+            all ? CL_SUCCESS : clGetEventInfo(p->event, CL_EVENT_COMMAND_EXECUTION_STATUS, sizeof state, &state, NULL);
+        if (e != CL_SUCCESS || state > CL_COMPLETE) {
             d->pending[kept++] = *p;
             continue;
         }
@@ -121,7 +133,7 @@ void cl_pending_reap(cl_device_state *d, bool all) {
     d->n_pending = kept;
 }
 
-/* Keeps staging memory until its event is complete. Takes both over, also on failure (then it waits for the device). */
+/* Keeps staging memory until its event is complete. Takes both over, also on failure: then it waits for the device. */
 static qd_status keep_pending(cl_device_state *d, cl_event event, void *staging) {
     if (d->n_pending == d->pending_cap) {
         const int larger = d->pending_cap ? 2 * d->pending_cap : 16;
@@ -158,8 +170,9 @@ qd_status cl_buffer_write(void *device, qd_buffer *b, size_t offset, const void 
     memcpy(staging, src, bytes);
     CL_TRY(d, clEnqueueWriteBuffer(d->queue, b->mem, CL_FALSE, offset, bytes, staging, 0, NULL, &event),
            "writing a buffer");
-    QD_TRY(keep_pending(d, event, staging));
+    void *kept = staging;
     staging = NULL;
+    QD_TRY(keep_pending(d, event, kept));
     if (d->out_of_order) CL_TRY(d, clEnqueueBarrierWithWaitList(d->queue, 0, NULL, NULL), "a barrier");
     return QD_OK;
 error:
@@ -254,12 +267,14 @@ qd_status cl_weights_get(cl_device_state *d, qd_tensor *t, qd_layout layout, con
     }
     const int64_t K = qd_columns(t), rows = constant_rows(t), together = qd_layout_rows(layout);
     const size_t group_bytes = qd_layout_bytes(layout, t->desc.format, together, K);
+    if (!group_bytes) return qd_fail(QD_ERR_UNSUPPORTED, "a kernel's layout does not know the weights' format");
     const int64_t groups_fit = (int64_t)(d->max_alloc / group_bytes);
     if (groups_fit < 1) {
         return qd_fail(QD_ERR_DEVICE_MEMORY, "%s: a row of weights is larger than one allocation may be (%llu bytes)",
                        d->info.name, (unsigned long long)d->max_alloc);
     }
-    const int64_t rows_fit = groups_fit > rows / together ? rows : groups_fit * together;
+    int64_t rows_fit = groups_fit > rows / together ? rows : groups_fit * together;
+    if (d->canary_rows && d->canary_rows < rows_fit) rows_fit = (d->canary_rows + together - 1) / together * together;
     qd_status status = QD_OK;
     cl_weights *w = qd_alloc_zero(1, sizeof *w);
     if (!w) return QD_ERR_MEMORY;

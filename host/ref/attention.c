@@ -3,13 +3,19 @@
 
 #include "ref/ref.h"
 
+/* Positions outside the cache do no harm: rows are not stored there, and others see its first or last ones. */
+static int64_t clamp(int64_t x, int64_t low, int64_t high) {
+    return x < low ? low : x > high ? high : x;
+}
+
 /* Rotates each pair (a, b) by the angle of its position: (a·cos − b·sin, a·sin + b·cos). Source: Su et al., RoFormer.
  */
 qd_status qd_ref_rope(const qd_node *n, const qd_operand in[], const qd_operand out[], int64_t rows) {
     const int heads = n->attrs.rope.heads, dim = n->attrs.rope.head_dim, half = dim / 2;
     const int64_t position = *(const int32_t *)in[2].data;
     for (int64_t r = 0; r < rows; r++) {
-        const float *table = qd_row(in[1], position + r); /* cos and sin of each pair in turn */
+        const int64_t at = clamp(position + r, 0, n->in[1]->desc.shape[0] - 1);
+        const float *table = qd_row(in[1], at); /* cos and sin of each pair in turn */
         for (int h = 0; h < heads; h++) {
             const float *x = (const float *)qd_row(in[0], r) + h * dim;
             float *y = (float *)qd_row(out[0], r) + h * dim;
@@ -30,6 +36,7 @@ qd_status qd_ref_kv_store(const qd_node *n, const qd_operand in[], const qd_oper
     float *keys = out[0].data, *values = out[1].data;
     for (int64_t r = 0; r < rows; r++) {
         const float *k = qd_row(in[0], r), *v = qd_row(in[1], r);
+        if (position + r < 0 || position + r >= positions) continue;
         for (int h = 0; h < heads; h++) {
             for (int d = 0; d < dim; d++) {
                 keys[QD_KEY_INDEX(h, position + r, d, positions, dim)] = k[h * dim + d];
@@ -51,7 +58,7 @@ qd_status qd_ref_attention(const qd_node *n, const qd_operand in[], const qd_ope
     float *y = qd_alloc((size_t)(heads * dim) * sizeof *y);
     qd_status status = e && y ? QD_OK : QD_ERR_MEMORY;
     for (int64_t r = 0; r < rows && !status; r++) {
-        const int64_t visible = position + r + 1;
+        const int64_t visible = clamp(position + r + 1, 1, positions);
         for (int h = 0; h < heads; h++) {
             const float *q = (const float *)qd_row(in[0], r) + h * dim;
             float max = 0;
