@@ -1,7 +1,9 @@
 # Writes OUT, a C file with the text of every file named in LIST (one path per line), as a table that
 # host/opencl reads. Names are relative to ROOT; a file from elsewhere goes by its bare name.
-# Usage: cmake -D LIST=… -D ROOT=… -D OUT=… -P embed_kernels.cmake
+# qd_proof_hash covers the files named in PROOF_LIST: host sources on which the proof of a kernel depends.
+# Usage: cmake -D LIST=… -D PROOF_LIST=… -D ROOT=… -D OUT=… -P embed_kernels.cmake
 file(STRINGS ${LIST} paths)
+file(STRINGS ${PROOF_LIST} proof_paths)
 set(arrays "")
 set(table "")
 set(count 0)
@@ -20,6 +22,12 @@ foreach(path IN LISTS paths)
     string(APPEND table "    {\"${name}\", (const char *)text_${count}, ${size}},\n")
     math(EXPR count "${count} + 1")
 endforeach()
+set(proof "")
+foreach(path IN LISTS proof_paths)
+    file(SHA256 ${path} hash)
+    string(APPEND proof ${hash})
+endforeach()
+string(SHA256 proof "${proof}")
 file(WRITE ${OUT}.new "/* Made from kernels_cl by embed_kernels.cmake. */
 #include <stddef.h>
 
@@ -35,5 +43,7 @@ ${arrays}
 const struct qd_kernel_source qd_kernel_sources[] = {
 ${table}};
 const size_t qd_kernel_source_count = ${count};
+extern const char qd_proof_hash[];
+const char qd_proof_hash[] = \"${proof}\";
 ")
 file(RENAME ${OUT}.new ${OUT})

@@ -7,7 +7,8 @@
 #include "core/operands.h"
 #include "qdot/qdot_num.h"
 
-enum { OPERANDS = QD_MAX_IN + QD_MAX_OUT };
+/* Bytes behind each operand that must stay as they are. */
+enum { OPERANDS = QD_MAX_IN + QD_MAX_OUT, GUARD = 128 };
 
 /* SplitMix64 (Steele, Lea, Flood 2014). */
 static uint64_t next_random(uint64_t *state) {
@@ -69,13 +70,13 @@ bool qd_case_formats(qd_op op, int index, qd_format formats[OPERANDS]) {
 /* The symbols of the problem. A last dimension is a multiple of every block that is cut along it. */
 static void choose_symbols(const qd_op_spec *spec, const qd_format formats[], uint64_t *rng, int size, qd_symbols *s,
                            int64_t *position) {
-    static const int64_t dims[] = {64, 32, 16, 96, 128, 80};
+    static const int64_t dims[] = {64, 32, 96, 128, 16, 80} /* the first four are whole blocks */;
     const bool blocked_out = formats[QD_MAX_IN] == QD_FORMAT_A8;
     memset(s, 0, sizeof *s);
     s->of['R' - 'A'] = between(rng, 0, 2) ? between(rng, 1, 5 * size) : between(rng, 1, 17 * size);
     s->of['G' - 'A'] = between(rng, 1, 3);
     s->of['H' - 'A'] = s->of['G' - 'A'] * between(rng, 1, 4);
-    s->of['D' - 'A'] = blocked_out ? dims[between(rng, 0, 1)] : dims[between(rng, 0, 5)];
+    s->of['D' - 'A'] = dims[between(rng, 0, blocked_out ? 3 : 5)];
     for (const char *letter = "CKNV"; *letter; letter++) {
         int64_t unit = 1;
         for (int i = 0; i < OPERANDS; i++) {
@@ -121,10 +122,18 @@ static qd_attrs choose_attrs(qd_op op, const qd_symbols *s, uint64_t *rng) {
 static float random_float(uint64_t *rng, int style) {
     const float u = (float)between(rng, -1000000, 1000000) * 1e-6f;
     switch (style) {
-        case 0: return between(rng, 0, 3) ? u : 0.0f;                       /* sparse */
-        case 1: return u * qd_as_f32((qd_u32)between(rng, 117, 137) << 23); /* 2^-10 … 2^10 */
-        case 2: return (float)between(rng, -4, 4) * 0.5f;                   /* ties when rounded */
-        default: return u * 2.0f;
+        case 0:
+            return between(rng, 0, 3) ? u : 0.0f; /* sparse */
+        case 1:
+            return u * qd_as_f32((qd_u32)between(rng, 117, 137) << 23); /* 2^-10 … 2^10 */
+        case 4: /* denormals, zeros of both signs, and the least maxima of A8 blocks */
+            return qd_as_f32((qd_as_u32(u) & 0x80000000u) |
+                             (qd_u32)(between(rng, 0, 1) ? next_random(rng) % 0x900000u : 0)) *
+                   (between(rng, 0, 1) ? 1.0f : 1e8f);
+        case 2:
+            return (float)between(rng, -4, 4) * 0.5f; /* ties when rounded */
+        default:
+            return u * 2.0f;
     }
 }
 
@@ -162,7 +171,7 @@ static qd_status fill(const qd_operand_spec *o, const qd_tensor *t, uint64_t *rn
         rows *= t->desc.shape[i];
     float *scratch = qd_alloc((size_t)cols * sizeof *scratch);
     if (!scratch) return QD_ERR_MEMORY;
-    const int style = (int)between(rng, 0, 3);
+    const int style = (int)between(rng, 0, 4);
     for (int64_t r = 0; r < rows && !status; r++) {
         status = fill_row(t->desc.format, rng, style, scratch, cols, data + t->offset + (size_t)r * t->stride);
     }
@@ -186,13 +195,16 @@ static qd_status make_operand(qd_case *c, int i, const qd_operand_spec *o, qd_fo
     }
     const size_t row = qd_format_row_bytes(format, qd_columns(t));
     t->stride = row;
-    const bool constant = i < QD_MAX_IN && __builtin_popcount(o->formats) > 2; /* any format: weights */
-    if (format == QD_FORMAT_F32 && t->desc.rank == 2 && !constant && between(rng, 0, 1)) {
+    /* Weights are constants mostly; tables, gains and biases now and then. What has a row for each row never is. */
+    const bool weights = i < QD_MAX_IN && __builtin_popcount(o->formats) > 2;
+    const bool fixed = i < QD_MAX_IN && format == QD_FORMAT_F32 && (skip || o->dim[0].a != 'R') && o->rank < 3;
+    const bool constant = (weights && between(rng, 0, 3)) || (fixed && !weights && between(rng, 0, 1));
+    if (format == QD_FORMAT_F32 && t->desc.rank == 2 && !constant && !weights && between(rng, 0, 1)) {
         /* As a view of wider rows. */
         t->offset = (size_t)between(rng, 0, 5) * sizeof(float);
         t->stride = row + t->offset + (size_t)between(rng, 0, 5) * sizeof(float);
     }
-    c->bytes[i] = t->stride * (size_t)rows + t->offset;
+    c->bytes[i] = t->offset + t->stride * (size_t)rows + (constant ? 0 : GUARD);
     c->data[i] = qd_alloc(c->bytes[i]);
     if (!c->data[i]) return QD_ERR_MEMORY;
     memset(c->data[i], 0x5a, c->bytes[i]);
@@ -237,7 +249,7 @@ qd_status qd_case_make(qd_op op, const qd_format formats[], uint64_t seed, int s
         QD_TRY(make_operand(c, i, o, formats[i], &s, &rng, position));
         operands[i] = &c->tensors[i];
     }
-    QD_TRY(qd_node_init(&c->node, op, &attrs, operands, spec.n_in, operands + QD_MAX_IN, spec.n_out, 0));
+    QD_TRY(qd_node_init(&c->node, op, &attrs, operands, spec.n_in, operands + QD_MAX_IN, spec.n_out, NULL));
     QD_TRY(expect(c));
     int n = snprintf(c->text, sizeof c->text, "seed %llu size %d:", (unsigned long long)seed, size);
     for (int i = 0; i < OPERANDS && n < (int)sizeof c->text; i++) {
@@ -281,22 +293,22 @@ error:
 qd_status qd_case_compare(qd_case *c, const qd_backend *b, void *device, bool *different, char *first,
                           size_t capacity) {
     *different = false;
-    for (int o = 0; o < QD_MAX_OUT; o++) {
-        const int i = QD_MAX_IN + o;
-        if (!c->data[i]) continue;
+    for (int i = 0; i < OPERANDS; i++) {
+        const qd_tensor *t = &c->tensors[i];
+        if (!c->data[i] || t->constant) continue;
         unsigned char *got = qd_alloc(c->bytes[i]);
         if (!got) return QD_ERR_MEMORY;
-        const qd_status status = b->read(device, c->tensors[i].buffer, 0, got, c->bytes[i]);
-        const unsigned char *want = c->want[o];
+        const qd_status status = b->read(device, t->buffer, 0, got, c->bytes[i]);
+        const unsigned char *want = i < QD_MAX_IN ? c->data[i] : c->want[i - QD_MAX_IN];
         size_t at = 0;
         while (!status && at < c->bytes[i] && got[at] == want[at])
             at++;
         if (!status && at < c->bytes[i]) {
-            const qd_tensor *t = &c->tensors[i];
             const size_t inside = at >= t->offset ? at - t->offset : 0;
             *different = true;
-            snprintf(first, capacity, "row %zu, byte %zu: %02x where the reference has %02x; %s", inside / t->stride,
-                     inside % t->stride, got[at], want[at], c->text);
+            snprintf(first, capacity, "%s %d, row %zu, byte %zu: %02x where the reference has %02x; %s",
+                     i < QD_MAX_IN ? "input" : "output", i % QD_MAX_IN, inside / t->stride, inside % t->stride, got[at],
+                     want[at], c->text);
         }
         free(got);
         if (status || *different) return status;

@@ -32,6 +32,10 @@ struct qd_graph {
     qd_graph_info info;
 };
 
+int64_t qd_graph_rows(const qd_graph *g) {
+    return g->max_rows;
+}
+
 /* Makes room for one more element of a growing array. */
 static qd_status grow(void **array, int used, int *capacity, size_t element) {
     if (used < *capacity) return QD_OK;
@@ -59,7 +63,7 @@ static qd_status adopt(qd_graph *g, qd_tensor *t, qd_tensor **out) {
         qd_tensor_free(t);
         return QD_ERR_MEMORY;
     }
-    t->in_graph = true;
+    t->graph = g;
     g->tensors[g->n_tensors++] = (graph_tensor){.tensor = t, .first = 1, .last = 0, .bytes = 0};
     *out = t;
     return QD_OK;
@@ -83,6 +87,10 @@ qd_status qd_graph_view(qd_graph *g, qd_tensor *t, int64_t first, int64_t count,
     qd_status status = check_open(g, "qd_graph_view");
     if (status) return status;
     qd_tensor *v;
+    const qd_tensor *owner = t && t->base ? t->base : t;
+    if (owner && owner->graph && owner->graph != g) {
+        return qd_fail(QD_ERR_ARGUMENT, "qd_graph_view: the tensor belongs to another graph");
+    }
     status = qd_tensor_view(t, first, count, &v);
     return status ? status : adopt(g, v, out);
 }
@@ -95,7 +103,7 @@ qd_status qd_graph_add(qd_graph *g, qd_op op, const qd_attrs *attrs, qd_tensor *
     if (status) return status;
     graph_node *n = &g->nodes[g->n_nodes];
     memset(n, 0, sizeof *n);
-    status = qd_node_init(&n->node, op, attrs, in, n_in, out, n_out, g->max_rows);
+    status = qd_node_init(&n->node, op, attrs, in, n_in, out, n_out, g);
     if (!status) g->n_nodes++;
     return status;
 }
@@ -105,7 +113,7 @@ qd_status qd_graph_add(qd_graph *g, qd_op op, const qd_attrs *attrs, qd_tensor *
 static void note_use(qd_graph *g, const qd_tensor *t, int node) {
     if (!t) return;
     const qd_tensor *owner = t->base ? t->base : t;
-    if (!owner->in_graph) return;
+    if (!owner->graph) return;
     for (int i = 0; i < g->n_tensors; i++) {
         graph_tensor *x = &g->tensors[i];
         if (x->tensor != owner) continue;
@@ -174,7 +182,7 @@ static qd_status build_arena(qd_graph *g) {
     if (status) return status;
     for (int i = 0; i < g->n_tensors; i++) {
         qd_tensor *t = g->tensors[i].tensor;
-        if (t->base && !t->base->in_graph) continue;
+        if (t->base && !t->base->graph) continue;
         t->buffer = g->arena;
         if (t->base) t->offset = t->base->offset + t->first_byte;
     }
@@ -192,8 +200,7 @@ static bool overlap(const qd_graph *g, const qd_tensor *a, const qd_tensor *b) {
     const qd_tensor *pa = a->base ? a->base : a, *pb = b->base ? b->base : b;
     if (pa == pb) {
         return intervals_meet(a->first_byte, (size_t)qd_columns(a) * sizeof(float), b->first_byte,
-                              (size_t)qd_columns(b) * sizeof(float)) ||
-               (!a->base && !b->base);
+                              (size_t)qd_columns(b) * sizeof(float));
     }
     qd_tensor_desc da = pa->desc, db = pb->desc;
     if (da.shape[0] == QD_ROWS) da.shape[0] = g->max_rows;

@@ -182,6 +182,38 @@ static qd_status unify(const char *op, const qd_operand_spec *o, const qd_tensor
     return QD_OK;
 }
 
+/* True when two tensors have columns in common. */
+static bool share_memory(const qd_tensor *a, const qd_tensor *b) {
+    const qd_tensor *owner_a = a->base ? a->base : a, *owner_b = b->base ? b->base : b;
+    if (owner_a != owner_b) return false;
+    if (!a->base || !b->base) return true;
+    const size_t bytes_a = (size_t)qd_columns(a) * sizeof(float), bytes_b = (size_t)qd_columns(b) * sizeof(float);
+    return a->first_byte < b->first_byte + bytes_b && b->first_byte < a->first_byte + bytes_a;
+}
+
+/* A result may take the place of an input only where each element is read before it is written. */
+static qd_status check_aliases(qd_op op, const char *name, const qd_tensor *out, qd_tensor *const in[], int n_in) {
+    const bool in_place = op == QD_OP_ROPE || op == QD_OP_ADD;
+    for (int i = 0; i < n_in; i++) {
+        if (!in[i] || !share_memory(out, in[i])) continue;
+        const bool same = out->first_byte == in[i]->first_byte && qd_columns(out) == qd_columns(in[i]);
+        if (in_place && same && out->desc.format == in[i]->desc.format) continue;
+        return qd_fail(QD_ERR_ARGUMENT, "%s: %s cannot be written over an input", infos[op].name, name);
+    }
+    return QD_OK;
+}
+
+/* Kernels count in 32 bits: dimensions, and what they are rounded up to, must stay below. */
+static qd_status check_range(const char *op, const qd_symbols *s) {
+    const int64_t limit = INT32_MAX - 65536;
+    const int64_t product = s->of['H' - 'A'] * s->of['D' - 'A'];
+    bool fits = product <= limit;
+    for (int i = 0; i < 26; i++)
+        fits = fits && s->of[i] <= limit;
+    if (fits) return QD_OK;
+    return qd_fail(QD_ERR_UNSUPPORTED, "%s: a dimension is larger than %lld", op, (long long)limit);
+}
+
 static bool has_dynamic(qd_tensor *const t[], int n) {
     for (int i = 0; i < n; i++) {
         if (t[i] && t[i]->desc.shape[0] == QD_ROWS) return true;
@@ -190,7 +222,7 @@ static bool has_dynamic(qd_tensor *const t[], int n) {
 }
 
 qd_status qd_node_init(qd_node *n, qd_op op, const qd_attrs *attrs, qd_tensor *const in[], int n_in,
-                       qd_tensor *const out[], int n_out, int64_t rows) {
+                       qd_tensor *const out[], int n_out, const qd_graph *graph) {
     const qd_op_info *info = qd_op_get(op);
     if (!info) return qd_fail(QD_ERR_ARGUMENT, "unknown operator %d", (int)op);
     if (attrs_kinds[op] != attrs_none && !attrs)
@@ -202,8 +234,7 @@ qd_status qd_node_init(qd_node *n, qd_op op, const qd_attrs *attrs, qd_tensor *c
     qd_op_spec_read(op, &spec);
     qd_symbols s = {{0}};
     const bool dynamic = has_dynamic(in, n_in) || has_dynamic(out, n_out);
-    if (dynamic && rows < 1) return qd_fail(QD_ERR_ARGUMENT, "%s: QD_ROWS tensors belong to a graph", info->name);
-    if (dynamic) s.of['R' - 'A'] = rows;
+    if (dynamic && graph) s.of['R' - 'A'] = qd_graph_rows(graph);
     if (attrs_kinds[op] != attrs_none) {
         qd_symbols sizes; /* 1 where the attributes say nothing */
         for (int i = 0; i < 26; i++)
@@ -226,7 +257,12 @@ qd_status qd_node_init(qd_node *n, qd_op op, const qd_attrs *attrs, qd_tensor *c
         }
         if (i >= n_in && qd_is_constant(t))
             return qd_fail(QD_ERR_ARGUMENT, "%s: %s cannot be a constant", info->name, o->name);
-        const qd_status status = unify(info->name, o, t, &s, dynamic);
+        const qd_tensor *owner = t->base ? t->base : t;
+        if (owner->graph && owner->graph != graph) {
+            return qd_fail(QD_ERR_ARGUMENT, "%s: %s belongs to %s graph", info->name, o->name, graph ? "another" : "a");
+        }
+        qd_status status = unify(info->name, o, t, &s, dynamic);
+        if (!status && i >= n_in) status = check_aliases(op, o->name, t, in, n_in);
         if (status) return status;
         if (i < n_in) {
             n->in[i] = t;
@@ -240,5 +276,7 @@ qd_status qd_node_init(qd_node *n, qd_op op, const qd_attrs *attrs, qd_tensor *c
     if (attrs) n->attrs = *attrs;
     n->dynamic = dynamic;
     n->max_rows = s.of['R' - 'A'];
+    const qd_status range = check_range(info->name, &s);
+    if (range) return range;
     return qd_op_check(op, &n->attrs, &s, formats, formats + QD_MAX_IN);
 }

@@ -122,7 +122,7 @@ qd_status qd_plan_create(qd_context *c, qd_op op, const qd_attrs *attrs, qd_tens
     if (!p) return QD_ERR_MEMORY;
     qd_status status = QD_OK;
     p->context = c;
-    QD_TRY(qd_node_init(&p->node, op, attrs, in, n_in, out, n_out, 0));
+    QD_TRY(qd_node_init(&p->node, op, attrs, in, n_in, out, n_out, NULL));
     QD_TRY(qd_node_prepare(c, &p->node));
     *result = p;
     return QD_OK;

@@ -163,7 +163,7 @@ qd_status qd_tensor_view(qd_tensor *t, int64_t first, int64_t count, qd_tensor *
     v->offset = base->offset + v->first_byte;
     v->base = base;
     v->references = 1;
-    v->in_graph = false;
+    v->graph = NULL;
     base->references++;
     *out = v;
     return QD_OK;
@@ -179,7 +179,7 @@ void qd_tensor_free(qd_tensor *t) {
         if (t->pieces) free((void *)(uintptr_t)t->constant); /* made by qd_constant_bytes, not borrowed */
         free(t->pieces);
         /* A graph's tensors share its arena, which the graph frees. */
-        if (t->buffer && !t->in_graph) b->release(t->context->device, t->buffer);
+        if (t->buffer && !t->graph) b->release(t->context->device, t->buffer);
     }
     free(t);
 }
@@ -190,7 +190,7 @@ const qd_tensor_desc *qd_tensor_describe(const qd_tensor *t) {
 
 static qd_status check_range(const qd_tensor *t, size_t offset, const void *host, size_t bytes, const char *what) {
     if (!t || (!host && bytes)) return qd_fail(QD_ERR_ARGUMENT, "tensor %s: tensor and memory must not be NULL", what);
-    if (t->base || t->in_graph || !t->buffer) {
+    if (t->base || t->graph || !t->buffer) {
         return qd_fail(QD_ERR_UNSUPPORTED,
                        "tensor %s: constants, views and tensors inside a graph have no bytes of their own", what);
     }

@@ -92,7 +92,7 @@ static bool variant_fits(const cl_variant *v, const qd_node *n) {
 
 static qd_status cl_prepare(void *device, qd_node *n) {
     cl_device_state *d = device;
-    char why[300] = "no kernel takes these formats";
+    char why[300] = "no kernel takes these formats, or weights that lie so";
     for (int i = 0; i < cl_variant_count; i++) {
         if (!variant_fits(&cl_variants[i], n)) continue;
         qd_status status = cl_variant_prove(d, i);
@@ -104,11 +104,7 @@ static qd_status cl_prepare(void *device, qd_node *n) {
 }
 
 static qd_status cl_begin(void *device) {
-    cl_device_state *d = device;
-    qd_status status = QD_OK;
-    if (d->out_of_order) CL_TRY(d, clEnqueueBarrierWithWaitList(d->queue, 0, NULL, NULL), "a barrier");
-error:
-    return status;
+    return cl_order(device);
 }
 
 static qd_status cl_submit(void *device) {

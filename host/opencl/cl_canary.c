@@ -6,7 +6,7 @@
 #include "opencl/cl_internal.h"
 
 /* Problems for each variant. Small seeds, found again by anyone who reads the reason of a refusal. */
-enum { CANARIES = 8 };
+enum { CANARIES = 12 };
 
 /* Runs one problem. A status means that the device failed, not the variant. */
 static qd_status run_canary(cl_device_state *d, int variant, qd_case *c, bool *different, char *why, size_t capacity) {
@@ -30,32 +30,51 @@ static bool formats_match(const cl_variant *v, const qd_format formats[]) {
     return true;
 }
 
-/* The verdict of a variant whose program is built. */
-static qd_status try_variant(cl_device_state *d, int variant) {
+/* Problem number `seed` of a variant, and the circumstances it runs in: plain ones, a single work-item or group that
+ * does all the work in turn, weights in several parts, shapes larger than what a kernel takes at once. */
+static qd_status make_canary(cl_device_state *d, const cl_variant *v, const qd_format formats[], uint64_t seed,
+                             qd_case *c) {
+    const int size = seed == CANARIES ? 6 : seed == CANARIES - 1 ? 3 : 1;
+    const qd_status status = qd_case_make(v->op, formats, seed, size, c);
+    if (status) return status;
+    /* Other layouts than the file's are only for constants. */
+    qd_tensor *w = &c->tensors[0];
+    if (v->layout != QD_LAYOUT_ROWS && !w->constant) w->constant = c->data[0];
+    d->canary_single = seed % 4 == 1;
+    d->canary_rows = seed % 4 == 2 ? 16 : 0;
+    return QD_OK;
+}
+
+/* Tries a variant whose program is built. *verdict is set when QD_OK is returned; *lasting: it may be kept on disk. */
+static qd_status try_variant(cl_device_state *d, int variant, cl_verdict *verdict, bool *lasting) {
     const cl_variant *v = &cl_variants[variant];
     cl_proof *proof = &d->proofs[variant];
     qd_format formats[QD_MAX_IN + QD_MAX_OUT];
     int combination = 0;
-    while (qd_case_formats(v->op, combination, formats) && !formats_match(v, formats))
+    bool matching;
+    while ((matching = qd_case_formats(v->op, combination, formats)) && !formats_match(v, formats))
         combination++;
-    proof->verdict = CL_PASSED;
-    for (uint64_t seed = 1; seed <= CANARIES && proof->verdict == CL_PASSED; seed++) {
+    if (!matching) return qd_fail(QD_ERR_UNSUPPORTED, "%s: its formats are none that its operator takes", v->name);
+    bool different = false;
+    for (uint64_t seed = 1; seed <= CANARIES && !different; seed++) {
         qd_case c;
-        bool different = false;
-        qd_status status = qd_case_make(v->op, formats, seed, seed == CANARIES ? 3 : 1, &c);
-        if (status) return status;
-        status = run_canary(d, variant, &c, &different, proof->why, sizeof proof->why);
-        qd_case_free(&c);
+        qd_status status = make_canary(d, v, formats, seed, &c);
+        if (!status) {
+            status = run_canary(d, variant, &c, &different, proof->why, sizeof proof->why);
+            qd_case_free(&c);
+        }
+        d->canary_single = false;
+        d->canary_rows = 0;
         if (status == QD_ERR_DEVICE) {
-            /* The driver refused this kernel: its fault, as a wrong byte would be. */
+            /* The driver refused this kernel: not to be used now, but perhaps the driver was short of something. */
             snprintf(proof->why, sizeof proof->why, "%.250s", qd_last_message());
+            *lasting = false;
             different = true;
         } else if (status) {
-            proof->verdict = CL_UNTRIED;
             return status;
         }
-        if (different) proof->verdict = CL_FAILED;
     }
+    *verdict = different ? CL_FAILED : CL_PASSED;
     return QD_OK;
 }
 
@@ -73,7 +92,10 @@ qd_status cl_variant_prove(cl_device_state *d, int variant) {
     char *source = NULL;
     qd_status status = cl_program_key(d, v, key, &source);
     if (status) return status;
-    if (cl_cache_load(d, key, &proof->verdict, &proof->program, proof->why, sizeof proof->why)) goto done;
+    cl_verdict verdict = CL_UNTRIED;
+    bool lasting = true;
+    if (cl_cache_load(d, key, &verdict, &proof->program, proof->why, sizeof proof->why)) goto done;
+    verdict = CL_UNTRIED;
     if (d->options.log) {
         char line[160];
         snprintf(line, sizeof line, "building and proving %s on %s", v->name, d->info.name);
@@ -82,15 +104,16 @@ qd_status cl_variant_prove(cl_device_state *d, int variant) {
     d->canary_depth++;
     status = cl_program_build(d, v, source, &proof->program, proof->why, sizeof proof->why);
     if (status == QD_ERR_BUILD) {
-        proof->verdict = CL_FAILED;
+        verdict = CL_FAILED;
         status = QD_OK;
     } else if (!status) {
-        status = try_variant(d, variant);
+        status = try_variant(d, variant, &verdict, &lasting);
     }
     d->canary_depth--;
-    if (!status) cl_cache_store(d, key, proof->verdict, proof->program, proof->why);
+    if (!status && lasting) cl_cache_store(d, key, verdict, proof->program, proof->why);
 done:
     free(source);
+    proof->verdict = status ? CL_UNTRIED : verdict;
     if (proof->verdict != CL_PASSED && proof->program) {
         clReleaseProgram(proof->program);
         proof->program = NULL;

@@ -57,6 +57,7 @@ static void add_feature(qd_device_info *info, bool present, const char *name) {
 static void probe(cl_device_state *d, cl_device_type type) {
     qd_device_info *info = &d->info;
     platform_text(d->platform, CL_PLATFORM_NAME, info->platform, sizeof info->platform);
+    platform_text(d->platform, CL_PLATFORM_VERSION, d->platform_version, sizeof d->platform_version);
     device_text(d->id, CL_DEVICE_NAME, info->name, sizeof info->name);
     device_text(d->id, CL_DRIVER_VERSION, info->driver, sizeof info->driver);
     device_text(d->id, CL_DEVICE_VERSION, info->version, sizeof info->version);
@@ -163,7 +164,8 @@ static bool matches(const qd_device_info *info, const char *what, size_t n) {
     return false;
 }
 
-/* GPUs first, then CPUs, PoCL before others since it takes inline assembly, then accelerators, which may be emulators. */
+/* GPUs first, then CPUs, PoCL before others since it takes inline assembly, then accelerators, which may be emulators.
+ */
 static int rank(const cl_device_state *d) {
     const char *why;
     if (!strcmp(d->info.kind, "gpu")) return 3;

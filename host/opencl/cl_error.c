@@ -38,10 +38,12 @@ qd_status cl_fail(const cl_device_state *d, cl_int e, const char *what) {
             return qd_fail(QD_ERR_DEVICE_MEMORY,
                            "%s: %s: the device refused memory (%s); use a smaller context or model, or another device",
                            device, what, cl_error_name(e));
-        case CL_OUT_OF_HOST_MEMORY: return qd_fail(QD_ERR_MEMORY, "%s: %s: the host is out of memory", device, what);
+        case CL_OUT_OF_HOST_MEMORY:
+            return qd_fail(QD_ERR_MEMORY, "%s: %s: the host is out of memory", device, what);
         case CL_DEVICE_NOT_AVAILABLE:
             return qd_fail(QD_ERR_DEVICE_LOST, "%s: %s: the device is gone; free the context and open another device",
                            device, what);
-        default: return qd_fail(QD_ERR_DEVICE, "%s: %s failed: %s (%d)", device, what, cl_error_name(e), (int)e);
+        default:
+            return qd_fail(QD_ERR_DEVICE, "%s: %s failed: %s (%d)", device, what, cl_error_name(e), (int)e);
     }
 }

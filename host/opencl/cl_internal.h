@@ -64,6 +64,7 @@ typedef struct cl_device {
     cl_device_id id;
     cl_context context;
     cl_command_queue queue;
+    char platform_version[128];
     bool owns_id; /* a sub-device */
     bool out_of_order, unified_memory, is_cpu, exact_division;
     qd_device_info info;
@@ -123,6 +124,8 @@ bool cl_device_has(const cl_device_state *d, cl_needs needs, const char **why);
 
 /* ---- cl_memory.c -------------------------------------------------------------------------------------------- */
 
+/** Orders what follows after everything given so far. Waits when very much is under way. */
+qd_status cl_order(cl_device_state *d);
 qd_status cl_buffer_alloc(void *device, size_t bytes, qd_buffer **out);
 /** The same without the zeros: for memory that is filled at once. */
 qd_status cl_buffer_take(cl_device_state *d, size_t bytes, qd_buffer **out);

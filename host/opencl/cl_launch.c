@@ -13,8 +13,8 @@ typedef struct cl_node {
     cl_uint rows_index; /* the kernels' last argument */
     int32_t rows;       /* its value */
     size_t global, local;
-    size_t scratch_bytes;        /* of the device's scratch that the kernel uses; 0: none */
-    const qd_buffer *scratch;    /* the one that its argument names */
+    size_t scratch_bytes;     /* of the device's scratch that the kernel uses; 0: none */
+    const qd_buffer *scratch; /* the one that its argument names */
     cl_uint scratch_index;
 } cl_node;
 
@@ -130,8 +130,11 @@ static qd_status set_arguments(cl_device_state *d, arg_list *a, const qd_node *n
             break;
         case QD_OP_QUANTIZE:
         case QD_OP_SWIGLU:
-        case QD_OP_ADD: arg_int(a, qd_columns(in[0])); break;
-        default: break;
+        case QD_OP_ADD:
+            arg_int(a, qd_columns(in[0]));
+            break;
+        default:
+            break;
     }
     if (a->error != CL_SUCCESS) return cl_fail(d, a->error, "setting a kernel's arguments");
 error:
@@ -253,7 +256,7 @@ qd_status cl_node_enqueue(void *device, qd_node *n, int64_t rows, qd_node *const
     cl_event list[MAX_WAIT + 1]; /* and that of the scratch */
     cl_uint n_list = 0;
     if (d->out_of_order && !collect_events(wait, n_wait, list, MAX_WAIT, &n_list)) {
-        CL_TRY(d, clEnqueueBarrierWithWaitList(d->queue, 0, NULL, NULL), "a barrier");
+        QD_TRY(cl_order(d));
         n_list = 0;
     }
     QD_TRY(use_scratch(d, x, list, &n_list));
@@ -273,6 +276,7 @@ qd_status cl_node_enqueue(void *device, qd_node *n, int64_t rows, qd_node *const
                clEnqueueNDRangeKernel(d->queue, x->kernels[i], 1, NULL, &x->global, &x->local, n_list,
                                       n_list ? list : NULL, event),
                "starting a kernel");
+        d->in_flight++;
         if (profile) {
             clRetainEvent(x->events[i]);
             cl_profile_add(d, x->variant, n, rows, x->events[i]);

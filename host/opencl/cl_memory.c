@@ -4,6 +4,23 @@
 
 #include "opencl/cl_internal.h"
 
+/* ---- Order --------------------------------------------------------------------------------------------------- */
+
+qd_status cl_order(cl_device_state *d) {
+    /* PoCL's barriers depend on every command that has not finished: the work would grow with their square. */
+    enum { IN_FLIGHT = 256 };
+    qd_status status = QD_OK;
+    if (!d->out_of_order) return QD_OK;
+    if (d->in_flight++ < IN_FLIGHT) {
+        CL_TRY(d, clEnqueueBarrierWithWaitList(d->queue, 0, NULL, NULL), "a barrier");
+    } else {
+        CL_TRY(d, clFinish(d->queue), "waiting for the device");
+        d->in_flight = 0;
+    }
+error:
+    return status;
+}
+
 /* ---- Pool --------------------------------------------------------------------------------------------------- */
 
 /* Sizes are rounded up to an eighth of their power of two, so that a freed buffer fits the next like it and at most an
@@ -84,9 +101,9 @@ qd_status cl_buffer_alloc(void *device, size_t bytes, qd_buffer **out) {
     qd_status status = cl_buffer_take(d, bytes, &b);
     if (status) return status;
     const cl_uchar zero = 0;
-    if (d->out_of_order) CL_TRY(d, clEnqueueBarrierWithWaitList(d->queue, 0, NULL, NULL), "a barrier");
+    QD_TRY(cl_order(d));
     CL_TRY(d, clEnqueueFillBuffer(d->queue, b->mem, &zero, 1, 0, b->bytes, 0, NULL, NULL), "clearing a buffer");
-    if (d->out_of_order) CL_TRY(d, clEnqueueBarrierWithWaitList(d->queue, 0, NULL, NULL), "a barrier");
+    QD_TRY(cl_order(d));
     *out = b;
     return QD_OK;
 error:
@@ -159,7 +176,7 @@ qd_status cl_buffer_write(void *device, qd_buffer *b, size_t offset, const void 
     void *staging = NULL;
     cl_event event;
     cl_pending_reap(d, false);
-    if (d->out_of_order) CL_TRY(d, clEnqueueBarrierWithWaitList(d->queue, 0, NULL, NULL), "a barrier");
+    QD_TRY(cl_order(d));
     if (bytes > STAGED) {
         CL_TRY(d, clEnqueueWriteBuffer(d->queue, b->mem, CL_TRUE, offset, bytes, src, 0, NULL, NULL),
                "writing a buffer");
@@ -173,7 +190,7 @@ qd_status cl_buffer_write(void *device, qd_buffer *b, size_t offset, const void 
     void *kept = staging;
     staging = NULL;
     QD_TRY(keep_pending(d, event, kept));
-    if (d->out_of_order) CL_TRY(d, clEnqueueBarrierWithWaitList(d->queue, 0, NULL, NULL), "a barrier");
+    QD_TRY(cl_order(d));
     return QD_OK;
 error:
     free(staging);
@@ -183,8 +200,9 @@ error:
 qd_status cl_buffer_read(void *device, qd_buffer *b, size_t offset, void *dst, size_t bytes) {
     cl_device_state *d = device;
     qd_status status = QD_OK;
-    if (d->out_of_order) CL_TRY(d, clEnqueueBarrierWithWaitList(d->queue, 0, NULL, NULL), "a barrier");
+    QD_TRY(cl_order(d));
     CL_TRY(d, clEnqueueReadBuffer(d->queue, b->mem, CL_TRUE, offset, bytes, dst, 0, NULL, NULL), "reading a buffer");
+    d->in_flight = 0;
     cl_pending_reap(d, false);
 error:
     return status;
@@ -226,7 +244,7 @@ static qd_status fill_part(cl_device_state *d, qd_tensor *t, qd_layout layout, c
     if (d->unified_memory) {
         cl_int e;
         /* The buffer may come from the pool, with commands of its last user still under way. */
-        if (d->out_of_order) CL_TRY(d, clEnqueueBarrierWithWaitList(d->queue, 0, NULL, NULL), "a barrier");
+        QD_TRY(cl_order(d));
         mapped = clEnqueueMapBuffer(d->queue, part->buffer->mem, CL_TRUE, CL_MAP_WRITE_INVALIDATE_REGION, 0, bytes, 0,
                                     NULL, NULL, &e);
         CL_TRY(d, e, "mapping a buffer");

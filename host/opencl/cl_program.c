@@ -3,6 +3,9 @@
  * An entry is one file named by its key, the SHA-256 of everything that the binary depends on: a header, the reason of
  * a refusal, the binary, each covered by a checksum. Entries are written beside and renamed; a damaged one counts as
  * none. */
+#if defined(__x86_64__)
+#include <cpuid.h>
+#endif
 #include <openssl/evp.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -19,6 +22,9 @@ struct qd_kernel_source {
 };
 extern const struct qd_kernel_source qd_kernel_sources[];
 extern const size_t qd_kernel_source_count;
+/* Of the host sources that a proof depends on: what sets arguments, packs weights, makes cases, and says what is right.
+ */
+extern const char qd_proof_hash[];
 
 /* ---- Source ------------------------------------------------------------------------------------------------- */
 
@@ -81,17 +87,20 @@ static void build_options(const cl_device_state *d, const cl_variant *v, char *t
 }
 
 /* What the compiler may tune for, when the device is this machine's CPU: the same driver on another CPU is another key.
- */
-static const char *cpu_features(const cl_device_state *d) {
+ * The words are those of CPUID's leaves 1, 7 and 13, which list the instructions and what the system enables. */
+static void cpu_text(const cl_device_state *d, char *text, size_t capacity) {
+    text[0] = 0;
 #if defined(__x86_64__)
-    if (!d->is_cpu) return "";
-    return __builtin_cpu_supports("avx512vnni") ? "avx512-vnni"
-           : __builtin_cpu_supports("avx512f")  ? "avx512"
-           : __builtin_cpu_supports("avx2")     ? "avx2"
-                                                : "x86-64";
+    static const unsigned leaves[] = {1, 7, 13};
+    size_t n = 0;
+    for (size_t i = 0; d->is_cpu && i < sizeof leaves / sizeof leaves[0]; i++) {
+        unsigned a = 0, b = 0, c = 0, e = 0;
+        if (!__get_cpuid_count(leaves[i], 0, &a, &b, &c, &e)) continue;
+        if (leaves[i] == 1) b = 0; /* holds the number of the core that asks */
+        n += (size_t)snprintf(text + n, capacity - n, "%x %x %x %x,", a, b, c, e);
+    }
 #else
-    (void)d;
-    return "";
+    (void)d, (void)capacity;
 #endif
 }
 
@@ -105,8 +114,11 @@ qd_status cl_program_key(const cl_device_state *d, const cl_variant *v, char key
     EVP_MD_CTX *hash = NULL;
     QD_TRY(resolve(&b, v->file, strlen(v->file), &seen));
     build_options(d, v, options, sizeof options);
-    const char *parts[] = {qd_version(), v->name,        b.data,          options,         d->info.platform,
-                           d->info.name, d->info.driver, d->info.version, cpu_features(d), d->info.features};
+    char cpu_features[160];
+    cpu_text(d, cpu_features, sizeof cpu_features);
+    const char *parts[] = {qd_version(),    qd_proof_hash,       v->name,      b.data,
+                           options,         d->info.platform,    d->info.name, d->info.driver,
+                           d->info.version, d->platform_version, cpu_features, d->info.features};
     hash = EVP_MD_CTX_new();
     bool ok = hash && EVP_DigestInit_ex(hash, EVP_sha256(), NULL);
     for (size_t i = 0; i < sizeof parts / sizeof parts[0]; i++) {
@@ -192,10 +204,10 @@ static bool make_folders(const char *path) {
     for (char *p = partial + 1; *p; p++) {
         if (*p != '/') continue;
         *p = 0;
-        mkdir(partial, 0777);
+        mkdir(partial, 0700);
         *p = '/';
     }
-    mkdir(partial, 0777);
+    mkdir(partial, 0700);
     return access(path, W_OK) == 0;
 }
 
@@ -214,9 +226,9 @@ void cl_cache_open(const qd_context_options *o, char *dir, size_t capacity) {
     if (n <= 0 || (size_t)n >= capacity || !make_folders(dir)) dir[0] = 0;
 }
 
-static bool entry_path(const cl_device_state *d, const char *key, const char *suffix, char *path, size_t capacity) {
+static bool entry_path(const cl_device_state *d, const char *key, char *path, size_t capacity) {
     if (!d->cache_dir[0]) return false;
-    const int n = snprintf(path, capacity, "%s/%s%s", d->cache_dir, key, suffix);
+    const int n = snprintf(path, capacity, "%s/%s.bin", d->cache_dir, key);
     return n > 0 && (size_t)n < capacity;
 }
 
@@ -252,7 +264,7 @@ bool cl_cache_load(const cl_device_state *d, const char *key, cl_verdict *verdic
                    size_t capacity) {
     char path[640];
     size_t bytes = 0;
-    if (!entry_path(d, key, ".bin", path, sizeof path)) return false;
+    if (!entry_path(d, key, path, sizeof path)) return false;
     unsigned char *data = read_file(path, &bytes);
     if (!data) return false;
     cache_header h;
@@ -291,8 +303,8 @@ static unsigned char *get_binary(cl_program p, size_t *bytes) {
 void cl_cache_store(const cl_device_state *d, const char *key, cl_verdict verdict, cl_program program,
                     const char *why) {
     char path[640], beside[700];
-    if (!entry_path(d, key, ".bin", path, sizeof path)) return;
-    snprintf(beside, sizeof beside, "%s.%ld.new", path, (long)getpid());
+    if (!entry_path(d, key, path, sizeof path)) return;
+    snprintf(beside, sizeof beside, "%s.XXXXXX", path); /* other threads and machines may write the same entry */
     size_t binary_bytes = 0;
     unsigned char *binary = NULL;
     if (verdict == CL_PASSED && !(binary = get_binary(program, &binary_bytes))) return;
@@ -300,7 +312,8 @@ void cl_cache_store(const cl_device_state *d, const char *key, cl_verdict verdic
     memcpy(h.magic, cache_magic, sizeof cache_magic);
     const size_t bytes = h.why_bytes + binary_bytes;
     unsigned char *payload = malloc(bytes + 1);
-    FILE *f = payload ? fopen(beside, "wb") : NULL;
+    const int file = payload ? mkstemp(beside) : -1;
+    FILE *f = file >= 0 ? fdopen(file, "wb") : NULL;
     if (f) {
         memcpy(payload, why, h.why_bytes);
         if (binary) memcpy(payload + h.why_bytes, binary, binary_bytes);

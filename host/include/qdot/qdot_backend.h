@@ -29,7 +29,7 @@ struct qd_tensor {
     qd_tensor *base;   /* of a view: the tensor whose memory it shares, else NULL */
     size_t first_byte; /* of a view: where its columns start in a row of the base */
     int references;    /* its owner and its views */
-    bool in_graph;     /* owned by a graph */
+    const qd_graph *graph; /* that owns it, else NULL */
     void *resident;    /* of a constant: the backend's copies on the device */
 };
 
