@@ -234,7 +234,8 @@ qd_status qd_node_init(qd_node *n, qd_op op, const qd_attrs *attrs, qd_tensor *c
     qd_op_spec_read(op, &spec);
     qd_symbols s = {{0}};
     const bool dynamic = has_dynamic(in, n_in) || has_dynamic(out, n_out);
-    if (dynamic && graph) s.of['R' - 'A'] = qd_graph_rows(graph);
+    if (dynamic && !graph) return qd_fail(QD_ERR_ARGUMENT, "%s: QD_ROWS tensors belong to a graph", info->name);
+    if (dynamic) s.of['R' - 'A'] = qd_graph_rows(graph);
     if (attrs_kinds[op] != attrs_none) {
         qd_symbols sizes; /* 1 where the attributes say nothing */
         for (int i = 0; i < 26; i++)

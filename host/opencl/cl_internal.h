@@ -77,8 +77,9 @@ typedef struct cl_device {
     int n_pending, pending_cap;
     cl_trace_event *trace;
     int n_trace, trace_cap, trace_read;
-    int in_flight;      /* out-of-order queues: commands since the last wait for all, at most */
-    qd_buffer *scratch; /* shared by all kernels that need some: they run one after the other */
+    int in_flight;           /* out-of-order queues: commands since the last wait for all, at most */
+    qd_buffer *scratch;      /* shared by all kernels that need some: they run one after the other */
+    unsigned scratch_number; /* grows with each scratch */
     int scratch_users;
     cl_event scratch_event; /* out-of-order queues: the last of them */
     int canary_depth;       /* above 0: launches are not profiled */

@@ -13,8 +13,8 @@ typedef struct cl_node {
     cl_uint rows_index; /* the kernels' last argument */
     int32_t rows;       /* its value */
     size_t global, local;
-    size_t scratch_bytes;     /* of the device's scratch that the kernel uses; 0: none */
-    const qd_buffer *scratch; /* the one that its argument names */
+    size_t scratch_bytes;    /* of the device's scratch that the kernel uses; 0: none */
+    unsigned scratch_number; /* of the one that its argument names; 0: none */
     cl_uint scratch_index;
 } cl_node;
 
@@ -181,7 +181,8 @@ qd_status cl_node_create(cl_device_state *d, qd_node *n, int variant) {
         if (x->global > units) x->global = (units + x->local - 1) / x->local * x->local;
         x->scratch_bytes = x->global * (size_t)n->in[1]->desc.shape[1] * sizeof(float);
         QD_TRY(cl_scratch_reserve(d, x->scratch_bytes));
-        x->scratch = d->scratch;
+        x->scratch_number = d->scratch_number;
+        d->scratch_users++;
     }
     x->kernels = qd_alloc_zero((size_t)n_parts, sizeof(cl_kernel));
     x->events = qd_alloc_zero((size_t)n_parts, sizeof(cl_event));
@@ -207,9 +208,13 @@ error:
 }
 
 void cl_node_free(void *device, qd_node *n) {
-    (void)device;
+    cl_device_state *d = device;
     cl_node *x = n->kernel;
     if (!x) return;
+    if (x->scratch_number && --d->scratch_users == 0) {
+        cl_buffer_release(d, d->scratch);
+        d->scratch = NULL;
+    }
     for (int i = 0; i < x->n_launches; i++) {
         if (x->events[i]) clReleaseEvent(x->events[i]);
         clReleaseKernel(x->kernels[i]);
@@ -238,11 +243,11 @@ static bool collect_events(qd_node *const wait[], int n_wait, cl_event list[], c
 static qd_status use_scratch(cl_device_state *d, cl_node *x, cl_event list[], cl_uint *n_list) {
     qd_status status = QD_OK;
     if (!x->scratch_bytes) return QD_OK;
-    for (int i = 0; x->scratch != d->scratch && i < x->n_launches; i++) {
+    for (int i = 0; x->scratch_number != d->scratch_number && i < x->n_launches; i++) {
         CL_TRY(d, clSetKernelArg(x->kernels[i], x->scratch_index, sizeof d->scratch->mem, &d->scratch->mem),
                "setting a kernel's arguments");
     }
-    x->scratch = d->scratch;
+    x->scratch_number = d->scratch_number;
     if (d->scratch_event) list[(*n_list)++] = d->scratch_event;
 error:
     return status;

@@ -128,6 +128,7 @@ qd_status cl_scratch_reserve(cl_device_state *d, size_t bytes) {
     /* What comes from the pool is first used after the work given so far: kernels may go on with the old one. */
     cl_buffer_release(d, d->scratch);
     d->scratch = larger;
+    d->scratch_number++;
     return QD_OK;
 }
 
