@@ -11,7 +11,7 @@ model_spec model_small(qd_format f) {
                     .heads = 4,
                     .kv_heads = 2,
                     .head_dim = 16,
-                    .ff = 96,
+                    .ff = 160,
                     .vocab = 50,
                     .context = 64,
                     .tied = true};

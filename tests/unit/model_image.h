@@ -17,7 +17,8 @@ typedef struct model_spec {
     qd_format format[MODEL_WEIGHTS];
 } model_spec;
 
-/* Two layers of width 64 in one format: 4 heads of 16, 2 of them for keys and values. */
+/* Two layers of width 64 in one format: 4 heads of 16, 2 of them for keys and values. Rows of the down projection are
+ * five blocks, one more than there are partial sums. */
 model_spec model_small(qd_format f);
 
 typedef struct model_key {

@@ -335,12 +335,15 @@ START_TEST(same_bytes_with_every_option) {
     const struct {
         qd_context_options context;
         int chunk;
-    } cases[] = {{{.in_order = true}, 16},
-                 {{.out_of_order = true}, 16},
-                 {{.profile = true}, 16},
-                 {{.profile = true, .out_of_order = true}, 16},
-                 {{.threads = 1}, 16},
-                 {{.max_alloc = 8192}, 1}};
+    } cases[] = {
+        {{.in_order = true}, 16},
+        {{.out_of_order = true}, 16},
+        {{.profile = true}, 16},
+        {{.profile = true, .out_of_order = true}, 16},
+        {{.threads = 1}, 16},
+        {{.max_alloc = 8192}, 1},
+        {{.max_alloc = 8192, .out_of_order = true}, 1},
+    };
     for (int d = 0; d < devices; d++) {
         for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++)
             expect_device(&p, QD_FORMAT_A8, ids[d], &cases[i].context, cases[i].chunk, 2);
