@@ -150,10 +150,14 @@ qd_status qd_model_eval(qd_model *m, const int32_t *tokens, int64_t count, bool 
                            (long long)m->shape.vocab);
         }
     }
+    const int64_t start = m->position;
     for (int64_t done = 0; done < count;) {
         const int64_t n = count - done < m->chunk ? count - done : m->chunk;
         const qd_status status = eval_chunk(m, tokens + done, n, all, done + n == count, fn, user);
-        if (status) return status;
+        if (status) {
+            m->position = start;
+            return status;
+        }
         done += n;
     }
     return QD_OK;

@@ -97,8 +97,13 @@ static qd_status cl_prepare(void *device, qd_node *n) {
         if (!variant_fits(&cl_variants[i], n)) continue;
         qd_status status = cl_variant_prove(d, i);
         if (status) return status;
-        if (d->proofs[i].verdict == CL_PASSED) return cl_node_create(d, n, i);
-        snprintf(why, sizeof why, "%s: %.240s", cl_variants[i].name, d->proofs[i].why);
+        if (d->proofs[i].verdict != CL_PASSED) {
+            snprintf(why, sizeof why, "%s: %.240s", cl_variants[i].name, d->proofs[i].why);
+            continue;
+        }
+        status = cl_node_create(d, n, i);
+        if (status != QD_ERR_DEVICE) return status;
+        snprintf(why, sizeof why, "%s: %.240s", cl_variants[i].name, qd_last_message());
     }
     return qd_fail(QD_ERR_UNSUPPORTED, "%s", why);
 }

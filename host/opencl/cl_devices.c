@@ -61,14 +61,16 @@ static void probe(cl_device_state *d, cl_device_type type) {
     device_text(d->id, CL_DEVICE_NAME, info->name, sizeof info->name);
     device_text(d->id, CL_DRIVER_VERSION, info->driver, sizeof info->driver);
     device_text(d->id, CL_DEVICE_VERSION, info->version, sizeof info->version);
-    const char *kind = type & CL_DEVICE_TYPE_GPU ? "gpu" : type & CL_DEVICE_TYPE_CPU ? "cpu" : "accelerator";
+    /* A device that claims several types is a simulator. */
+    type &= CL_DEVICE_TYPE_GPU | CL_DEVICE_TYPE_CPU | CL_DEVICE_TYPE_ACCELERATOR;
+    const char *kind = type == CL_DEVICE_TYPE_GPU ? "gpu" : type == CL_DEVICE_TYPE_CPU ? "cpu" : "accelerator";
     snprintf(info->kind, sizeof info->kind, "%s", kind);
     info->compute_units = (unsigned)device_number(d->id, CL_DEVICE_MAX_COMPUTE_UNITS, sizeof(cl_uint));
     info->memory_bytes = device_number(d->id, CL_DEVICE_GLOBAL_MEM_SIZE, sizeof(cl_ulong));
     info->max_alloc_bytes = device_number(d->id, CL_DEVICE_MAX_MEM_ALLOC_SIZE, sizeof(cl_ulong));
     info->local_bytes = device_number(d->id, CL_DEVICE_LOCAL_MEM_SIZE, sizeof(cl_ulong));
     const cl_ulong fp = device_number(d->id, CL_DEVICE_SINGLE_FP_CONFIG, sizeof(cl_device_fp_config));
-    d->is_cpu = (type & CL_DEVICE_TYPE_CPU) != 0;
+    d->is_cpu = type == CL_DEVICE_TYPE_CPU;
     d->exact_division = (fp & CL_FP_CORRECTLY_ROUNDED_DIVIDE_SQRT) != 0;
     d->unified_memory = device_number(d->id, CL_DEVICE_HOST_UNIFIED_MEMORY, sizeof(cl_bool)) != 0;
     d->out_of_order = (device_number(d->id, CL_DEVICE_QUEUE_PROPERTIES, sizeof(cl_command_queue_properties)) &
@@ -167,10 +169,9 @@ static bool matches(const qd_device_info *info, const char *what, size_t n) {
 /* GPUs first, then CPUs, PoCL before others since it takes inline assembly, then accelerators, which may be emulators.
  */
 static int rank(const cl_device_state *d) {
-    const char *why;
-    if (!strcmp(d->info.kind, "gpu")) return 3;
-    if (!d->is_cpu) return 1;
-    return cl_device_has(d, CL_NEEDS_X86_AVX2, &why) || is_pocl(d) ? 2 : 1;
+    if (!strcmp(d->info.kind, "gpu")) return 4;
+    if (d->is_cpu) return is_pocl(d) ? 3 : 2;
+    return 1;
 }
 
 qd_status cl_device_select(const char *device, cl_device_state *d) {
@@ -190,13 +191,16 @@ qd_status cl_device_select(const char *device, cl_device_state *d) {
     const cl_device_state *best = NULL, *refused = NULL;
     long seen = 0;
     for (int i = 0; i < n; i++) {
-        if (!matches(&all[i].info, what, length)) continue;
-        if (index >= 0 && seen++ != index) continue;
+        const bool exact = !strcmp(all[i].info.id, device);
+        if (!exact && !matches(&all[i].info, what, length)) continue;
+        if (!exact && index >= 0 && seen++ != index) continue;
+        if (exact) best = refused = NULL;
         if (!all[i].info.usable) {
             refused = &all[i];
         } else if (!best || rank(&all[i]) > rank(best)) {
             best = &all[i];
         }
+        if (exact) break;
     }
     qd_status result = QD_OK;
     if (best) {

@@ -5,27 +5,30 @@
 
 #include "opencl/cl_internal.h"
 
-/* Bytes that an operator must move at least: its operands once, a cache up to the row's own position not counted as
- * more than whole. */
+/* Rows of an operand that a run touches: those of the run where its first dimension is theirs, else all it has. Tables
+ * are read at the ids, caches are written at the rows; of caches that attention reads, all positions count, though it
+ * reads only those so far. */
+static double rows_touched(const qd_node *n, int operand, int64_t rows) {
+    const qd_tensor *t = operand < QD_MAX_IN ? n->in[operand] : n->out[operand - QD_MAX_IN];
+    if (t->desc.rank == 1) return 1;
+    if (t->desc.rank == 3) {
+        return (double)t->desc.shape[0] * (double)(n->op == QD_OP_ATTENTION ? t->desc.shape[1] : rows);
+    }
+    if (operand == 0 && n->op == QD_OP_MATMUL) return (double)t->desc.shape[0];
+    return (double)rows;
+}
+
+/* Bytes that an operator moves by its definition, each operand once. */
 static double bytes_moved(const qd_node *n, int64_t rows) {
     double total = 0;
     for (int i = 0; i < QD_MAX_IN + QD_MAX_OUT; i++) {
         const qd_tensor *t = i < QD_MAX_IN ? n->in[i] : n->out[i - QD_MAX_IN];
-        if (!t) continue;
-        const double row = (double)qd_format_row_bytes(t->desc.format, qd_columns(t));
-        /* Only the rows that a run touches: of a table, of caches. */
-        if (n->op == QD_OP_MATMUL && i == 0) {
-            total += row * (double)t->desc.shape[0];
-        } else if (t->desc.rank == 3) {
-            total += n->op == QD_OP_ATTENTION ? row * (double)t->desc.shape[0] * (double)rows : 0;
-        } else {
-            total += row * (double)rows;
-        }
+        if (t) total += (double)qd_format_row_bytes(t->desc.format, qd_columns(t)) * rows_touched(n, i, rows);
     }
     return total;
 }
 
-/* Multiplications and additions by definition; 0 where the work is not arithmetic. */
+/* Multiplications and additions of a matmul; 0 for the rest, whose work is not counted so. */
 static double operations(const qd_node *n, int64_t rows) {
     if (n->op != QD_OP_MATMUL) return 0;
     return 2.0 * (double)rows * (double)n->in[0]->desc.shape[0] * (double)qd_columns(n->in[0]);
@@ -130,8 +133,8 @@ qd_status cl_profile_trace(void *device, const char *path) {
                 "{\"name\":\"%s\",\"cat\":\"%s\",\"ph\":\"X\",\"pid\":1,\"tid\":1,\"ts\":%.3f,\"dur\":%.3f,"
                 "\"args\":{\"bytes\":%.0f,\"waited_us\":%.3f}}%s\n",
                 cl_variants[t->variant].name, qd_op_get(cl_variants[t->variant].op)->name,
-                (double)(t->start - zero) * 1e-3, (double)(t->end - t->start) * 1e-3, t->bytes,
-                (double)(t->start - t->queued) * 1e-3, i + 1 < d->n_trace ? "," : "");
+                ((double)t->start - (double)zero) * 1e-3, (double)(t->end - t->start) * 1e-3, t->bytes,
+                ((double)t->start - (double)t->queued) * 1e-3, i + 1 < d->n_trace ? "," : "");
     }
     fprintf(f, "]}\n");
     const bool failed = ferror(f) != 0;

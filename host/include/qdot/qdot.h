@@ -126,6 +126,7 @@ typedef struct qd_context_options {
 /** Opens a device. `device` NULL means $QDOT_DEVICE, else "opencl" with "ref" when there is no OpenCL device at all.
  *  `options` may be NULL. Errors: QD_ERR_NO_DEVICE names the devices that exist. */
 QD_API qd_status qd_context_create(const char *device, const qd_context_options *options, qd_context **out);
+/** Everything made from the context (models, graphs, plans, tensors) must be freed before it. */
 QD_API void qd_context_free(qd_context *c);
 /** What the context runs on. Valid as long as the context. */
 QD_API const qd_device_info *qd_context_device(const qd_context *c);
@@ -198,6 +199,7 @@ QD_API qd_status qd_tensor_constant(qd_context *c, const qd_tensor_desc *d, cons
 QD_API qd_status qd_tensor_stack(qd_context *c, qd_tensor *const parts[], int n, qd_tensor **out);
 /** Columns [first, first + count) of a two-dimensional F32 tensor; shares its memory and keeps it alive. */
 QD_API qd_status qd_tensor_view(qd_tensor *t, int64_t first, int64_t count, qd_tensor **out);
+/** A tensor must outlive the plans and graphs that use it; its memory stays as long as its views. */
 QD_API void qd_tensor_free(qd_tensor *t);
 QD_API const qd_tensor_desc *qd_tensor_describe(const qd_tensor *t);
 /** Copies bytes to a dense tensor, ordered after the work given so far; `src` may be reused at once. */
@@ -418,9 +420,9 @@ QD_API void qd_sampler_accept(qd_sampler *s, int32_t token);
 typedef struct qd_model qd_model;
 
 typedef struct qd_model_options {
-    int64_t context;                                   /* tokens that fit; 0: the model's own, at most 4096, rounded up to 16 */
-    int64_t chunk;                                     /* tokens computed at once in a prompt; 0: 128 */
-    qd_format activations;                             /* QD_FORMAT_A8 (int8 activations) or QD_FORMAT_F32 */
+    int64_t context;       /* tokens that fit; 0: the model's own, at most 4096, rounded up to 16 */
+    int64_t chunk;         /* tokens computed at once in a prompt; 0: 128 */
+    qd_format activations; /* QD_FORMAT_A8 (int8 activations) or QD_FORMAT_F32 */
     bool (*progress)(void *user, int done, int total); /* while loading; may be NULL; false cancels */
     void *progress_user;
 } qd_model_options;
@@ -447,7 +449,8 @@ QD_API qd_status qd_model_rewind(qd_model *m, int64_t position);
 /** Called with the logits of one position: `vocab` floats, valid during the call. Returns false to cancel. */
 typedef bool (*qd_logits_fn)(void *user, int64_t position, const float *logits);
 /** Appends tokens. With `all`, fn gets the logits of every token, else those of the last; fn may be NULL (nothing then
- *  waits for the device). QD_ERR_LIMIT when the context is full: nothing was appended. */
+ *  waits for the device). On failure, also QD_ERR_LIMIT when the
+ *  context is full, nothing was appended. */
 QD_API qd_status qd_model_eval(qd_model *m, const int32_t *tokens, int64_t count, bool all, qd_logits_fn fn,
                                void *user);
 
