@@ -78,6 +78,7 @@ static qd_status check_open(const qd_graph *g, const char *call) {
 qd_status qd_graph_tensor(qd_graph *g, const qd_tensor_desc *d, qd_tensor **out) {
     qd_status status = check_open(g, "qd_graph_tensor");
     if (status) return status;
+    if (!out) return qd_fail(QD_ERR_ARGUMENT, "qd_graph_tensor: a place for the result is missing");
     qd_tensor *t;
     status = qd_tensor_new(g->context, d, &t);
     return status ? status : adopt(g, t, out);
@@ -86,6 +87,7 @@ qd_status qd_graph_tensor(qd_graph *g, const qd_tensor_desc *d, qd_tensor **out)
 qd_status qd_graph_view(qd_graph *g, qd_tensor *t, int64_t first, int64_t count, qd_tensor **out) {
     qd_status status = check_open(g, "qd_graph_view");
     if (status) return status;
+    if (!out) return qd_fail(QD_ERR_ARGUMENT, "qd_graph_view: a place for the result is missing");
     qd_tensor *v;
     const qd_tensor *owner = t && t->base ? t->base : t;
     if (owner && owner->graph && owner->graph != g) {
@@ -315,7 +317,7 @@ void qd_graph_free(qd_graph *g) {
 }
 
 qd_status qd_graph_describe(const qd_graph *g, qd_graph_info *out) {
-    if (!g || !out || g->info.ops != g->n_nodes) {
+    if (!g || !out || !g->compiled || g->info.ops != g->n_nodes) {
         return qd_fail(QD_ERR_ARGUMENT, "qd_graph_describe: compile the graph first");
     }
     *out = g->info;
