@@ -6,13 +6,13 @@
 #include "opencl/cl_internal.h"
 
 /* Rows of an operand that a run touches: those of the run where its first dimension is theirs, else all it has. Tables
- * are read at the ids, caches are written at the rows; of caches that attention reads, all positions count, though it
- * reads only those so far. */
+ * are read at the ids, caches are written at the rows. What attention reads of the caches is left out: how far they are
+ * filled is known on the device only. */
 static double rows_touched(const qd_node *n, int operand, int64_t rows) {
     const qd_tensor *t = operand < QD_MAX_IN ? n->in[operand] : n->out[operand - QD_MAX_IN];
     if (t->desc.rank == 1) return 1;
     if (t->desc.rank == 3) {
-        return (double)t->desc.shape[0] * (double)(n->op == QD_OP_ATTENTION ? t->desc.shape[1] : rows);
+        return n->op == QD_OP_ATTENTION ? 0 : (double)t->desc.shape[0] * (double)rows;
     }
     if (operand == 0 && n->op == QD_OP_MATMUL) return (double)t->desc.shape[0];
     return (double)rows;
