@@ -183,16 +183,18 @@ typedef struct cache_header {
     uint32_t verdict;
     uint32_t why_bytes;
     uint64_t binary_bytes;
-    unsigned char sha256[32]; /* of the header with this field zero, the reason and the binary */
+    unsigned char sha256[32]; /* of the key, the header with this field zero, the reason and the binary */
 } cache_header;
 
 static const char cache_magic[8] = "QDOTCL1";
 
-static bool checksum(cache_header h, const void *payload, size_t bytes, unsigned char out[32]) {
+/* With the key, because a file that has got another's name holds another kernel. */
+static bool checksum(const char *key, cache_header h, const void *payload, size_t bytes, unsigned char out[32]) {
     memset(h.sha256, 0, sizeof h.sha256);
     EVP_MD_CTX *hash = EVP_MD_CTX_new();
-    const bool ok = hash && EVP_DigestInit_ex(hash, EVP_sha256(), NULL) && EVP_DigestUpdate(hash, &h, sizeof h) &&
-                    EVP_DigestUpdate(hash, payload, bytes) && EVP_DigestFinal_ex(hash, out, NULL);
+    const bool ok = hash && EVP_DigestInit_ex(hash, EVP_sha256(), NULL) && EVP_DigestUpdate(hash, key, strlen(key)) &&
+                    EVP_DigestUpdate(hash, &h, sizeof h) && EVP_DigestUpdate(hash, payload, bytes) &&
+                    EVP_DigestFinal_ex(hash, out, NULL);
     EVP_MD_CTX_free(hash);
     return ok;
 }
@@ -250,14 +252,14 @@ static unsigned char *read_file(const char *path, size_t *bytes) {
     return data;
 }
 
-static bool entry_valid(const unsigned char *data, size_t bytes, cache_header *h) {
+static bool entry_valid(const char *key, const unsigned char *data, size_t bytes, cache_header *h) {
     if (bytes < sizeof *h) return false;
     memcpy(h, data, sizeof *h);
     const uint64_t rest = bytes - sizeof *h;
     unsigned char sha256[32];
     return !memcmp(h->magic, cache_magic, sizeof cache_magic) && h->why_bytes <= rest &&
            h->binary_bytes == rest - h->why_bytes && (h->verdict == CL_PASSED || h->verdict == CL_FAILED) &&
-           checksum(*h, data + sizeof *h, (size_t)rest, sha256) && !memcmp(sha256, h->sha256, sizeof sha256);
+           checksum(key, *h, data + sizeof *h, (size_t)rest, sha256) && !memcmp(sha256, h->sha256, sizeof sha256);
 }
 
 bool cl_cache_load(const cl_device_state *d, const char *key, cl_verdict *verdict, cl_program *out, char *why,
@@ -268,7 +270,7 @@ bool cl_cache_load(const cl_device_state *d, const char *key, cl_verdict *verdic
     unsigned char *data = read_file(path, &bytes);
     if (!data) return false;
     cache_header h;
-    bool usable = entry_valid(data, bytes, &h);
+    bool usable = entry_valid(key, data, bytes, &h);
     if (usable) {
         *verdict = (cl_verdict)h.verdict;
         snprintf(why, capacity, "%.*s", (int)h.why_bytes, (const char *)data + sizeof h);
@@ -317,7 +319,7 @@ void cl_cache_store(const cl_device_state *d, const char *key, cl_verdict verdic
     if (f) {
         memcpy(payload, why, h.why_bytes);
         if (binary) memcpy(payload + h.why_bytes, binary, binary_bytes);
-        bool ok = checksum(h, payload, bytes, h.sha256) && fwrite(&h, sizeof h, 1, f) == 1 &&
+        bool ok = checksum(key, h, payload, bytes, h.sha256) && fwrite(&h, sizeof h, 1, f) == 1 &&
                   fwrite(payload, 1, bytes, f) == bytes;
         ok = fclose(f) == 0 && ok;
         if (!ok || rename(beside, path)) remove(beside);
