@@ -27,7 +27,8 @@ static inline int dot16(const char16 w, __global const qd_block_a8 *x) {
 /* y[t][0] for `tokens` rows, a constant at every call. */
 static inline void rows_times_row(__global const uchar *w, __global const uchar *x, const ulong x_stride,
                                   __global const uchar *addend, const ulong addend_stride, const int has_addend,
-                                  __global uchar *y, const ulong y_stride, const int blocks, const int tokens) {
+                                  __global uchar *y, const ulong y_stride, const int K, const int tokens) {
+    const int blocks = K / 32;
     float p[QD_TOKENS][QD_BLOCK_LANES];
     for (int t = 0; t < tokens; t++) {
         for (int l = 0; l < QD_BLOCK_LANES; l++)
@@ -58,24 +59,4 @@ static inline void rows_times_row(__global const uchar *w, __global const uchar 
     }
 }
 
-__kernel void matmul(__global const uchar *w, QD_IN(x), QD_IN(addend), QD_OUT(y), const int has_addend, const int first,
-                     const int count, const int K, const int rows) {
-    const ulong row_bytes = qd_w_row_bytes(K);
-    const int groups = (rows + QD_TOKENS - 1) / QD_TOKENS;
-    QD_FOR_UNITS(u, (ulong)groups * count) {
-        const int i = (int)(u % count);
-        const int r = (int)(u / count) * QD_TOKENS;
-        const int tokens = min(QD_TOKENS, rows - r);
-        __global const uchar *w_row = w + (ulong)i * row_bytes;
-        const ulong column = (ulong)(first + i) * 4;
-#define ROWS_TIMES_ROW(r, n)                                                                                           \
-    rows_times_row(w_row, QD_ROW(uchar, x, r), x_stride, QD_ROW(uchar, addend, r) + column, addend_stride, has_addend, \
-                   QD_ROW_OUT(uchar, y, r) + column, y_stride, K / 32, n)
-        if (tokens == QD_TOKENS) {
-            ROWS_TIMES_ROW(r, QD_TOKENS);
-        } else {
-            for (int t = 0; t < tokens; t++)
-                ROWS_TIMES_ROW(r + t, 1);
-        }
-    }
-}
+#include "matmul_rows.h"

@@ -83,46 +83,23 @@ QD_ALWAYS void pass(__global const uchar *tile, __global const uchar *scales, co
     }
 }
 
-__kernel void matmul(__global const uchar *w, QD_IN(x), QD_IN(addend), QD_OUT(y), const int has_addend, const int first,
-                     const int count, const int K, const int rows) {
-    const int nb = K / 32;
-    const int tiles = (count + 15) / 16;
-    const ulong units = (ulong)((rows + QD_UNIT_ROWS - 1) / QD_UNIT_ROWS) * tiles;
-    const ulong begin = units * get_global_id(0) / get_global_size(0);
-    const ulong end = units * (get_global_id(0) + 1) / get_global_size(0);
-    for (ulong u = begin; u < end; u++) {
-        const int tile_index = (int)(u % tiles);
-        const int r_first = (int)(u / tiles) * QD_UNIT_ROWS;
-        const int r_end = min(r_first + QD_UNIT_ROWS, rows);
-        __global const uchar *tile = w + (ulong)tile_index * nb * (QD_TILE_CODES + QD_TILE_SCALES);
-        for (int lane = 0; lane < 16; lane += QD_V) {
-            __global const uchar *codes = tile + lane * 4;
-            __global const uchar *scales = tile + (ulong)nb * QD_TILE_CODES + lane * 2;
-            const int n = count - tile_index * 16 - lane;
-            const int column = first + tile_index * 16 + lane;
-            qd_vf p[16][QD_TOKENS];
-#define TIMES_TILE(r, quads, tokens)                                                              \
-    do {                                                                                          \
-        QD_EACH(q, 4 / (quads)) {                                                                 \
-            pass(codes, scales, nb, QD_ROW(uchar, x, r), x_stride, q *(quads), quads, tokens, p); \
-        }                                                                                         \
-        QD_EACH(t, tokens) {                                                                      \
-            QD_EACH(i, 8) {                                                                       \
-                p[i][t] += p[i + 8][t];                                                           \
-            }                                                                                     \
-            QD_EACH(i, 4) {                                                                       \
-                p[i][t] += p[i + 4][t];                                                           \
-            }                                                                                     \
-            qd_vf sum = (p[0][t] + p[2][t]) + (p[1][t] + p[3][t]);                                \
-            if (has_addend) sum += qd_v_load_part(QD_ROW(float, addend, (r) + t) + column, n);    \
-            qd_v_store_part(sum, QD_ROW_OUT(float, y, (r) + t) + column, n);                      \
-        }                                                                                         \
-    } while (0)
-            int r = r_first;
-            for (; r + QD_TOKENS <= r_end; r += QD_TOKENS)
-                TIMES_TILE(r, 1, QD_TOKENS);
-            for (; r < r_end; r++)
-                TIMES_TILE(r, QD_V / 4, 1);
+/* `tokens` rows of x times the tile's lanes that start at codes and scales; sums[t] is the result. */
+QD_ALWAYS void times_tile(__global const uchar *codes, __global const uchar *scales, const int nb,
+                          __global const uchar *x, const ulong x_stride, const int tokens, qd_vf *sums) {
+    const int quads = tokens == 1 ? QD_V / 4 : 1;
+    qd_vf p[16][QD_TOKENS];
+    QD_EACH(q, 4 / quads) {
+        pass(codes, scales, nb, x, x_stride, q * quads, quads, tokens, p);
+    }
+    QD_EACH(t, tokens) {
+        QD_EACH(i, 8) {
+            p[i][t] += p[i + 8][t];
         }
+        QD_EACH(i, 4) {
+            p[i][t] += p[i + 4][t];
+        }
+        sums[t] = (p[0][t] + p[2][t]) + (p[1][t] + p[3][t]);
     }
 }
+
+#include "x86/tile_matmul.h"
