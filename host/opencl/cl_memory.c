@@ -80,13 +80,14 @@ qd_status cl_buffer_take(cl_device_state *d, size_t bytes, qd_buffer **out) {
         b->bytes = size;
         cl_int e;
         b->mem = clCreateBuffer(d->context, CL_MEM_READ_WRITE, size, NULL, &e);
-        if (e == CL_MEM_OBJECT_ALLOCATION_FAILURE && d->pool) {
+        if ((e == CL_MEM_OBJECT_ALLOCATION_FAILURE || e == CL_OUT_OF_RESOURCES) && d->pool) {
             cl_pool_trim(d);
             b->mem = clCreateBuffer(d->context, CL_MEM_READ_WRITE, size, NULL, &e);
         }
         if (e != CL_SUCCESS) {
             free(b);
-            return cl_fail(d, e, "allocating a buffer");
+            /* Some drivers have only one word for what they are short of; here it is memory. */
+            return cl_fail(d, e == CL_OUT_OF_RESOURCES ? CL_MEM_OBJECT_ALLOCATION_FAILURE : e, "allocating a buffer");
         }
     }
     d->used += size;

@@ -1,0 +1,257 @@
+#define _GNU_SOURCE /* RTLD_NEXT */
+#include "fault/cl_inject.h"
+
+#include <dlfcn.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+const char *const cl_function_names[CL_FUNCTIONS] = {
+#define CL_FUNCTION(name) #name,
+#include "fault/cl_functions.def"
+};
+
+static struct {
+    cl_function fn;
+    long left;
+    cl_int error;
+    bool armed, forever, happened;
+    const char *with, *from, *to;
+    long wrong_reads;
+    long calls[CL_FUNCTIONS + 1];
+    long alive;
+} state;
+
+void inject_failure(cl_function fn, long n, cl_int error, bool forever) {
+    state.fn = fn;
+    state.left = n;
+    state.error = error;
+    state.forever = forever;
+    state.armed = true;
+    state.happened = false;
+}
+
+void inject_source(const char *with, const char *from, const char *to) {
+    state.with = with;
+    state.from = from;
+    state.to = to;
+    state.happened = false;
+}
+
+void inject_wrong_reads(long n) {
+    state.wrong_reads = n;
+    state.happened = false;
+}
+
+void inject_clear(void) {
+    const long alive = state.alive;
+    memset(&state, 0, sizeof state);
+    state.alive = alive;
+}
+
+long inject_calls(cl_function fn) {
+    return state.calls[fn];
+}
+
+bool inject_happened(void) {
+    return state.happened;
+}
+
+long inject_alive(void) {
+    return state.alive;
+}
+
+/* CL_SUCCESS, or what this call has to fail with. */
+static cl_int fault(cl_function fn) {
+    state.calls[fn]++;
+    state.calls[CL_FUNCTIONS]++;
+    if (!state.armed || (state.fn != fn && state.fn != CL_FUNCTIONS)) return CL_SUCCESS;
+    if (state.left-- > 0) return CL_SUCCESS;
+    state.armed = state.forever;
+    state.left = 0;
+    state.happened = true;
+    return state.error;
+}
+
+static void *loader(const char *name) {
+    void *f = dlsym(RTLD_NEXT, name);
+    if (!f) {
+        fprintf(stderr, "the OpenCL loader has no %s\n", name);
+        abort();
+    }
+    return f;
+}
+
+#define NEXT(name) ((__typeof__(&name))loader(#name))
+
+/* A function that returns its error. */
+#define STATUS_FUNCTION(name, parameters, arguments)       \
+    cl_int CL_API_CALL name parameters {                   \
+        const cl_int injected = fault(FN_##name);          \
+        return injected ? injected : NEXT(name) arguments; \
+    }
+
+/* A function that returns a new object, its error through a pointer. */
+#define OBJECT_FUNCTION(type, name, parameters, arguments) \
+    type CL_API_CALL name parameters {                     \
+        const cl_int e = fault(FN_##name);                 \
+        if (e) {                                           \
+            if (error) *error = e;                         \
+            return NULL;                                   \
+        }                                                  \
+        const type made = NEXT(name) arguments;            \
+        state.alive += made != NULL;                       \
+        return made;                                       \
+    }
+
+/* Enqueues: a caller that asks for an event gets an object. */
+#define ENQUEUE_FUNCTION(name, parameters, arguments) \
+    cl_int CL_API_CALL name parameters {              \
+        cl_int e = fault(FN_##name);                  \
+        if (e) return e;                              \
+        e = NEXT(name) arguments;                     \
+        state.alive += e == CL_SUCCESS && event;      \
+        return e;                                     \
+    }
+
+#define RELEASE_FUNCTION(name, type, step) \
+    cl_int CL_API_CALL name(type object) { \
+        state.alive += (step);             \
+        return NEXT(name)(object);         \
+    }
+
+STATUS_FUNCTION(clGetPlatformIDs, (cl_uint n, cl_platform_id *out, cl_uint *count), (n, out, count))
+STATUS_FUNCTION(clGetDeviceIDs, (cl_platform_id p, cl_device_type t, cl_uint n, cl_device_id *out, cl_uint *count),
+                (p, t, n, out, count))
+STATUS_FUNCTION(clBuildProgram,
+                (cl_program p, cl_uint n, const cl_device_id *d, const char *options,
+                 void(CL_CALLBACK *f)(cl_program, void *), void *user),
+                (p, n, d, options, f, user))
+STATUS_FUNCTION(clGetProgramInfo, (cl_program p, cl_program_info what, size_t n, void *out, size_t *size),
+                (p, what, n, out, size))
+STATUS_FUNCTION(clGetProgramBuildInfo,
+                (cl_program p, cl_device_id d, cl_program_build_info what, size_t n, void *out, size_t *size),
+                (p, d, what, n, out, size))
+STATUS_FUNCTION(clSetKernelArg, (cl_kernel k, cl_uint i, size_t n, const void *value), (k, i, n, value))
+STATUS_FUNCTION(clFlush, (cl_command_queue q), (q))
+STATUS_FUNCTION(clGetEventInfo, (cl_event e, cl_event_info what, size_t n, void *out, size_t *size),
+                (e, what, n, out, size))
+STATUS_FUNCTION(clGetEventProfilingInfo, (cl_event e, cl_profiling_info what, size_t n, void *out, size_t *size),
+                (e, what, n, out, size))
+
+OBJECT_FUNCTION(cl_context, clCreateContext,
+                (const cl_context_properties *p, cl_uint n, const cl_device_id *d,
+                 void(CL_CALLBACK *f)(const char *, const void *, size_t, void *), void *user, cl_int *error),
+                (p, n, d, f, user, error))
+OBJECT_FUNCTION(cl_command_queue, clCreateCommandQueue,
+                (cl_context c, cl_device_id d, cl_command_queue_properties p, cl_int *error), (c, d, p, error))
+OBJECT_FUNCTION(cl_mem, clCreateBuffer, (cl_context c, cl_mem_flags f, size_t n, void *host, cl_int *error),
+                (c, f, n, host, error))
+OBJECT_FUNCTION(cl_program, clCreateProgramWithBinary,
+                (cl_context c, cl_uint n, const cl_device_id *d, const size_t *sizes, const unsigned char **binaries,
+                 cl_int *states, cl_int *error),
+                (c, n, d, sizes, binaries, states, error))
+OBJECT_FUNCTION(cl_kernel, clCreateKernel, (cl_program p, const char *name, cl_int *error), (p, name, error))
+
+ENQUEUE_FUNCTION(clEnqueueNDRangeKernel,
+                 (cl_command_queue q, cl_kernel k, cl_uint dims, const size_t *offset, const size_t *global,
+                  const size_t *local, cl_uint n, const cl_event *list, cl_event *event),
+                 (q, k, dims, offset, global, local, n, list, event))
+ENQUEUE_FUNCTION(clEnqueueWriteBuffer,
+                 (cl_command_queue q, cl_mem m, cl_bool wait, size_t at, size_t bytes, const void *src, cl_uint n,
+                  const cl_event *list, cl_event *event),
+                 (q, m, wait, at, bytes, src, n, list, event))
+ENQUEUE_FUNCTION(clEnqueueFillBuffer,
+                 (cl_command_queue q, cl_mem m, const void *pattern, size_t size, size_t at, size_t bytes, cl_uint n,
+                  const cl_event *list, cl_event *event),
+                 (q, m, pattern, size, at, bytes, n, list, event))
+ENQUEUE_FUNCTION(clEnqueueUnmapMemObject,
+                 (cl_command_queue q, cl_mem m, void *mapped, cl_uint n, const cl_event *list, cl_event *event),
+                 (q, m, mapped, n, list, event))
+ENQUEUE_FUNCTION(clEnqueueBarrierWithWaitList, (cl_command_queue q, cl_uint n, const cl_event *list, cl_event *event),
+                 (q, n, list, event))
+
+RELEASE_FUNCTION(clReleaseContext, cl_context, -1)
+RELEASE_FUNCTION(clReleaseCommandQueue, cl_command_queue, -1)
+RELEASE_FUNCTION(clReleaseMemObject, cl_mem, -1)
+RELEASE_FUNCTION(clReleaseProgram, cl_program, -1)
+RELEASE_FUNCTION(clReleaseKernel, cl_kernel, -1)
+RELEASE_FUNCTION(clReleaseEvent, cl_event, -1)
+RELEASE_FUNCTION(clRetainEvent, cl_event, 1)
+RELEASE_FUNCTION(clReleaseDevice, cl_device_id, -1)
+
+/* ---- Those that do more ------------------------------------------------------------------------------------- */
+
+cl_int CL_API_CALL clCreateSubDevices(cl_device_id d, const cl_device_partition_property *how, cl_uint n,
+                                      cl_device_id *out, cl_uint *count) {
+    cl_int e = fault(FN_clCreateSubDevices);
+    if (e) return e;
+    e = NEXT(clCreateSubDevices)(d, how, n, out, count);
+    state.alive += e == CL_SUCCESS && out;
+    return e;
+}
+
+/* The device must have finished even when it says that it failed: what waits for it frees memory. */
+cl_int CL_API_CALL clFinish(cl_command_queue q) {
+    const cl_int e = fault(FN_clFinish);
+    const cl_int real = NEXT(clFinish)(q);
+    return e ? e : real;
+}
+
+void *CL_API_CALL clEnqueueMapBuffer(cl_command_queue q, cl_mem m, cl_bool wait, cl_map_flags f, size_t at,
+                                     size_t bytes, cl_uint n, const cl_event *list, cl_event *event, cl_int *error) {
+    const cl_int e = fault(FN_clEnqueueMapBuffer);
+    if (e) {
+        if (error) *error = e;
+        return NULL;
+    }
+    return NEXT(clEnqueueMapBuffer)(q, m, wait, f, at, bytes, n, list, event, error);
+}
+
+cl_int CL_API_CALL clEnqueueReadBuffer(cl_command_queue q, cl_mem m, cl_bool wait, size_t at, size_t bytes, void *dst,
+                                       cl_uint n, const cl_event *list, cl_event *event) {
+    cl_int e = fault(FN_clEnqueueReadBuffer);
+    if (e) return e;
+    e = NEXT(clEnqueueReadBuffer)(q, m, wait, at, bytes, dst, n, list, event);
+    if (e == CL_SUCCESS && state.wrong_reads > 0 && bytes) {
+        state.wrong_reads--;
+        state.happened = true;
+        ((unsigned char *)dst)[bytes / 2] ^= 0x10;
+    }
+    return e;
+}
+
+/* `text` with every `from` replaced by `to`, to be freed. */
+static char *replaced(const char *text, const char *from, const char *to) {
+    size_t hits = 0;
+    for (const char *p = text; (p = strstr(p, from)) != NULL; p += strlen(from))
+        hits++;
+    char *out = malloc(strlen(text) + hits * strlen(to) + 1), *at = out;
+    if (!out) abort();
+    for (const char *p; (p = strstr(text, from)) != NULL; text = p + strlen(from)) {
+        memcpy(at, text, (size_t)(p - text));
+        at += p - text;
+        memcpy(at, to, strlen(to));
+        at += strlen(to);
+    }
+    memcpy(at, text, strlen(text) + 1);
+    state.happened = state.happened || hits > 0;
+    return out;
+}
+
+cl_program CL_API_CALL clCreateProgramWithSource(cl_context c, cl_uint n, const char **sources, const size_t *sizes,
+                                                 cl_int *error) {
+    const cl_int e = fault(FN_clCreateProgramWithSource);
+    if (e) {
+        if (error) *error = e;
+        return NULL;
+    }
+    char *changed = NULL;
+    if (state.with && n == 1 && !sizes && strstr(sources[0], state.with))
+        changed = replaced(sources[0], state.from, state.to);
+    const char *text = changed;
+    const cl_program p = NEXT(clCreateProgramWithSource)(c, n, changed ? &text : sources, sizes, error);
+    free(changed);
+    state.alive += p != NULL;
+    return p;
+}
