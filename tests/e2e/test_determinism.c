@@ -75,6 +75,8 @@ static void evaluate(const char *device, qd_format activations, int count, hashe
     ck_assert_msg(qd_gguf_open(model_path, &file) == QD_OK, "%s", qd_last_message());
     ck_assert_msg(qd_context_create(device, NULL, &context) == QD_OK, "%s", qd_last_message());
     ck_assert_msg(qd_model_load(context, file, &options, &model) == QD_OK, "%s", qd_last_message());
+    /* The reference in a device's place would be compared with itself. */
+    ck_assert_int_eq(qd_model_describe(model)->graph.fallbacks, 0);
     for (int i = 0; i < count; i++) {
         out[i].vocab = qd_model_describe(model)->vocab;
         ck_assert_int_eq(qd_model_rewind(model, 0), QD_OK);
