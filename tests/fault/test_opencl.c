@@ -237,8 +237,9 @@ START_TEST(test_statuses) {
         {FN_clEnqueueMapBuffer, 0, CL_MEM_OBJECT_ALLOCATION_FAILURE, QD_ERR_DEVICE_MEMORY, "mapping a buffer"},
         {FN_clEnqueueNDRangeKernel, 0, CL_OUT_OF_RESOURCES, QD_ERR_DEVICE, "starting a kernel"},
         {FN_clEnqueueNDRangeKernel, 1, CL_DEVICE_NOT_AVAILABLE, QD_ERR_DEVICE_LOST, "free the context"},
-        {FN_clCreateKernel, 0, CL_OUT_OF_RESOURCES, QD_ERR_DEVICE, "creating a kernel"},
-        {FN_clSetKernelArg, 5, CL_OUT_OF_RESOURCES, QD_ERR_DEVICE, "arguments"},
+        {FN_clCreateKernel, 0, CL_DEVICE_NOT_AVAILABLE, QD_ERR_DEVICE_LOST, "creating a kernel"},
+        {FN_clSetKernelArg, 5, CL_DEVICE_NOT_AVAILABLE, QD_ERR_DEVICE_LOST, "arguments"},
+        {FN_clSetKernelArg, 5, CL_OUT_OF_HOST_MEMORY, QD_ERR_MEMORY, "arguments"},
         {FN_clFinish, 0, CL_DEVICE_NOT_AVAILABLE, QD_ERR_DEVICE_LOST, "waiting for the device"},
         {FN_clFlush, 0, CL_OUT_OF_RESOURCES, QD_ERR_DEVICE, "submitting work"},
         {FN_clFlush, 0, CL_DEVICE_NOT_AVAILABLE, QD_ERR_DEVICE_LOST, "submitting work"},
@@ -258,6 +259,37 @@ START_TEST(test_statuses) {
         ck_fails(run_job(&j), cases[i].want, cases[i].says);
         ck_assert(inject_happened());
         inject_clear();
+        clean_job(&j);
+        qd_context_free(j.c);
+    }
+}
+END_TEST
+
+/* A proven kernel that the driver has no resources for now: the reference computes instead, and only this time. */
+START_TEST(test_refused_kernel) {
+    if (!have_opencl()) return;
+    static const cl_function fns[] = {FN_clCreateKernel, FN_clSetKernelArg};
+    const qd_context_options plain = {.cache_dir = cache};
+    for (int f = -1; f < 2; f++) {
+        log_text log = {.used = 0};
+        qd_context_options o = plain;
+        o.log = collect_log;
+        o.log_user = &log;
+        job j;
+        prepare_job(&j);
+        ck_ok(open_job(&j, &o));
+        inject_clear();
+        if (f >= 0) inject_failure(fns[f], 0, CL_OUT_OF_RESOURCES, false);
+        ck_ok(run_job(&j));
+        ck_assert(f < 0 || inject_happened());
+        inject_clear();
+        ck_assert_mem_eq(j.got, j.want, sizeof j.want);
+        ck_assert_str_eq(j.variants[0], f < 0 ? "get_rows_f16" : "reference");
+        ck_assert_str_eq(j.variants[1], "add_f32");
+        ck_assert_int_eq(strstr(log.text, "get_rows runs on the reference") != NULL, f >= 0);
+        clean_job(&j);
+        ck_ok(run_job(&j));
+        ck_assert_str_eq(j.variants[0], "get_rows_f16");
         clean_job(&j);
         qd_context_free(j.c);
     }
@@ -453,6 +485,7 @@ int main(void) {
     tcase_add_test(tc, test_each_function_for_good);
     tcase_add_test(tc, test_while_proving);
     tcase_add_test(tc, test_statuses);
+    tcase_add_test(tc, test_refused_kernel);
     tcase_add_test(tc, test_opening);
     tcase_add_test(tc, test_listing);
     tcase_add_test(tc, test_rows_after_failure);
