@@ -151,8 +151,9 @@ qd_status qd_tensor_view(qd_tensor *t, int64_t first, int64_t count, qd_tensor *
         return qd_fail(QD_ERR_UNSUPPORTED, "a view needs a two-dimensional f32 tensor that is no constant");
     }
     if (first < 0 || count < 1 || first > qd_columns(t) || count > qd_columns(t) - first) {
-        return qd_fail(QD_ERR_ARGUMENT, "view: columns %lld … %lld are outside a tensor of %lld columns",
-                       (long long)first, (long long)(first + count - 1), (long long)qd_columns(t));
+        return qd_fail(QD_ERR_ARGUMENT,
+                       "view: %lld columns from column %lld on are not inside a tensor of %lld columns",
+                       (long long)count, (long long)first, (long long)qd_columns(t));
     }
     qd_tensor *base = t->base ? t->base : t;
     qd_tensor *v = qd_alloc_zero(1, sizeof *v);
