@@ -191,14 +191,20 @@ static bool share_memory(const qd_tensor *a, const qd_tensor *b) {
     return a->first_byte < b->first_byte + bytes_b && b->first_byte < a->first_byte + bytes_a;
 }
 
-/* A result may take the place of an input only where each element is read before it is written. */
-static qd_status check_aliases(qd_op op, const char *name, const qd_tensor *out, qd_tensor *const in[], int n_in) {
-    const bool in_place = op == QD_OP_ROPE || op == QD_OP_ADD;
-    for (int i = 0; i < n_in; i++) {
-        if (!in[i] || !share_memory(out, in[i])) continue;
-        const bool same = out->first_byte == in[i]->first_byte && qd_columns(out) == qd_columns(in[i]);
-        if (in_place && same && out->desc.format == in[i]->desc.format) continue;
+/* A result may take the place of an input only where each element is read before it is written; never that of another
+ * result. */
+static qd_status check_aliases(qd_op op, const char *name, const qd_tensor *out, const qd_node *n) {
+    for (int i = 0; i < QD_MAX_IN; i++) {
+        const qd_tensor *in = n->in[i];
+        if (!in || !share_memory(out, in)) continue;
+        const bool in_place = op == QD_OP_ADD || (op == QD_OP_ROPE && i == 0);
+        const bool same = out->first_byte == in->first_byte && qd_columns(out) == qd_columns(in);
+        if (in_place && same && out->desc.format == in->desc.format) continue;
         return qd_fail(QD_ERR_ARGUMENT, "%s: %s cannot be written over an input", infos[op].name, name);
+    }
+    for (int i = 0; i < QD_MAX_OUT; i++) {
+        if (!n->out[i] || !share_memory(out, n->out[i])) continue;
+        return qd_fail(QD_ERR_ARGUMENT, "%s: %s cannot be written over another result", infos[op].name, name);
     }
     return QD_OK;
 }
@@ -263,7 +269,7 @@ qd_status qd_node_init(qd_node *n, qd_op op, const qd_attrs *attrs, qd_tensor *c
             return qd_fail(QD_ERR_ARGUMENT, "%s: %s belongs to %s graph", info->name, o->name, graph ? "another" : "a");
         }
         qd_status status = unify(info->name, o, t, &s, dynamic);
-        if (!status && i >= n_in) status = check_aliases(op, o->name, t, in, n_in);
+        if (!status && i >= n_in) status = check_aliases(op, o->name, t, n);
         if (status) return status;
         if (i < n_in) {
             n->in[i] = t;

@@ -25,6 +25,7 @@ typedef struct call {
     const qd_attrs *attrs_given;
     qd_tensor_desc desc[OPERANDS]; /* inputs, then outputs from QD_MAX_IN on */
     bool absent[OPERANDS], constant[OPERANDS], in_graph[OPERANDS];
+    int same_as[OPERANDS]; /* 1 + the operand whose tensor this one is, too */
     int n_in, n_out;
 } call;
 
@@ -78,6 +79,10 @@ static qd_status make(const call *x, bool in_graph) {
     if (in_graph) ck_ok(qd_graph_create(context, 2, &g));
     for (int i = 0; i < OPERANDS; i++) {
         if (!operand(x, i) || x->absent[i]) continue;
+        if (x->same_as[i]) {
+            t[i] = t[x->same_as[i] - 1];
+            continue;
+        }
         if (x->desc[i].shape[0] == QD_ROWS || x->in_graph[i]) {
             if (!g) ck_ok(qd_graph_create(context, 2, &g));
             ck_ok(qd_graph_tensor(g, &x->desc[i], &t[i]));
@@ -440,6 +445,105 @@ START_TEST(test_float_weights_a8) {
 }
 END_TEST
 
+/* Results over inputs: refused, but for the operators that read each element before they write it. */
+START_TEST(test_aliases) {
+    /* Pairs of an input and a result that can be one tensor, and must not. */
+    static const int expected[QD_OP_COUNT] = {
+        [QD_OP_RMS_NORM] = 1, [QD_OP_MATMUL] = 3, [QD_OP_ROPE] = 1, [QD_OP_ATTENTION] = 1, [QD_OP_SWIGLU] = 2};
+    const qd_op op = (qd_op)_i;
+    const call fitting = fitting_call(op);
+    int aliases_refused = 0;
+    for (int i = 0; i < QD_MAX_IN; i++) {
+        for (int o = QD_MAX_IN; operand(&fitting, i) && o < OPERANDS; o++) {
+            call x = fitting;
+            if (!operand(&x, o) || operand(&x, i)->rank != operand(&x, o)->rank) continue;
+            if (x.desc[i].format != x.desc[o].format) continue;
+            /* Where the shapes may be the same, they are. */
+            if (op == QD_OP_MATMUL) {
+                for (int j = 0; j < OPERANDS; j++) {
+                    if (operand(&x, j)) x.desc[j].shape[0] = x.desc[j].shape[1] = 32;
+                }
+            }
+            if (op == QD_OP_ROPE) {
+                x.attrs.rope.heads = 1;
+                x.desc[0].shape[0] = x.desc[1].shape[0] = x.desc[o].shape[0] = 16;
+                x.desc[0].shape[1] = x.desc[o].shape[1] = 32;
+            }
+            if (op == QD_OP_KV_STORE || op == QD_OP_GET_ROWS) continue; /* the shapes differ */
+            x.same_as[o] = i + 1;
+            if (memcmp(x.desc[i].shape, x.desc[o].shape, sizeof x.desc[i].shape)) continue;
+            if (op == QD_OP_ADD || (op == QD_OP_ROPE && i == 0)) {
+                accepted(&x, "in place");
+            } else {
+                refused(&x, QD_ERR_ARGUMENT, operand(&x, o)->name, "over an input");
+                ck_assert_ptr_nonnull(strstr(qd_last_message(), "over an input"));
+                aliases_refused++;
+            }
+        }
+    }
+    ck_assert_int_eq(aliases_refused, expected[op]);
+}
+END_TEST
+
+START_TEST(test_same_results) {
+    call x = fitting_call(QD_OP_KV_STORE);
+    x.same_as[QD_MAX_IN + 1] = QD_MAX_IN + 1;
+    refused(&x, QD_ERR_ARGUMENT, "vcache", "and kcache in one");
+    ck_assert_ptr_nonnull(strstr(qd_last_message(), "over another result"));
+}
+END_TEST
+
+/* Columns in common are enough; columns side by side are not. */
+START_TEST(test_overlapping_views) {
+    const qd_tensor_desc d = qd_desc(QD_FORMAT_F32, 2, 64, 0, 0);
+    qd_tensor *t, *v[4];
+    static const int64_t first[] = {0, 32, 16, 31};
+    ck_ok(qd_tensor_create(context, &d, &t));
+    for (int i = 0; i < 4; i++)
+        ck_ok(qd_tensor_view(t, first[i], 32, &v[i]));
+    static const struct {
+        int in, out;
+        qd_op op;
+        qd_status want;
+    } cases[] = {
+        {0, 1, QD_OP_SWIGLU, QD_OK},           {1, 0, QD_OP_SWIGLU, QD_OK},
+        {0, 2, QD_OP_ADD, QD_ERR_ARGUMENT},    {2, 0, QD_OP_ADD, QD_ERR_ARGUMENT},
+        {0, 3, QD_OP_ADD, QD_ERR_ARGUMENT},    {3, 1, QD_OP_SWIGLU, QD_ERR_ARGUMENT},
+        {0, 0, QD_OP_SWIGLU, QD_ERR_ARGUMENT}, {0, 0, QD_OP_ADD, QD_OK},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        qd_plan *p = NULL;
+        qd_tensor *const in[] = {v[cases[i].in], v[cases[i].in]};
+        const qd_status status = qd_plan_create(context, cases[i].op, NULL, in, 2, &v[cases[i].out], 1, &p);
+        ck_assert_msg(status == cases[i].want, "case %zu: %s: %s", i, qd_status_name(status), qd_last_message());
+        qd_plan_free(p);
+    }
+    for (int i = 0; i < 4; i++)
+        qd_tensor_free(v[i]);
+    qd_tensor_free(t);
+}
+END_TEST
+
+/* Kernels count in 32 bits. The data of these constants is never looked at. */
+START_TEST(test_huge_dimensions) {
+    static const int64_t rows[] = {INT32_MAX, (int64_t)1 << 31, (int64_t)1 << 32, (int64_t)1 << 40};
+    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+        const qd_tensor_desc dt = qd_desc(QD_FORMAT_F16, rows[i], 1, 0, 0), di = qd_desc(QD_FORMAT_I32, 2, 0, 0, 0),
+                             dy = qd_desc(QD_FORMAT_F32, 2, 1, 0, 0);
+        qd_tensor *table, *ids, *y;
+        qd_plan *p = NULL;
+        ck_ok(qd_tensor_constant(context, &dt, zeros, &table));
+        ck_ok(qd_tensor_create(context, &di, &ids));
+        ck_ok(qd_tensor_create(context, &dy, &y));
+        ck_fails(qd_plan_create(context, QD_OP_GET_ROWS, NULL, (qd_tensor *[]){table, ids}, 2, &y, 1, &p),
+                 QD_ERR_UNSUPPORTED, "get_rows: a dimension");
+        qd_tensor_free(table);
+        qd_tensor_free(ids);
+        qd_tensor_free(y);
+    }
+}
+END_TEST
+
 START_TEST(test_other_context) {
     qd_context *other;
     ck_ok(qd_context_create("ref", NULL, &other));
@@ -486,6 +590,10 @@ int main(void) {
     tcase_add_test(tc, test_head_dim);
     tcase_add_test(tc, test_positions);
     tcase_add_test(tc, test_float_weights_a8);
+    tcase_add_loop_test(tc, test_aliases, 0, QD_OP_COUNT);
+    tcase_add_test(tc, test_same_results);
+    tcase_add_test(tc, test_overlapping_views);
+    tcase_add_test(tc, test_huge_dimensions);
     tcase_add_test(tc, test_other_context);
     return run_tests(tc, "operands");
 }
