@@ -256,6 +256,34 @@ START_TEST(test_wrong_reads) {
 }
 END_TEST
 
+/* ---- The comparison that qd_verify makes -------------------------------------------------------------------- */
+
+static bool keep_first_row(void *user, const qd_verify_row *r) {
+    *(qd_verify_row *)user = *r;
+    return false;
+}
+
+/* One bit in one read: one case differs, and the row says where. Without it none does. */
+START_TEST(test_verify_sees) {
+    if (!have_opencl()) return;
+    qd_context_options o = {.cache_dir = cache};
+    qd_context *c;
+    ck_ok(qd_context_create("opencl", &o, &c));
+    for (long wrong = 0; wrong < 3; wrong++) {
+        qd_verify_row row;
+        int different = -1;
+        if (wrong) inject_wrong_reads(wrong); /* the first round has proven the kernel */
+        ck_assert_int_eq(qd_verify(c, 11, 6, keep_first_row, &row, &different), QD_ERR_CANCELLED);
+        inject_clear();
+        ck_assert_str_ne(row.variant, "reference");
+        ck_assert_int_eq(row.cases, 6);
+        ck_assert_int_eq(row.different, (int)wrong);
+        ck_assert_int_eq(strstr(row.first, "where the reference has") != NULL, wrong > 0);
+    }
+    qd_context_free(c);
+}
+END_TEST
+
 int main(void) {
     TCase *tc = tcase_create("canary");
     tcase_add_checked_fixture(tc, make_cache, remove_cache);
@@ -263,5 +291,6 @@ int main(void) {
     tcase_add_test(tc, test_reason);
     tcase_add_test(tc, test_next_variant);
     tcase_add_test(tc, test_wrong_reads);
+    tcase_add_test(tc, test_verify_sees);
     return run_tests(tc, "canary");
 }
