@@ -1,6 +1,6 @@
 /* GGUF files: mapping them, and the questions a program asks about what gguf_parse.c has checked. */
-#ifndef _POSIX_C_SOURCE
-#define _POSIX_C_SOURCE 200809L
+#ifndef _DEFAULT_SOURCE
+#define _DEFAULT_SOURCE /* madvise */
 #endif
 #include "model/gguf.h"
 
@@ -94,6 +94,10 @@ void qd_gguf_free(qd_gguf *g) {
     free(g->tensor_index);
     if (g->mapped) munmap((void *)(uintptr_t)g->data, g->size);
     free(g);
+}
+
+void qd_gguf_cool(const qd_gguf *g) {
+    if (g->mapped) madvise((void *)(uintptr_t)g->data, g->size, MADV_DONTNEED);
 }
 
 uint32_t qd_gguf_version(const qd_gguf *g) {

@@ -35,6 +35,10 @@ struct qd_gguf {
  *  far, to be freed with qd_gguf_free. */
 qd_status qd_gguf_read(qd_gguf *g);
 
+/** Lets the pages of a mapped file leave memory; they come back when they are read. For who has copied what it needs.
+ */
+void qd_gguf_cool(const qd_gguf *g);
+
 /** Finds a name in a sorted index; NULL when it is not there. */
 const qd_string *qd_gguf_index_find(const qd_string *const *index, size_t count, qd_string name);
 

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "core/status.h"
+#include "model/gguf.h"
 #include "model/model.h"
 
 /* ---- Hyperparameters ---------------------------------------------------------------------------------------- */
@@ -398,6 +399,14 @@ error:
     return status;
 }
 
+/* Weights have been copied to the device up to here: the file need not stay in memory beside them. */
+static bool on_progress(void *user, int done, int total) {
+    enum { OFTEN = 64 };
+    const qd_model *m = user;
+    if (done % OFTEN == 0) qd_gguf_cool(m->file);
+    return !m->progress || m->progress(m->progress_user, done, total);
+}
+
 qd_status qd_llama_build(qd_model *m) {
     const qd_llama *s = &m->shape;
     qd_status status = QD_OK;
@@ -425,8 +434,10 @@ qd_status qd_llama_build(qd_model *m) {
     QD_TRY(add_norm(m, m->head, picked, w.norm, QD_FORMAT_F32, &normed));
     QD_TRY(qd_graph_add(m->head, QD_OP_MATMUL, NULL, (qd_tensor *[]){w.output, normed}, 2, &m->logits, 1));
 
-    QD_TRY(qd_graph_compile(m->body, m->progress, m->progress_user));
+    /* The head first: its kernels are then built, which takes a compiler's memory, before most weights are there. */
     QD_TRY(qd_graph_compile(m->head, NULL, NULL));
+    QD_TRY(qd_graph_compile(m->body, on_progress, m));
+    qd_gguf_cool(m->file);
     QD_TRY(qd_graph_describe(m->body, &m->info.graph));
 error:
     free(w.layers);
