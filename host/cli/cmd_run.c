@@ -37,6 +37,13 @@ static void print_statistics(const qd_cli_session *s, const outcome *r) {
     char peak[24];
     qd_context_memory(s->context, &memory);
     fprintf(stderr, "device %s (%s), peak memory %s\n", d->id, d->name, qd_cli_size(memory.peak, peak));
+    const qd_graph_info *g = &qd_model_describe(s->model)->graph;
+    if (g->fallbacks) {
+        fprintf(stderr, "%d of the layers' %d operators ran on the reference: see qdot devices --kernels\n",
+                g->fallbacks, g->ops);
+    } else {
+        fprintf(stderr, "all of the layers' %d operators ran on the device\n", g->ops);
+    }
     fprintf(stderr, "prompt %lld tokens, %.1f tokens/s, first token after %.3f s\n", (long long)r->prompt_tokens,
             rate(r->prompt_tokens, r->prompt_seconds), r->first_seconds);
     fprintf(stderr, "generated %lld tokens, %.1f tokens/s, stopped: %s\n", (long long)r->generated_tokens,
