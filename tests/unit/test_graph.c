@@ -347,7 +347,7 @@ START_TEST(test_wide) {
         ck_ok(qd_graph_add(g, QD_OP_ADD, NULL, (qd_tensor *[]){in, in}, 2, &column[i], 1));
     ck_ok(qd_graph_add(g, QD_OP_ADD, NULL, (qd_tensor *[]){all, all}, 2, &second, 1));
     ck_ok(qd_graph_compile(g, NULL, NULL));
-    for (int run = 0; run < 5; run++) {
+    for (int run = 0; run < 40; run++) {
         ck_ok(qd_graph_run(g, R));
         for (int r = 0; r < R; r++) {
             for (int i = 0; i < N * C; i++) {
@@ -476,6 +476,50 @@ START_TEST(test_parts) {
 }
 END_TEST
 
+/* Weights that the graph itself computes stand anywhere in the arena, where no kernel can take them. */
+START_TEST(test_weights_inside) {
+    enum { R = 6, K = 32 };
+    qd_context *c = open_device(_i, NULL);
+    if (!c) return;
+    const qd_tensor_desc d = qd_desc(QD_FORMAT_F32, R, K, 0, 0), square = qd_desc(QD_FORMAT_F32, R, R, 0, 0);
+    float x[R * K], want[R * R];
+    for (int i = 0; i < R * K; i++)
+        x[i] = (float)(i % 11 - 5); /* small integers: any order gives the same sum */
+    for (int r = 0; r < R; r++) {
+        for (int n = 0; n < R; n++) {
+            want[r * R + n] = 0;
+            for (int k = 0; k < K; k++)
+                want[r * R + n] += 2 * x[r * K + k] * 4 * x[n * K + k];
+        }
+    }
+    qd_tensor *tx = tensor_with(c, d, x), *t[3], *y[3];
+    qd_graph *g;
+    ck_ok(qd_graph_create(c, R, &g));
+    for (int i = 0; i < 3; i++) {
+        ck_ok(qd_graph_tensor(g, &d, &t[i]));
+        ck_ok(qd_tensor_create(c, &square, &y[i]));
+    }
+    ck_ok(qd_graph_add(g, QD_OP_ADD, NULL, (qd_tensor *[]){tx, tx}, 2, &t[0], 1));
+    ck_ok(qd_graph_add(g, QD_OP_ADD, NULL, (qd_tensor *[]){t[0], t[0]}, 2, &t[1], 1));
+    ck_ok(qd_graph_add(g, QD_OP_ADD, NULL, (qd_tensor *[]){t[0], t[0]}, 2, &t[2], 1));
+    /* Each of two as weights: they cannot both be at the arena's start. */
+    ck_ok(qd_graph_add(g, QD_OP_MATMUL, NULL, (qd_tensor *[]){t[1], t[0]}, 2, &y[0], 1));
+    ck_ok(qd_graph_add(g, QD_OP_MATMUL, NULL, (qd_tensor *[]){t[2], t[0]}, 2, &y[1], 1));
+    ck_ok(qd_graph_add(g, QD_OP_MATMUL, NULL, (qd_tensor *[]){t[0], t[1]}, 2, &y[2], 1));
+    ck_ok(qd_graph_compile(g, NULL, NULL));
+    for (int run = 0; run < 3; run++) {
+        ck_ok(qd_graph_run(g, R));
+        for (int i = 0; i < 3; i++)
+            ck_tensor(y[i], want, "weights from the graph");
+    }
+    qd_graph_free(g);
+    for (int i = 0; i < 3; i++)
+        qd_tensor_free(y[i]);
+    qd_tensor_free(tx);
+    qd_context_free(c);
+}
+END_TEST
+
 int main(void) {
     TCase *tc = tcase_create("graph");
     tcase_add_loop_test(tc, test_random_graphs, 0, TEST_DEVICES);
@@ -484,5 +528,6 @@ int main(void) {
     tcase_add_loop_test(tc, test_wide, 0, TEST_DEVICES);
     tcase_add_loop_test(tc, test_fallback_inside, 0, TEST_DEVICES);
     tcase_add_loop_test(tc, test_parts, 0, TEST_DEVICES);
+    tcase_add_loop_test(tc, test_weights_inside, 0, TEST_DEVICES);
     return run_tests(tc, "graph");
 }
