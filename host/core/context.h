@@ -21,7 +21,8 @@ qd_status qd_tensor_new(qd_context *c, const qd_tensor_desc *d, qd_tensor **out)
 
 /** Most rows of a graph's runs. */
 int64_t qd_graph_rows(const qd_graph *g);
-/** Fills and checks a node against its row of qdot_ops.def; see operands.c. `graph` is the one it belongs to, or NULL. */
+/** Fills and checks a node against its row of qdot_ops.def; see operands.c. `graph` is the one it belongs to, or NULL.
+ */
 qd_status qd_node_init(qd_node *n, qd_op op, const qd_attrs *attrs, qd_tensor *const in[], int n_in,
                        qd_tensor *const out[], int n_out, const qd_graph *graph);
 /** Chooses a kernel, or marks the node as a fallback. */

@@ -12,10 +12,14 @@ typedef struct block_parts {
 
 static block_parts parts_of(qd_format f) {
     switch (f) {
-        case QD_FORMAT_Q8_0: return (block_parts){34, 2, 32, 0, 1, 0x80};
-        case QD_FORMAT_Q4_0: return (block_parts){18, 2, 16, 0, 1, 0};
-        case QD_FORMAT_Q4_1: return (block_parts){20, 4, 16, 0, 2, 0};
-        default: return (block_parts){0};
+        case QD_FORMAT_Q8_0:
+            return (block_parts){34, 2, 32, 0, 1, 0x80};
+        case QD_FORMAT_Q4_0:
+            return (block_parts){18, 2, 16, 0, 1, 0};
+        case QD_FORMAT_Q4_1:
+            return (block_parts){20, 4, 16, 0, 2, 0};
+        default:
+            return (block_parts){0};
     }
 }
 

@@ -23,14 +23,14 @@ struct qd_tensor {
     const void *constant; /* borrowed host bytes of a constant, else NULL; of a stack: see qd_constant_bytes */
     qd_piece *pieces;     /* of a stack: where its rows are; else NULL */
     int n_pieces;
-    qd_buffer *buffer; /* NULL for constants, and for a graph's tensors until compile */
-    size_t offset;     /* bytes from the buffer's start to the first element */
-    size_t stride;     /* bytes between rows */
-    qd_tensor *base;   /* of a view: the tensor whose memory it shares, else NULL */
-    size_t first_byte; /* of a view: where its columns start in a row of the base */
-    int references;    /* its owner and its views */
+    qd_buffer *buffer;     /* NULL for constants, and for a graph's tensors until compile */
+    size_t offset;         /* bytes from the buffer's start to the first element */
+    size_t stride;         /* bytes between rows */
+    qd_tensor *base;       /* of a view: the tensor whose memory it shares, else NULL */
+    size_t first_byte;     /* of a view: where its columns start in a row of the base */
+    int references;        /* its owner and its views */
     const qd_graph *graph; /* that owns it, else NULL */
-    void *resident;    /* of a constant: the backend's copies on the device */
+    void *resident;        /* of a constant: the backend's copies on the device */
 };
 
 /** One operator bound to its tensors. in[] holds NULL for an optional operand that is absent. */
