@@ -268,6 +268,27 @@ START_TEST(test_tensors) {
 }
 END_TEST
 
+/* The first write of a context makes its list of what is under way. */
+START_TEST(test_first_write) {
+    if (_i && !have_opencl()) return;
+    for (long n = 0; n < 4; n++) {
+        scene s = {.device = _i, .cache_dir = cache};
+        const qd_tensor_desc d = qd_desc(QD_FORMAT_F32, R, C, 0, 0);
+        uint32_t rng = 5;
+        random_floats(&rng, s.data, R * C);
+        ck_ok(open_scene(&s, false));
+        ck_ok(qd_tensor_create(s.c, &d, &s.x));
+        qd_alloc_fail_after(n);
+        const qd_status status = qd_tensor_write(s.x, 0, s.data, R * C * sizeof(float));
+        qd_alloc_fail_after(-1);
+        ck_assert_int_eq(status, (_i && n < 2 ? QD_ERR_MEMORY : QD_OK));
+        ck_ok(qd_tensor_write(s.x, 0, s.data, R * C * sizeof(float)));
+        ck_tensor(s.x, s.data, "written at last");
+        leave(&s);
+    }
+}
+END_TEST
+
 START_TEST(test_plans) {
     FAIL_EACH(use_plans, true, 1, 10);
     FAIL_EACH(create_plan, true, 1, 1);
@@ -361,6 +382,7 @@ int main(void) {
     tcase_add_checked_fixture(tc, make_cache, remove_cache);
     tcase_add_loop_test(tc, test_devices, 0, 2);
     tcase_add_loop_test(tc, test_tensors, 0, TEST_DEVICES);
+    tcase_add_loop_test(tc, test_first_write, 0, TEST_DEVICES);
     tcase_add_loop_test(tc, test_plans, 0, TEST_DEVICES);
     tcase_add_loop_test(tc, test_proving, 0, 2);
     tcase_add_loop_test(tc, test_fallback, 0, TEST_DEVICES);

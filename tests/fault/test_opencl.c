@@ -164,7 +164,7 @@ enum { ERRORS = sizeof errors / sizeof errors[0] };
 /* With proven kernels on disk: each call of the job fails once, with each error. */
 START_TEST(test_each_call) {
     if (!have_opencl()) return;
-    const qd_context_options o = {.cache_dir = cache, .out_of_order = _i == 1, .profile = _i == 1};
+    const qd_context_options o = {.cache_dir = cache, .out_of_order = _i == 1, .profile = _i == 1, .threads = _i};
     ck_assert(!job_with_fault(&o, CL_FUNCTIONS, 1000000, CL_INVALID_VALUE, false)); /* proves and stores */
     for (int i = 0; i < ERRORS; i++) {
         long n = 0;

@@ -282,8 +282,8 @@ static int trace_events(const char *path) {
 }
 
 START_TEST(test_profile) {
-    enum { RUNS = 5000 }; /* more than are kept before their times are read */
-    qd_context_options o = {.profile = true};
+    enum { RUNS = 5000 };                                      /* more than are kept before their times are read */
+    qd_context_options o = {.profile = true, .cache_dir = ""}; /* so that canaries run, too */
     qd_context *c = open_device(_i + 1, &o);
     if (!c) return;
     char path[128];
@@ -433,6 +433,24 @@ static void *work(void *arg) {
     return NULL;
 }
 
+static void *fail_there(void *arg) {
+    qd_context *none;
+    return qd_context_create(arg, NULL, &none) && strstr(qd_last_message(), arg) ? arg : NULL;
+}
+
+START_TEST(test_message_of_a_thread) {
+    static char theirs[] = "device of another thread";
+    qd_context *none;
+    pthread_t id;
+    void *result;
+    ck_fails(qd_context_create("device of ours", NULL, &none), QD_ERR_NO_DEVICE, "ours");
+    ck_assert_int_eq(pthread_create(&id, NULL, fail_there, theirs), 0);
+    ck_assert_int_eq(pthread_join(id, &result), 0);
+    ck_assert_ptr_eq(result, theirs);
+    ck_assert_ptr_nonnull(strstr(qd_last_message(), "device of ours"));
+}
+END_TEST
+
 START_TEST(test_threads_with_contexts) {
     enum { THREADS = 4 };
     const bool cl = have_opencl();
@@ -464,6 +482,7 @@ int main(void) {
     tcase_add_loop_test(tc, test_no_profile, 0, TEST_DEVICES);
     tcase_add_test(tc, test_bad_trace);
     tcase_add_loop_test(tc, test_two_contexts, 0, TEST_DEVICES);
+    tcase_add_test(tc, test_message_of_a_thread);
     tcase_add_test(tc, test_threads_with_contexts);
     return run_tests(tc, "context");
 }
