@@ -1,4 +1,7 @@
 /* Discovery: every device of every platform, what it can do, and which one a device string means. */
+#if defined(__x86_64__)
+#include <cpuid.h>
+#endif
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -29,6 +32,14 @@ static bool is_pocl(const cl_device_state *d) {
     return !strncmp(d->info.platform, "Portable Computing Language", 27);
 }
 
+#if defined(__x86_64__)
+/* Clang 14 does not know this one by name in __builtin_cpu_supports. */
+static bool cpu_has_f16c(void) {
+    unsigned a = 0, b = 0, c = 0, d = 0;
+    return __get_cpuid(1, &a, &b, &c, &d) && (c & bit_F16C);
+}
+#endif
+
 /* PoCL's CPU device is this machine, and takes x86 inline assembly; other CPU runtimes refuse it. */
 bool cl_device_has(const cl_device_state *d, cl_needs needs, const char **why) {
     if (needs == CL_NEEDS_NONE) return true;
@@ -37,7 +48,7 @@ bool cl_device_has(const cl_device_state *d, cl_needs needs, const char **why) {
         *why = "needs a CPU device that takes x86 inline assembly (PoCL)";
         return false;
     }
-    const bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("f16c");
+    const bool avx2 = __builtin_cpu_supports("avx2") && cpu_has_f16c();
     const bool vnni = avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
                       __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512vnni");
     if (needs == CL_NEEDS_X86_AVX2 ? avx2 : vnni) return true;
