@@ -1,6 +1,7 @@
 /* qdot devices: what there is, what was probed, and which kernels passed. */
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "cli/cli.h"
 
@@ -43,14 +44,23 @@ static void print_device(const qd_device_info *d) {
     }
 }
 
+/* What is being built, in one line of a terminal that the next one takes over. */
+static void show_step(void *unused, const char *line) {
+    (void)unused;
+    fprintf(stderr, "\r\033[K%.78s", line);
+}
+
 /* Proves the kernels of one device and shows the verdicts; adds them to `json` when that is not NULL. */
 static bool show_kernels(const qd_cli_common *common, const char *id, cJSON *json) {
-    const qd_context_options options = qd_cli_context_options(common);
+    qd_context_options options = qd_cli_context_options(common);
+    const bool steps = !options.log && isatty(STDERR_FILENO);
+    if (steps) options.log = show_step;
     qd_context *context = NULL;
     qd_kernel_info *kernels = NULL;
     int count = 0;
     const bool ok =
         qd_context_create(id, &options, &context) == QD_OK && qd_context_kernels(context, &kernels, &count) == QD_OK;
+    if (steps) fprintf(stderr, "\r\033[K");
     if (!ok) qd_cli_failed();
     cJSON *rows = json ? cJSON_AddArrayToObject(json, "kernels") : NULL;
     if (!json && count > 0)
@@ -76,19 +86,20 @@ static bool show_kernels(const qd_cli_common *common, const char *id, cJSON *jso
 
 int qd_cmd_devices(int argc, char **argv) {
     qd_cli_common common = {0};
-    bool with_kernels = false;
+    bool brief = false;
     const qd_cli_option options[] = {
-        {"kernels", 'k', QD_CLI_FLAG, &with_kernels, 0, 0, NULL,
-         "build every kernel, compare it with the reference, and tell the verdicts"},
+        {"brief", 'b', QD_CLI_FLAG, &brief, 0, 0, NULL,
+         "leave the kernels out: building and proving all of them takes a while on a new device"},
         QD_CLI_JSON_OPTION(common),
         QD_CLI_VERBOSE_OPTION(common),
         {.kind = QD_CLI_END},
     };
     int code;
-    if (!qd_cli_parse(
-            argc, argv, "devices [options]",
-            "Lists every device of every backend: what it is called, what was probed, and why it is not used.", options,
-            &code)) {
+    if (!qd_cli_parse(argc, argv, "devices [options]",
+                      "Lists every device of every backend: what it is called, what was probed, why it is not used; "
+                      "and for each kernel\n"
+                      "variant whether it gave the reference's bytes, or why it is not used.",
+                      options, &code)) {
         return code;
     }
     qd_device_info *devices;
@@ -104,7 +115,7 @@ int qd_cmd_devices(int argc, char **argv) {
         } else {
             print_device(&devices[i]);
         }
-        if (with_kernels && devices[i].usable && !show_kernels(&common, devices[i].id, json)) code = QD_EXIT_FAILED;
+        if (!brief && devices[i].usable && !show_kernels(&common, devices[i].id, json)) code = QD_EXIT_FAILED;
     }
     qd_devices_free(devices);
     if (!common.json) return code;

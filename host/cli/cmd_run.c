@@ -39,8 +39,8 @@ static void print_statistics(const qd_cli_session *s, const outcome *r) {
     fprintf(stderr, "device %s (%s), peak memory %s\n", d->id, d->name, qd_cli_size(memory.peak, peak));
     const qd_graph_info *g = &qd_model_describe(s->model)->graph;
     if (g->fallbacks) {
-        fprintf(stderr, "%d of the layers' %d operators ran on the reference: see qdot devices --kernels\n",
-                g->fallbacks, g->ops);
+        fprintf(stderr, "%d of the layers' %d operators ran on the reference: see qdot devices\n", g->fallbacks,
+                g->ops);
     } else {
         fprintf(stderr, "all of the layers' %d operators ran on the device\n", g->ops);
     }

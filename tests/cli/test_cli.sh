@@ -120,10 +120,12 @@ fails "$work/none" perplexity -m x -f "$work/none"
 fails "$work/folder" perplexity -m x -f "$work/folder"
 
 # ---- Devices ----
-run 0 devices
+run 0 devices --brief
 prints "ref"
 run 0 devices --json
 is_json
+json 'all(k["verdict"] in ("passed", "unavailable") for d in o["devices"] for k in d["kernels"])'
+json 'all(d["kernels"] for d in o["devices"] if d["usable"] and d["id"] != "ref")'
 json 'o["devices"][0]["id"] == "ref" and o["devices"][0]["usable"]'
 json 'all(d["usable"] or d["why"] for d in o["devices"])'
 fails "nosuch" verify --device nosuch
@@ -134,7 +136,7 @@ json 'o["devices"][0]["different"] == 0 and o["devices"][0]["cases"] > 0'
 
 # A full disk is a failure.
 if [ -w /dev/full ]; then
-    "$qdot" devices >/dev/full 2>"$work/err"
+    "$qdot" devices --brief >/dev/full 2>"$work/err"
     [ $? -eq 2 ] || say_bad "qdot devices >/dev/full succeeded"
 fi
 
