@@ -60,6 +60,9 @@ size_t qd_bench_cache_bytes(void) {
 
 enum { LANES = 8, STREAMS = 4 };
 
+/* Takes the sums, so that they are not optimized away. */
+static volatile uint64_t sink;
+
 typedef struct reader {
     pthread_t thread;
     uint64_t *words;
@@ -120,7 +123,6 @@ static bool read_once(reader *readers, unsigned threads, double *seconds) {
 }
 
 bool qd_bench_read_rate(unsigned threads, double seconds, double *bytes_per_second) {
-    static volatile uint64_t sink; /* keeps the sums from being optimized away */
     enum { LEAST = 256 << 20, LEAST_PASSES = 4 };
     const size_t twice = 2 * qd_bench_cache_bytes();
     const size_t words_each = (twice > LEAST ? twice : LEAST) / sizeof(uint64_t) / threads;
