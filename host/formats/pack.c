@@ -33,27 +33,26 @@ size_t qd_layout_bytes(qd_layout layout, qd_format f, int64_t rows, int64_t K) {
     return (size_t)((rows + 15) / 16 * 16) * (size_t)(K / 32) * (size_t)(p.code_bytes + 2 * p.scales);
 }
 
-/* A tile: for each block, the codes of 16 rows in groups of four bytes; then for each scale and block, 16 halves. */
+/* A tile: for each block, the codes of 16 rows in groups of four bytes, then each scale of 16 rows. */
 static void pack_tile(const block_parts *p, const unsigned char *src, int rows, int64_t blocks, unsigned char *dst) {
     const size_t row_bytes = (size_t)blocks * (size_t)p->bytes;
     for (int64_t b = 0; b < blocks; b++) {
+        const unsigned char *block = src + b * p->bytes; /* of the first row */
         for (int group = 0; group < p->code_bytes / 4; group++) {
             for (int r = 0; r < 16; r++, dst += 4) {
                 if (r >= rows) {
                     memset(dst, 0, 4);
                     continue;
                 }
-                const unsigned char *code = src + (size_t)r * row_bytes + b * p->bytes + p->code_at + 4 * group;
+                const unsigned char *code = block + (size_t)r * row_bytes + p->code_at + 4 * group;
                 for (int i = 0; i < 4; i++)
                     dst[i] = code[i] ^ p->flip;
             }
         }
-    }
-    for (int scale = 0; scale < p->scales; scale++) {
-        for (int64_t b = 0; b < blocks; b++) {
+        for (int scale = 0; scale < p->scales; scale++) {
             for (int r = 0; r < 16; r++, dst += 2) {
                 if (r < rows) {
-                    memcpy(dst, src + (size_t)r * row_bytes + b * p->bytes + p->scale_at + 2 * scale, 2);
+                    memcpy(dst, block + (size_t)r * row_bytes + p->scale_at + 2 * scale, 2);
                 } else {
                     memset(dst, 0, 2);
                 }

@@ -42,7 +42,7 @@
 /* Adds block b of the tile's lanes times block b of `tokens` rows of x to p. */
 QD_ALWAYS void add_block(__global const uchar *tile, __global const uchar *scales, const int nb, const int b,
                          __global const uchar *x, const ulong x_stride, const int tokens, qd_vf *p) {
-    __global const int *codes = (__global const int *)(tile + (ulong)b * QD_TILE_CODES);
+    __global const int *codes = (__global const int *)(tile + (ulong)b * QD_TILE_BLOCK);
 #define X_BLOCK(t) ((__global const qd_block_a8 *)(x + (ulong)(t)*x_stride) + 2 * b)
 #define X_CODES(t, j) ((__global const int *)X_BLOCK(t)[(j) / 4].q + (j) % 4)
     /* Sums with the two A8 blocks, elements 0 … 15 and 16 … 31. */
@@ -80,9 +80,9 @@ QD_ALWAYS void add_block(__global const uchar *tile, __global const uchar *scale
     }
 #define TOTAL qd_total4
 #endif
-    const qd_vf d = qd_v_halves(scales + (ulong)b * 32);
+    const qd_vf d = qd_v_halves(scales + (ulong)b * QD_TILE_BLOCK);
 #ifdef QD_W_Q4_1
-    const qd_vf m = qd_v_halves(scales + (ulong)(nb + b) * 32);
+    const qd_vf m = qd_v_halves(scales + (ulong)b * QD_TILE_BLOCK + 32);
 #endif
     QD_EACH(t, tokens) {
         __global const qd_block_a8 *x_lo = X_BLOCK(t), *x_hi = x_lo + 1;
@@ -109,8 +109,8 @@ QD_ALWAYS void times_tile(__global const uchar *codes, __global const uchar *sca
     }
     for (int b = 0; b < nb; b += QD_BLOCK_LANES) {
         if (QD_PREFETCH && tokens == 1) {
-            __global const uchar *ahead = codes + (ulong)b * QD_TILE_CODES + QD_PREFETCH;
-            for (int i = 0; i < QD_BLOCK_LANES * QD_TILE_CODES; i += 64)
+            __global const uchar *ahead = codes + (ulong)b * QD_TILE_BLOCK + QD_PREFETCH;
+            for (int i = 0; i < QD_BLOCK_LANES * QD_TILE_BLOCK; i += 64)
                 __builtin_prefetch(ahead + i);
         }
         QD_EACH(l, QD_BLOCK_LANES) {

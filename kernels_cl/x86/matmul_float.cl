@@ -47,11 +47,11 @@ QD_ALWAYS void pass(__global const uchar *tile, __global const uchar *scales, co
         }
     }
     for (int b = 0; b < nb; b++) {
-        __global const int *codes = (__global const int *)(tile + (ulong)b * QD_TILE_CODES);
-        const qd_vf d = qd_v_halves(scales + (ulong)b * 32);
+        __global const int *codes = (__global const int *)(tile + (ulong)b * QD_TILE_BLOCK);
+        const qd_vf d = qd_v_halves(scales + (ulong)b * QD_TILE_BLOCK);
 #define X_BLOCK(t) ((__global const float *)(x + (ulong)(t)*x_stride) + (ulong)b * 32)
 #ifdef QD_W_Q4_1
-        const qd_vf m = qd_v_halves(scales + (ulong)(nb + b) * 32);
+        const qd_vf m = qd_v_halves(scales + (ulong)b * QD_TILE_BLOCK + 32);
 #define VALUE(c, shift) (d * code(c, shift) + m)
 #else
 #define VALUE(c, shift) (d * code(c, shift))

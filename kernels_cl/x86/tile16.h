@@ -1,10 +1,10 @@
 /* The TILE16 layout of blocked weights (Q8_0, Q4_0, Q4_1: -DQD_W_<FORMAT>), which the host packs: tiles of 16 rows of
- * w, missing rows being zero bytes, of nb = K/32 blocks each:
+ * w, missing rows being zero bytes, of K/32 blocks one after the other, so that a tile is one stream of memory:
  *
- *   codes   nb × [j 0…3][row 0…15][i 0…3]  Q4_0, Q4_1: element 4j+i in the low nibble, 16+4j+i in the high one
- *           nb × [j 0…7][row 0…15][i 0…3]  Q8_0: element 4j+i, plus 128
- *   d       nb × [row 0…15] halves
- *   m       nb × [row 0…15] halves         Q4_1
+ *   codes   [j 0…3][row 0…15][i 0…3]  Q4_0, Q4_1: element 4j+i in the low nibble, 16+4j+i in the high one
+ *           [j 0…7][row 0…15][i 0…3]  Q8_0: element 4j+i, plus 128
+ *   d       [row 0…15] halves
+ *   m       [row 0…15] halves         Q4_1
  *
  * So 64 bytes of codes are 4 neighbours of 16 rows, and all codes are unsigned. */
 #ifndef QD_TILE16_H
@@ -30,5 +30,7 @@
 #else
 #define QD_TILE_SCALES 32
 #endif
+
+#define QD_TILE_BLOCK (QD_TILE_CODES + QD_TILE_SCALES)
 
 #endif

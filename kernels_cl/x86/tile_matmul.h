@@ -15,10 +15,10 @@ __kernel void matmul(__global const uchar *w, QD_IN(x), QD_IN(addend), QD_OUT(y)
         const int tile_index = (int)(u % tiles);
         const int r_first = (int)(u / tiles) * QD_UNIT_ROWS;
         const int r_end = min(r_first + QD_UNIT_ROWS, rows);
-        __global const uchar *tile = w + (ulong)tile_index * nb * (QD_TILE_CODES + QD_TILE_SCALES);
+        __global const uchar *tile = w + (ulong)tile_index * nb * QD_TILE_BLOCK;
         for (int lane = 0; lane < 16; lane += QD_V) {
             __global const uchar *codes = tile + lane * 4;
-            __global const uchar *scales = tile + (ulong)nb * QD_TILE_CODES + lane * 2;
+            __global const uchar *scales = tile + QD_TILE_CODES + lane * 2;
             const int n = count - tile_index * 16 - lane;
             const int column = first + tile_index * 16 + lane;
             qd_vf sums[QD_TOKENS];
