@@ -56,7 +56,7 @@ json() {
 run 0 --help
 prints "usage: qdot COMMAND"
 commands=$(sed -n '/^commands:/,/^$/s/^  \([a-z]*\) .*/\1/p' "$work/out" | grep -v '^help$')
-for known in devices inspect tokenize run logits perplexity verify; do
+for known in devices inspect tokenize run logits perplexity verify bench; do
     echo "$commands" | grep -qx "$known" || say_bad "qdot --help does not list $known"
 done
 for command in $commands; do
