@@ -4,30 +4,13 @@
 #include <string.h>
 
 #include "core/context.h"
-#include "core/operands.h"
+#include "core/rules/rules.h"
 #include "qdot/qdot_num.h"
 
 /* Bytes behind each operand that must stay as they are. */
-enum { OPERANDS = QD_MAX_IN + QD_MAX_OUT, GUARD = 128 };
-
-/* SplitMix64 (Steele, Lea, Flood 2014). */
-static uint64_t next_random(uint64_t *state) {
-    uint64_t z = (*state += 0x9e3779b97f4a7c15u);
-    z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9u;
-    z = (z ^ (z >> 27)) * 0x94d049bb133111ebu;
-    return z ^ (z >> 31);
-}
-
-static int64_t between(uint64_t *state, int64_t low, int64_t high) {
-    return low + (int64_t)(next_random(state) % (uint64_t)(high - low + 1));
-}
+enum { GUARD = 128 };
 
 /* ---- Format combinations ------------------------------------------------------------------------------------ */
-
-static const qd_operand_spec *operand_spec(const qd_op_spec *spec, int i) {
-    if (i < QD_MAX_IN) return i < spec->n_in ? &spec->in[i] : NULL;
-    return i - QD_MAX_IN < spec->n_out ? &spec->out[i - QD_MAX_IN] : NULL;
-}
 
 static qd_format nth_format(uint32_t mask, int n) {
     for (int f = 0; f < QD_FORMAT_COUNT; f++) {
@@ -36,187 +19,180 @@ static qd_format nth_format(uint32_t mask, int n) {
     return QD_FORMAT_COUNT;
 }
 
-bool qd_case_formats(qd_op op, int index, qd_format formats[OPERANDS]) {
+bool qd_case_formats(qd_op op, int index, qd_format formats[QD_OPERANDS]) {
+    const qd_op_rules *rules = qd_rules_of(op);
     qd_op_spec spec;
     qd_op_spec_read(op, &spec);
-    qd_attrs attrs;
-    memset(&attrs, 0, sizeof attrs);
-    attrs.attention.heads = attrs.attention.kv_heads = 1;
-    qd_symbols s;
-    for (int i = 0; i < 26; i++)
-        s.of[i] = 64; /* a value that every check of multiples allows */
     int total = 1;
-    for (int i = 0; i < OPERANDS; i++) {
-        const qd_operand_spec *o = operand_spec(&spec, i);
-        if (o) total *= __builtin_popcount(o->formats);
+    for (int i = 0; i < QD_OPERANDS; i++) {
+        const qd_operand_spec *o = qd_operand_at(&spec, i);
+        if (o && !o->same_format) total *= __builtin_popcount(o->formats);
     }
     for (int code = 0; code < total; code++) {
         int rest = code;
-        for (int i = 0; i < OPERANDS; i++) {
-            const qd_operand_spec *o = operand_spec(&spec, i);
+        for (int i = 0; i < QD_OPERANDS; i++) {
+            const qd_operand_spec *o = qd_operand_at(&spec, i);
             formats[i] = QD_FORMAT_COUNT;
             if (!o) continue;
+            if (o->same_format) {
+                formats[i] = formats[0];
+                continue;
+            }
             formats[i] = nth_format(o->formats, rest % __builtin_popcount(o->formats));
             rest /= __builtin_popcount(o->formats);
         }
-        if (op == QD_OP_RMS_NORM) attrs.rms_norm.epsilon = 0;
-        if (qd_op_check(op, &attrs, &s, formats, formats + QD_MAX_IN) == QD_OK && index-- == 0) return true;
+        if (rules->formats && rules->formats(op, formats, formats + QD_MAX_IN) != QD_OK) continue;
+        if (index-- == 0) return true;
     }
     return false;
-}
-
-/* ---- Shapes ------------------------------------------------------------------------------------------------- */
-
-/* The symbols of the problem. A last dimension is a multiple of every block that is cut along it. */
-static void choose_symbols(const qd_op_spec *spec, const qd_format formats[], uint64_t *rng, int size, qd_symbols *s,
-                           int64_t *position) {
-    static const int64_t dims[] = {64, 32, 96, 128, 16, 80} /* the first four are whole blocks */;
-    const bool blocked_out = formats[QD_MAX_IN] == QD_FORMAT_A8;
-    memset(s, 0, sizeof *s);
-    s->of['R' - 'A'] = between(rng, 0, 2) ? between(rng, 1, 5 * size) : between(rng, 1, 17 * size);
-    s->of['G' - 'A'] = between(rng, 1, 3);
-    s->of['H' - 'A'] = s->of['G' - 'A'] * between(rng, 1, 4);
-    s->of['D' - 'A'] = dims[between(rng, 0, blocked_out ? 3 : 5)];
-    for (const char *letter = "CKNV"; *letter; letter++) {
-        int64_t unit = 1;
-        for (int i = 0; i < OPERANDS; i++) {
-            const qd_operand_spec *o = operand_spec(spec, i);
-            if (o && o->dim[o->rank - 1].a == *letter) {
-                const int64_t block = qd_format_get(formats[i])->block;
-                if (block > unit) unit = block;
-            }
-        }
-        s->of[*letter - 'A'] = unit * between(rng, 1, unit > 1 ? 7 * size : 75 * size);
-    }
-    const int64_t room = s->of['R' - 'A'] + between(rng, 0, 1) * between(rng, 0, 60 * size);
-    s->of['P' - 'A'] = (room + 15) / 16 * 16;
-    *position = between(rng, 0, s->of['P' - 'A'] - s->of['R' - 'A']);
-}
-
-static qd_attrs choose_attrs(qd_op op, const qd_symbols *s, uint64_t *rng) {
-    const int H = (int)s->of['H' - 'A'], G = (int)s->of['G' - 'A'], D = (int)s->of['D' - 'A'];
-    qd_attrs a;
-    memset(&a, 0, sizeof a);
-    if (op == QD_OP_RMS_NORM) a.rms_norm.epsilon = between(rng, 0, 1) ? 1e-5f : 1e-6f;
-    if (op == QD_OP_ROPE) {
-        a.rope.heads = H;
-        a.rope.head_dim = D;
-        a.rope.neox = between(rng, 0, 1);
-    }
-    if (op == QD_OP_KV_STORE) {
-        a.kv.heads = G;
-        a.kv.head_dim = D;
-    }
-    if (op == QD_OP_ATTENTION) {
-        a.attention.heads = H;
-        a.attention.kv_heads = G;
-        a.attention.head_dim = D;
-        a.attention.scale = 0.125f;
-    }
-    return a;
 }
 
 /* ---- Values ------------------------------------------------------------------------------------------------- */
 
 /* Floats of a kind that `style` names: plain ones, or those at which kernels go wrong. */
 static float random_float(uint64_t *rng, int style) {
-    const float u = (float)between(rng, -1000000, 1000000) * 1e-6f;
+    const float u = (float)qd_between(rng, -1000000, 1000000) * 1e-6f;
     switch (style) {
         case 0:
-            return between(rng, 0, 3) ? u : 0.0f; /* sparse */
+            return qd_between(rng, 0, 3) ? u : 0.0f; /* sparse */
         case 1:
-            return u * qd_as_f32((qd_u32)between(rng, 117, 137) << 23); /* 2^-10 … 2^10 */
+            return u * qd_as_f32((qd_u32)qd_between(rng, 117, 137) << 23); /* 2^-10 … 2^10 */
         case 4: /* denormals, zeros of both signs, and the least maxima of A8 blocks */
             return qd_as_f32((qd_as_u32(u) & 0x80000000u) |
-                             (qd_u32)(between(rng, 0, 1) ? next_random(rng) % 0x900000u : 0)) *
-                   (between(rng, 0, 1) ? 1.0f : 1e8f);
+                             (qd_u32)(qd_between(rng, 0, 1) ? qd_next_random(rng) % 0x900000u : 0)) *
+                   (qd_between(rng, 0, 1) ? 1.0f : 1e8f);
         case 2:
-            return (float)between(rng, -4, 4) * 0.5f; /* ties when rounded */
+            return (float)qd_between(rng, -4, 4) * 0.5f; /* ties when rounded */
         default:
             return u * 2.0f;
     }
 }
 
+/* Any bytes, or bytes of few kinds: zeros, ones, and those between which signs and carries change. */
+static void fill_bytes(uint64_t *rng, int style, unsigned char *p, size_t n) {
+    static const unsigned char edges[] = {0x00, 0x80, 0x7f, 0xff, 0x01, 0x81, 0x0f, 0xf0, 0x88, 0x77};
+    for (size_t i = 0; i < n; i++) {
+        const uint64_t r = qd_next_random(rng);
+        p[i] = (unsigned char)(style == 0   ? r
+                               : style == 1 ? edges[r % sizeof edges]
+                               : style == 2 ? 0x7f /* sums as large as they can be */
+                               : style == 3 ? 0x80
+                                            : 0xff);
+    }
+}
+
 static qd_status fill_row(qd_format f, uint64_t *rng, int style, float *scratch, int64_t cols, void *row) {
+    const qd_format_info *info = qd_format_get(f);
+    const size_t bytes = qd_format_row_bytes(f, cols);
+    if (info->kind == QD_KIND_INTEGER || info->bytes * info->block < 2) {
+        fill_bytes(rng, style, row, bytes);
+        return QD_OK;
+    }
     for (int64_t i = 0; i < cols; i++)
         scratch[i] = random_float(rng, style);
     const qd_status status = qd_quantize(f, scratch, 1, cols, row);
-    if (status || style != 1 || f == QD_FORMAT_A8 || qd_format_get(f)->kind != QD_KIND_BLOCKED) return status;
+    if (status || style != 1 || f == QD_FORMAT_A8 || info->kind != QD_KIND_BLOCKED) return status;
     /* Any codes under scales of either sign that are not infinite: a quantizer makes only some of these blocks. */
-    const int bytes = qd_format_get(f)->bytes;
     unsigned char *p = row;
-    for (int64_t i = 0; i < cols / qd_format_get(f)->block * bytes; i++)
-        p[i] = (unsigned char)next_random(rng);
-    for (int64_t b = 0; b < cols / qd_format_get(f)->block; b++) {
-        p[b * bytes + 1] &= 0xbb;
-        if (f == QD_FORMAT_Q4_1) p[b * bytes + 3] &= 0xbb;
+    for (size_t i = 0; i < bytes; i++)
+        p[i] = (unsigned char)qd_next_random(rng);
+    for (int64_t b = 0; b < cols / info->block; b++) {
+        p[b * info->bytes + 1] &= 0xbb;
+        if (f == QD_FORMAT_Q4_1) p[b * info->bytes + 3] &= 0xbb;
     }
     return QD_OK;
 }
 
-static qd_status fill(const qd_operand_spec *o, const qd_tensor *t, uint64_t *rng, int64_t position, int64_t vocabulary,
-                      unsigned char *data) {
+static qd_status fill_operand(qd_choices *c, const qd_problem *p, int i, const qd_tensor *t, unsigned char *data) {
+    const char *name = qd_operand_at(p->spec, i)->name;
+    const int64_t cols = qd_columns(t), rows = qd_span(&t->desc, 0, t->desc.rank - 1);
+    const size_t row = qd_format_row_bytes(t->desc.format, cols);
+    const qd_op_rules *rules = qd_rules_of(p->op);
     qd_status status = QD_OK;
-    const int64_t cols = qd_columns(t);
-    if (t->desc.format == QD_FORMAT_I32) {
-        const bool ids = !strcmp(o->name, "ids");
-        for (int64_t i = 0; i < cols; i++) {
-            const int32_t v = (int32_t)(ids ? between(rng, 0, vocabulary - 1) : position);
-            memcpy(data + 4 * i, &v, sizeof v);
-        }
-        return QD_OK;
+    char style_name[24];
+    snprintf(style_name, sizeof style_name, "%s values", name);
+    if (rules->fill) {
+        unsigned char *dense = qd_alloc((size_t)rows * row + 1);
+        if (!dense) return QD_ERR_MEMORY;
+        const bool filled = rules->fill(c, p, i, dense);
+        for (int64_t r = 0; filled && r < rows; r++)
+            memcpy(data + t->offset + (size_t)r * t->stride, dense + (size_t)r * row, row);
+        free(dense);
+        if (filled) return QD_OK;
     }
-    int64_t rows = 1;
-    for (int i = 0; i + 1 < t->desc.rank; i++)
-        rows *= t->desc.shape[i];
-    float *scratch = qd_alloc((size_t)cols * sizeof *scratch);
+    float *scratch = qd_alloc((size_t)cols * sizeof *scratch + 1);
     if (!scratch) return QD_ERR_MEMORY;
-    const int style = (int)between(rng, 0, 4);
-    for (int64_t r = 0; r < rows && !status; r++) {
-        status = fill_row(t->desc.format, rng, style, scratch, cols, data + t->offset + (size_t)r * t->stride);
-    }
+    const int style = (int)qd_choose(c, style_name, 0, 4);
+    uint64_t stream = qd_stream(c, name);
+    for (int64_t r = 0; r < rows && !status; r++)
+        status = fill_row(t->desc.format, &stream, style, scratch, cols, data + t->offset + (size_t)r * t->stride);
     free(scratch);
     return status;
 }
 
 /* ---- The problem -------------------------------------------------------------------------------------------- */
 
-static qd_status make_operand(qd_case *c, int i, const qd_operand_spec *o, qd_format format, const qd_symbols *s,
-                              uint64_t *rng, int64_t position) {
-    qd_tensor *t = &c->tensors[i];
-    t->desc.format = format;
-    const int skip = o->optional && between(rng, 0, 1) ? 1 : 0; /* the same row for all */
-    t->desc.rank = o->rank - skip;
-    t->references = 1;
-    int64_t rows = 1;
-    for (int d = 0; d < t->desc.rank; d++) {
-        t->desc.shape[d] = qd_dim_value(o->dim[d + skip], s);
-        if (d + 1 < t->desc.rank) rows *= t->desc.shape[d];
+/* The shape that the row of the operator gives, from the symbols. */
+static void shape_from_symbols(qd_choices *c, qd_problem *p, const qd_operand_spec *o, qd_tensor_desc *d) {
+    char name[24];
+    for (int i = 0; i < o->rank; i++) {
+        const qd_dim_spec dim = o->dim[i];
+        int64_t value = qd_dim_value(dim, &p->s);
+        if (dim.may_lack) {
+            /* A size that all operands share is left out by all of them; the rows by each on its own. */
+            snprintf(name, sizeof name, "%.12s lacks %c", dim.a == 'R' ? o->name : "", dim.a);
+            if ((dim.a == 'R' || value == 1) && qd_choose(c, name, 0, 1)) continue;
+        }
+        if (dim.may_be_one) {
+            snprintf(name, sizeof name, "one %.12s", o->name);
+            if (qd_choose(c, name, 0, 1)) value = 1;
+        }
+        d->shape[d->rank++] = value;
     }
-    const size_t row = qd_format_row_bytes(format, qd_columns(t));
+}
+
+static qd_status make_operand(qd_case *c, qd_problem *p, int i, const qd_operand_spec *o) {
+    qd_tensor *t = &c->tensors[i];
+    qd_choices *choices = &c->choices;
+    qd_tensor_desc *d = &p->desc[i];
+    char name[24];
+    if (!d->rank) shape_from_symbols(choices, p, o, d);
+    d->format = p->formats[i];
+    t->desc = *d;
+    t->references = 1;
+    const int64_t rows = qd_span(d, 0, d->rank - 1);
+    const size_t row = qd_format_row_bytes(d->format, qd_columns(t));
     t->stride = row;
     /* Weights are constants mostly; tables, gains and biases now and then. What has a row for each row never is. */
-    const bool weights = i < QD_MAX_IN && __builtin_popcount(o->formats) > 2;
-    const bool fixed = i < QD_MAX_IN && format == QD_FORMAT_F32 && (skip || o->dim[0].a != 'R') && o->rank < 3;
-    const bool constant = (weights && between(rng, 0, 3)) || (fixed && !weights && between(rng, 0, 1));
-    if (format == QD_FORMAT_F32 && t->desc.rank == 2 && !constant && !weights && between(rng, 0, 1)) {
-        /* As a view of wider rows. */
-        t->offset = (size_t)between(rng, 0, 5) * sizeof(float);
-        t->stride = row + t->offset + (size_t)between(rng, 0, 5) * sizeof(float);
+    const bool weights = i == 0 && (__builtin_popcount(o->formats) > 2 && !o->any_shape ? true : o->name[0] == 'w');
+    const bool fixed = i < QD_MAX_IN && !weights && !o->any_shape && d->rank < 3 && o->dim[0].a != 'R';
+    bool constant = false;
+    snprintf(name, sizeof name, "%.12s constant", o->name);
+    if (weights) constant = qd_choose(choices, name, 0, 3) != 0;
+    if (fixed) constant = qd_choose(choices, name, 0, 1) != 0;
+    if (d->format == QD_FORMAT_F32 && d->rank == 2 && !constant && !weights && !o->any_shape) {
+        snprintf(name, sizeof name, "%.12s view", o->name);
+        if (qd_choose(choices, name, 0, 1)) { /* of wider rows */
+            uint64_t stream = qd_stream(choices, name);
+            t->offset = (size_t)qd_between(&stream, 0, 5) * sizeof(float);
+            t->stride = row + t->offset + (size_t)qd_between(&stream, 0, 5) * sizeof(float);
+        }
     }
     c->bytes[i] = t->offset + t->stride * (size_t)rows + (constant ? 0 : GUARD);
-    c->data[i] = qd_alloc(c->bytes[i]);
+    c->data[i] = qd_alloc(c->bytes[i] + 1);
     if (!c->data[i]) return QD_ERR_MEMORY;
     memset(c->data[i], 0x5a, c->bytes[i]);
     if (constant) t->constant = c->data[i];
     /* Outputs start as noise too, except that caches must hold numbers. */
-    if (i < QD_MAX_IN || o->rank == 3) return fill(o, t, rng, position, s->of['V' - 'A'], c->data[i]);
+    if (i < QD_MAX_IN || (o->rank == 3 && d->format == QD_FORMAT_F32)) {
+        return fill_operand(choices, p, i, t, c->data[i]);
+    }
     return QD_OK;
 }
 
 static qd_status expect(qd_case *c) {
-    qd_operand operands[OPERANDS] = {{0}};
-    for (int i = 0; i < OPERANDS; i++) {
+    qd_operand operands[QD_OPERANDS] = {{0}};
+    for (int i = 0; i < QD_OPERANDS; i++) {
         if (!c->data[i]) continue;
         void *data = c->data[i];
         if (i >= QD_MAX_IN) {
@@ -231,37 +207,48 @@ static qd_status expect(qd_case *c) {
     return qd_backend_ref.compute(&c->node, operands, operands + QD_MAX_IN, c->node.max_rows);
 }
 
-qd_status qd_case_make(qd_op op, const qd_format formats[], uint64_t seed, int size, qd_case *c) {
+static void describe(qd_case *c, const qd_op_spec *spec) {
+    size_t n = (size_t)snprintf(c->text, sizeof c->text, "seed %llu size %d:", (unsigned long long)c->choices.seed,
+                                c->choices.size);
+    for (int i = 0; i < QD_OPERANDS; i++) {
+        if (!c->data[i]) continue;
+        const qd_tensor_desc *d = &c->tensors[i].desc;
+        for (int k = -1; k <= d->rank && n < sizeof c->text; k++) {
+            char *to = c->text + n;
+            const size_t room = sizeof c->text - n;
+            n += (size_t)(k < 0          ? snprintf(to, room, " %s[", qd_operand_at(spec, i)->name)
+                          : k == d->rank ? snprintf(to, room, "]")
+                                         : snprintf(to, room, "%s%lld", k ? "," : "", (long long)d->shape[k]));
+        }
+    }
+}
+
+qd_status qd_case_make(qd_op op, const qd_format formats[], uint64_t seed, int size, const qd_choice fixed[], int n,
+                       qd_case *c) {
     memset(c, 0, sizeof *c);
-    uint64_t rng = seed;
+    c->choices = (qd_choices){.seed = seed, .size = size, .fixed = fixed, .n_fixed = n};
     qd_op_spec spec;
     qd_op_spec_read(op, &spec);
-    qd_symbols s;
-    int64_t position;
-    choose_symbols(&spec, formats, &rng, size, &s, &position);
-    const qd_attrs attrs = choose_attrs(op, &s, &rng);
-    qd_symbols_from_attrs(op, &attrs, &s);
+    qd_problem p = {.op = op, .spec = &spec, .formats = formats};
+    qd_symbols_clear(&p.s);
+    for (int i = 0; i < QD_OPERANDS; i++)
+        p.present[i] = -1;
+    qd_rules_of(op)->choose(&c->choices, &p);
     qd_status status = QD_OK;
-    qd_tensor *operands[OPERANDS] = {0};
-    for (int i = 0; i < OPERANDS; i++) {
-        const qd_operand_spec *o = operand_spec(&spec, i);
-        if (!o || (o->optional && between(&rng, 0, 1))) continue;
-        QD_TRY(make_operand(c, i, o, formats[i], &s, &rng, position));
+    qd_tensor *operands[QD_OPERANDS] = {0};
+    for (int i = 0; i < QD_OPERANDS; i++) {
+        const qd_operand_spec *o = qd_operand_at(&spec, i);
+        if (!o) continue;
+        char name[24];
+        snprintf(name, sizeof name, "with %s", o->name);
+        if (o->optional && !(p.present[i] < 0 ? qd_choose(&c->choices, name, 0, 1) : p.present[i])) continue;
+        QD_TRY(make_operand(c, &p, i, o));
         operands[i] = &c->tensors[i];
     }
-    QD_TRY(qd_node_init(&c->node, op, &attrs, operands, spec.n_in, operands + QD_MAX_IN, spec.n_out, NULL));
+    QD_TRY(qd_node_init(&c->node, op, &p.attrs, operands, spec.n_in, operands + QD_MAX_IN, spec.n_out, NULL));
     QD_TRY(expect(c));
-    int n = snprintf(c->text, sizeof c->text, "seed %llu size %d:", (unsigned long long)seed, size);
-    for (int i = 0; i < OPERANDS && n < (int)sizeof c->text; i++) {
-        if (!operands[i]) continue;
-        const qd_operand_spec *o = operand_spec(&spec, i);
-        n += snprintf(c->text + n, sizeof c->text - (size_t)n, " %s[", o->name);
-        for (int d = 0; d < operands[i]->desc.rank && n < (int)sizeof c->text; d++) {
-            n += snprintf(c->text + n, sizeof c->text - (size_t)n, "%s%lld", d ? "," : "",
-                          (long long)operands[i]->desc.shape[d]);
-        }
-        if (n < (int)sizeof c->text) n += snprintf(c->text + n, sizeof c->text - (size_t)n, "]");
-    }
+    describe(c, &spec);
+    c->choices.fixed = NULL; /* the caller's */
     return QD_OK;
 error:
     qd_case_free(c);
@@ -269,7 +256,7 @@ error:
 }
 
 void qd_case_free(qd_case *c) {
-    for (int i = 0; i < OPERANDS; i++)
+    for (int i = 0; i < QD_OPERANDS; i++)
         free(c->data[i]);
     for (int i = 0; i < QD_MAX_OUT; i++)
         free(c->want[i]);
@@ -278,7 +265,7 @@ void qd_case_free(qd_case *c) {
 
 qd_status qd_case_upload(qd_case *c, const qd_backend *b, void *device) {
     qd_status status = QD_OK;
-    for (int i = 0; i < OPERANDS; i++) {
+    for (int i = 0; i < QD_OPERANDS; i++) {
         qd_tensor *t = &c->tensors[i];
         if (!c->data[i] || t->constant) continue;
         QD_TRY(b->alloc(device, c->bytes[i], &t->buffer));
@@ -293,7 +280,7 @@ error:
 qd_status qd_case_compare(qd_case *c, const qd_backend *b, void *device, bool *different, char *first,
                           size_t capacity) {
     *different = false;
-    for (int i = 0; i < OPERANDS; i++) {
+    for (int i = 0; i < QD_OPERANDS; i++) {
         const qd_tensor *t = &c->tensors[i];
         if (!c->data[i] || t->constant) continue;
         unsigned char *got = qd_alloc(c->bytes[i]);
@@ -317,7 +304,7 @@ qd_status qd_case_compare(qd_case *c, const qd_backend *b, void *device, bool *d
 }
 
 void qd_case_unload(qd_case *c, const qd_backend *b, void *device) {
-    for (int i = 0; i < OPERANDS; i++) {
+    for (int i = 0; i < QD_OPERANDS; i++) {
         qd_tensor *t = &c->tensors[i];
         if (t->constant && b->forget) b->forget(device, t);
         if (t->buffer) b->release(device, t->buffer);

@@ -41,11 +41,16 @@ qd_status qd_format_find(const char *name, qd_format *out) {
     return qd_fail(QD_ERR_ARGUMENT, "unknown format \"%.64s\"; known are:%s", name, known);
 }
 
+/* Blocks must be whole; packed codes fill up their last byte. */
+static bool whole_blocks(const qd_format_info *info, int64_t cols) {
+    return info->kind != QD_KIND_BLOCKED || cols % info->block == 0;
+}
+
 size_t qd_format_row_bytes(qd_format f, int64_t cols) {
     const qd_format_info *info = qd_format_get(f);
     size_t bytes;
-    if (!info || cols < 0 || cols % info->block != 0) return 0;
-    return __builtin_mul_overflow(cols / info->block, info->bytes, &bytes) ? 0 : bytes;
+    if (!info || cols < 0 || !whole_blocks(info, cols)) return 0;
+    return __builtin_mul_overflow(cols / info->block + (cols % info->block != 0), info->bytes, &bytes) ? 0 : bytes;
 }
 
 /* True when rows × row_bytes is the size that an object can have. */
@@ -67,7 +72,7 @@ static qd_status check_arguments(const char *what, qd_format f, const void *src,
         return qd_fail(QD_ERR_ARGUMENT, "%s: %lld rows of %lld columns; neither may be negative", what, (long long)rows,
                        (long long)cols);
     }
-    if (cols % info->block != 0) {
+    if (!whole_blocks(info, cols)) {
         return qd_fail(QD_ERR_ARGUMENT, "%s: %lld columns are no whole number of %s blocks; pad to a multiple of %d",
                        what, (long long)cols, info->name, info->block);
     }

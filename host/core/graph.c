@@ -153,6 +153,19 @@ static size_t place(graph_tensor **order, int n) {
     return end;
 }
 
+/* The most bytes that are alive at one node. */
+static size_t largest_live(const qd_graph *g, graph_tensor *const order[], int n) {
+    size_t most = 0;
+    for (int node = 0; node < g->n_nodes; node++) {
+        size_t sum = 0;
+        for (int i = 0; i < n; i++) {
+            if (order[i]->first <= node && node <= order[i]->last) sum += order[i]->bytes;
+        }
+        if (sum > most) most = sum;
+    }
+    return most;
+}
+
 static qd_status build_arena(qd_graph *g) {
     for (int i = 0; i < g->n_nodes; i++) {
         for (int j = 0; j < QD_MAX_IN; j++)
@@ -168,8 +181,9 @@ static qd_status build_arena(qd_graph *g) {
         if (x->tensor->base || x->first > x->last) continue;
         qd_tensor_desc d = x->tensor->desc;
         if (d.shape[0] == QD_ROWS) d.shape[0] = g->max_rows;
+        const bool empty = d.shape[0] == 0;
         x->bytes = (qd_desc_bytes(&d) + ARENA_ALIGN - 1) / ARENA_ALIGN * ARENA_ALIGN;
-        if (!x->bytes) {
+        if (!x->bytes && !empty) {
             free(order);
             return qd_fail(QD_ERR_ARGUMENT, "graph: a tensor is too large");
         }
@@ -177,6 +191,7 @@ static qd_status build_arena(qd_graph *g) {
         order[n++] = x;
     }
     qsort(order, (size_t)n, sizeof *order, larger_first);
+    g->info.live_bytes = largest_live(g, order, n);
     g->info.arena_bytes = place(order, n);
     free(order);
     if (!g->info.arena_bytes) return QD_OK;
@@ -278,10 +293,11 @@ qd_status qd_graph_run(qd_graph *g, int64_t rows) {
     if (!g || g->info.ops != g->n_nodes || !g->compiled) {
         return qd_fail(QD_ERR_ARGUMENT, "qd_graph_run: compile the graph first");
     }
-    if (rows < 1 || rows > g->max_rows) {
-        return qd_fail(QD_ERR_ARGUMENT, "qd_graph_run: %lld rows; the graph was made for 1 … %lld", (long long)rows,
+    if (rows < 0 || rows > g->max_rows) {
+        return qd_fail(QD_ERR_ARGUMENT, "qd_graph_run: %lld rows; the graph was made for up to %lld", (long long)rows,
                        (long long)g->max_rows);
     }
+    if (!rows) return QD_OK;
     const qd_backend *b = g->context->backend;
     void *device = g->context->device;
     qd_status status = QD_OK;

@@ -3,16 +3,10 @@
 #include <string.h>
 
 #include "core/context.h"
+#include "core/rules/rules.h"
 
 static const qd_op_info infos[QD_OP_COUNT] = {
-#define QD_OP(ID, name, min_in, max_in, n_out, attrs, operands) {#name, min_in, max_in, n_out, operands},
-#include "qdot/qdot_ops.def"
-};
-
-enum attrs_kind { attrs_none, attrs_rms_norm, attrs_rope, attrs_kv, attrs_attention };
-
-static const enum attrs_kind attrs_kinds[QD_OP_COUNT] = {
-#define QD_OP(ID, name, min_in, max_in, n_out, attrs, operands) attrs_##attrs,
+#define QD_OP(ID, name, min_in, max_in, n_out, rules, operands) {#name, min_in, max_in, n_out, operands},
 #include "qdot/qdot_ops.def"
 };
 
@@ -44,7 +38,25 @@ static uint32_t read_formats(const char **p) {
     return mask;
 }
 
-static void read_operand(const char **p, qd_operand_spec *o) {
+/* "N!", "H*D", "R?", "256". */
+static void read_dim(const char **p, qd_dim_spec *d) {
+    memset(d, 0, sizeof *d);
+    if (**p >= '0' && **p <= '9') {
+        while (**p >= '0' && **p <= '9')
+            d->number = 10 * d->number + (*(*p)++ - '0');
+        return;
+    }
+    d->a = *(*p)++;
+    if (**p == '*') {
+        d->b = (*p)[1];
+        *p += 2;
+    }
+    d->may_lack = **p == '?';
+    d->may_be_one = **p == '!';
+    if (d->may_lack || d->may_be_one) (*p)++;
+}
+
+static void read_operand(const char **p, uint32_t first, qd_operand_spec *o) {
     memset(o, 0, sizeof *o);
     if (**p == '(') {
         o->optional = true;
@@ -53,15 +65,14 @@ static void read_operand(const char **p, qd_operand_spec *o) {
     const size_t n = strcspn(*p, ":[");
     memcpy(o->name, *p, n < sizeof o->name - 1 ? n : sizeof o->name - 1);
     *p += n;
-    o->formats = read_formats(p);
+    o->same_format = !strncmp(*p, ":=", 2);
+    if (o->same_format) *p += 2;
+    o->formats = o->same_format ? first : read_formats(p);
+    o->any_shape = !strncmp(*p, "[...]", 5);
+    if (o->any_shape) *p += 4;
     while (**p != ']') {
         (*p)++; /* '[' or ',' */
-        qd_dim_spec *d = &o->dim[o->rank++];
-        d->a = *(*p)++;
-        if (**p == '*') {
-            d->b = (*p)[1];
-            *p += 2;
-        }
+        read_dim(p, &o->dim[o->rank++]);
     }
     (*p)++;
     if (**p == ')') (*p)++;
@@ -72,112 +83,86 @@ static void read_operand(const char **p, qd_operand_spec *o) {
 void qd_op_spec_read(qd_op op, qd_op_spec *out) {
     memset(out, 0, sizeof *out);
     const char *p = infos[op].operands;
-    while (*p != '-')
-        read_operand(&p, &out->in[out->n_in++]);
+    while (*p != '-') {
+        read_operand(&p, out->in[0].formats, &out->in[out->n_in]);
+        out->n_in++;
+    }
     p += strlen("-> ");
     while (*p)
-        read_operand(&p, &out->out[out->n_out++]);
+        read_operand(&p, out->in[0].formats, &out->out[out->n_out++]);
 }
 
-void qd_symbols_from_attrs(qd_op op, const qd_attrs *attrs, qd_symbols *s) {
-    switch (attrs_kinds[op]) {
-        case attrs_rope:
-            s->of['H' - 'A'] = attrs->rope.heads;
-            s->of['D' - 'A'] = attrs->rope.head_dim;
-            break;
-        case attrs_kv:
-            s->of['G' - 'A'] = attrs->kv.heads;
-            s->of['D' - 'A'] = attrs->kv.head_dim;
-            break;
-        case attrs_attention:
-            s->of['H' - 'A'] = attrs->attention.heads;
-            s->of['G' - 'A'] = attrs->attention.kv_heads;
-            s->of['D' - 'A'] = attrs->attention.head_dim;
-            break;
-        case attrs_rms_norm:
-        case attrs_none:
-            break;
-    }
+const qd_operand_spec *qd_operand_at(const qd_op_spec *spec, int i) {
+    if (i < QD_MAX_IN) return i < spec->n_in ? &spec->in[i] : NULL;
+    return i - QD_MAX_IN < spec->n_out ? &spec->out[i - QD_MAX_IN] : NULL;
+}
+
+void qd_symbols_clear(qd_symbols *s) {
+    for (int i = 0; i < 26; i++)
+        s->of[i] = QD_UNKNOWN;
 }
 
 int64_t qd_dim_value(qd_dim_spec d, const qd_symbols *s) {
-    if (d.a == '1') return 1;
+    if (!d.a) return d.number;
     const int64_t a = s->of[d.a - 'A'];
-    return d.b ? a * s->of[d.b - 'A'] : a;
+    if (!d.b) return a;
+    const int64_t b = s->of[d.b - 'A'];
+    return a == QD_UNKNOWN || b == QD_UNKNOWN ? QD_UNKNOWN : a * b;
 }
 
 /* ---- Checks ------------------------------------------------------------------------------------------------- */
 
-qd_status qd_op_check(qd_op op, const qd_attrs *attrs, const qd_symbols *s, const qd_format in[],
-                      const qd_format out[]) {
-    const char *name = infos[op].name;
-    const int64_t D = s->of['D' - 'A'], P = s->of['P' - 'A'];
-    switch (op) {
-        case QD_OP_MATMUL:
-            if (in[1] == QD_FORMAT_A8 && qd_format_get(in[0])->kind != QD_KIND_BLOCKED) {
-                return qd_fail(QD_ERR_UNSUPPORTED,
-                               "matmul: a8 activations need weights in a block format, not %s; use f32",
-                               qd_format_get(in[0])->name);
-            }
-            return QD_OK;
-        case QD_OP_RMS_NORM:
-            if (!(attrs->rms_norm.epsilon >= 0 && attrs->rms_norm.epsilon < 1)) {
-                return qd_fail(QD_ERR_ARGUMENT, "rms_norm: epsilon must be in [0, 1)");
-            }
-            return QD_OK;
-        case QD_OP_ROPE:
-            if (D < 2 || D % 2) return qd_fail(QD_ERR_ARGUMENT, "rope: head_dim must be even, not %lld", (long long)D);
-            return QD_OK;
-        case QD_OP_ATTENTION:
-            if (attrs->attention.heads % attrs->attention.kv_heads) {
-                return qd_fail(QD_ERR_ARGUMENT, "attention: %d heads are no multiple of %d key/value heads",
-                               attrs->attention.heads, attrs->attention.kv_heads);
-            }
-            if (out[0] == QD_FORMAT_A8 && D % 32) {
-                return qd_fail(QD_ERR_UNSUPPORTED,
-                               "attention: a8 output needs head_dim to be a multiple of 32; use f32");
-            }
-            /* fall through */
-        case QD_OP_KV_STORE:
-            if (D % 16 || P % 16) {
-                return qd_fail(QD_ERR_UNSUPPORTED, "%s: head_dim (%lld) and positions (%lld) must be multiples of 16",
-                               name, (long long)D, (long long)P);
-            }
-            return QD_OK;
-        case QD_OP_GET_ROWS:
-        case QD_OP_QUANTIZE:
-        case QD_OP_SWIGLU:
-        case QD_OP_ADD:
-        case QD_OP_COUNT:
-            break;
+/* Which dimensions of the operand a tensor of this rank lacks: bit mask; false when none fit. The last that may be
+ * absent goes first. */
+static bool find_lacking(const qd_operand_spec *o, int rank, uint32_t *lacking) {
+    *lacking = 0;
+    int have = o->rank;
+    for (int i = o->rank - 1; i >= 0 && have > rank; i--) {
+        if (!o->dim[i].may_lack) continue;
+        *lacking |= 1u << i;
+        have--;
+    }
+    return have == rank;
+}
+
+/* Binds the symbol of one dimension, or says that it does not fit. */
+static qd_status unify_dim(const char *op, const qd_operand_spec *o, int i, int64_t have, qd_symbols *s, bool dynamic) {
+    const qd_dim_spec d = o->dim[i];
+    const int64_t want = qd_dim_value(d, s);
+    if (have == QD_ROWS && i == 0) {
+        if (d.a == 'R') return QD_OK;
+        return qd_fail(QD_ERR_ARGUMENT, "%s: the first dimension of %s cannot be that of the run", op, o->name);
+    }
+    if (d.may_be_one && have == 1) return QD_OK;
+    if (want == QD_UNKNOWN && !d.b) {
+        s->of[d.a - 'A'] = have;
+    } else if (d.a == 'R' && dynamic ? have < want : have != want) {
+        return qd_fail(QD_ERR_ARGUMENT, "%s: dimension %d of %s is %lld where %lld is needed", op, i, o->name,
+                       (long long)have, (long long)want);
     }
     return QD_OK;
 }
 
 /* Binds the symbols to the dimensions of one operand, or says which does not fit. */
-static qd_status unify(const char *op, const qd_operand_spec *o, const qd_tensor *t, qd_symbols *s, bool dynamic) {
-    if (!(o->formats >> t->desc.format & 1)) {
+static qd_status unify(const char *op, const qd_operand_spec *o, const qd_tensor *t, const qd_tensor *first,
+                       qd_symbols *s, bool dynamic) {
+    if (!(o->formats >> t->desc.format & 1) || (o->same_format && t->desc.format != first->desc.format)) {
         return qd_fail(QD_ERR_UNSUPPORTED, "%s: %s cannot be %s", op, o->name, qd_format_get(t->desc.format)->name);
     }
-    /* An optional operand may lack the row dimension: the same row for all (a bias). */
-    const int skip = o->optional && t->desc.rank == o->rank - 1 ? 1 : 0;
-    if (t->desc.rank != o->rank - skip) {
+    if (o->any_shape) return QD_OK;
+    uint32_t lacking;
+    if (!find_lacking(o, t->desc.rank, &lacking)) {
         return qd_fail(QD_ERR_ARGUMENT, "%s: %s has rank %d where %d is needed", op, o->name, t->desc.rank, o->rank);
     }
-    for (int i = skip; i < o->rank; i++) {
-        const qd_dim_spec d = o->dim[i];
-        const int64_t have = t->desc.shape[i - skip];
-        const int64_t want = qd_dim_value(d, s);
-        if (have == QD_ROWS && i == 0) {
-            if (d.a == 'R') continue;
-            return qd_fail(QD_ERR_ARGUMENT, "%s: the first dimension of %s cannot be that of the run", op, o->name);
+    int at = 0;
+    for (int i = 0; i < o->rank; i++) {
+        qd_status status = QD_OK;
+        if (!(lacking >> i & 1)) {
+            status = unify_dim(op, o, i, t->desc.shape[at++], s, dynamic);
+        } else if (o->dim[i].a != 'R') {
+            status = unify_dim(op, o, i, 1, s, dynamic);
         }
-        if (!want && !d.b) {
-            s->of[d.a - 'A'] = have;
-        } else if (d.a == 'R' && dynamic ? have < want : have != want) {
-            return qd_fail(QD_ERR_ARGUMENT, "%s: dimension %d of %s is %lld where %lld is needed", op, i, o->name,
-                           (long long)have, (long long)want);
-        }
+        if (status) return status;
     }
     return QD_OK;
 }
@@ -212,7 +197,7 @@ static qd_status check_aliases(qd_op op, const char *name, const qd_tensor *out,
 /* Kernels count in 32 bits: dimensions, and what they are rounded up to, must stay below. */
 static qd_status check_range(const char *op, const qd_symbols *s) {
     const int64_t limit = INT32_MAX - 65536;
-    const int64_t product = s->of['H' - 'A'] * s->of['D' - 'A'];
+    const int64_t product = qd_dim_value((qd_dim_spec){.a = 'H', .b = 'D'}, s);
     bool fits = product <= limit;
     for (int i = 0; i < 26; i++)
         fits = fits && s->of[i] <= limit;
@@ -227,63 +212,76 @@ static bool has_dynamic(qd_tensor *const t[], int n) {
     return false;
 }
 
+/* The sizes that the attributes fix. */
+static qd_status bind_attrs(const char *op, const qd_op_rules *rules, const qd_attrs *attrs, qd_symbols *s) {
+    if (rules->attrs && !attrs) return qd_fail(QD_ERR_ARGUMENT, "%s: attributes are missing", op);
+    if (!rules->symbols) return QD_OK;
+    rules->symbols(attrs, s);
+    for (int i = 0; i < 26; i++) {
+        if (s->of[i] == QD_UNKNOWN || i == 'R' - 'A' || (s->of[i] >= 1 && s->of[i] <= 1 << 20)) continue;
+        return qd_fail(QD_ERR_ARGUMENT, "%s: heads and head_dim must be positive and at most 2^20", op);
+    }
+    return QD_OK;
+}
+
+/* Checks operand i and puts it into the node. */
+static qd_status take_operand(qd_node *n, const qd_op_info *info, const qd_operand_spec *o, int i, qd_tensor *t,
+                              const qd_graph *graph, qd_symbols *s) {
+    if (!t) {
+        if (o->optional) return QD_OK;
+        return qd_fail(QD_ERR_ARGUMENT, "%s: %s is missing", info->name, o->name);
+    }
+    if (i >= QD_MAX_IN && qd_is_constant(t))
+        return qd_fail(QD_ERR_ARGUMENT, "%s: %s cannot be a constant", info->name, o->name);
+    const qd_tensor *owner = t->base ? t->base : t;
+    if (owner->graph && owner->graph != graph) {
+        return qd_fail(QD_ERR_ARGUMENT, "%s: %s belongs to %s graph", info->name, o->name, graph ? "another" : "a");
+    }
+    qd_status status = unify(info->name, o, t, i ? n->in[0] : t, s, n->dynamic);
+    if (!status && i >= QD_MAX_IN) status = check_aliases(n->op, o->name, t, n);
+    if (status) return status;
+    if (i < QD_MAX_IN) {
+        n->in[i] = t;
+    } else {
+        n->out[i - QD_MAX_IN] = t;
+    }
+    return QD_OK;
+}
+
 qd_status qd_node_init(qd_node *n, qd_op op, const qd_attrs *attrs, qd_tensor *const in[], int n_in,
                        qd_tensor *const out[], int n_out, const qd_graph *graph) {
     const qd_op_info *info = qd_op_get(op);
     if (!info) return qd_fail(QD_ERR_ARGUMENT, "unknown operator %d", (int)op);
-    if (attrs_kinds[op] != attrs_none && !attrs)
-        return qd_fail(QD_ERR_ARGUMENT, "%s: attributes are missing", info->name);
     if (!in || !out || n_in < info->min_in || n_in > info->max_in || n_out != info->n_out) {
         return qd_fail(QD_ERR_ARGUMENT, "%s: takes %s", info->name, info->operands);
     }
+    const qd_op_rules *rules = qd_rules_of(op);
     qd_op_spec spec;
     qd_op_spec_read(op, &spec);
-    qd_symbols s = {{0}};
-    const bool dynamic = has_dynamic(in, n_in) || has_dynamic(out, n_out);
-    if (dynamic && !graph) return qd_fail(QD_ERR_ARGUMENT, "%s: QD_ROWS tensors belong to a graph", info->name);
-    if (dynamic) s.of['R' - 'A'] = qd_graph_rows(graph);
-    if (attrs_kinds[op] != attrs_none) {
-        qd_symbols sizes; /* 1 where the attributes say nothing */
-        for (int i = 0; i < 26; i++)
-            sizes.of[i] = 1;
-        qd_symbols_from_attrs(op, attrs, &sizes);
-        for (int i = 0; i < 26; i++) {
-            if (sizes.of[i] >= 1 && sizes.of[i] <= 1 << 20) continue;
-            return qd_fail(QD_ERR_ARGUMENT, "%s: heads and head_dim must be positive and at most 2^20", info->name);
-        }
-        qd_symbols_from_attrs(op, attrs, &s);
-    }
+    qd_symbols s;
+    qd_symbols_clear(&s);
+    qd_status status;
     memset(n, 0, sizeof *n);
-    qd_format formats[QD_MAX_IN + QD_MAX_OUT] = {0};
-    for (int i = 0; i < n_in + n_out; i++) {
-        qd_tensor *t = i < n_in ? in[i] : out[i - n_in];
-        const qd_operand_spec *o = i < n_in ? &spec.in[i] : &spec.out[i - n_in];
-        if (!t) {
-            if (o->optional) continue;
-            return qd_fail(QD_ERR_ARGUMENT, "%s: %s is missing", info->name, o->name);
-        }
-        if (i >= n_in && qd_is_constant(t))
-            return qd_fail(QD_ERR_ARGUMENT, "%s: %s cannot be a constant", info->name, o->name);
-        const qd_tensor *owner = t->base ? t->base : t;
-        if (owner->graph && owner->graph != graph) {
-            return qd_fail(QD_ERR_ARGUMENT, "%s: %s belongs to %s graph", info->name, o->name, graph ? "another" : "a");
-        }
-        qd_status status = unify(info->name, o, t, &s, dynamic);
-        if (!status && i >= n_in) status = check_aliases(op, o->name, t, n);
-        if (status) return status;
-        if (i < n_in) {
-            n->in[i] = t;
-            formats[i] = t->desc.format;
-        } else {
-            n->out[i - n_in] = t;
-            formats[QD_MAX_IN + i - n_in] = t->desc.format;
-        }
-    }
     n->op = op;
+    n->dynamic = has_dynamic(in, n_in) || has_dynamic(out, n_out);
+    if (n->dynamic && !graph) return qd_fail(QD_ERR_ARGUMENT, "%s: QD_ROWS tensors belong to a graph", info->name);
+    if (n->dynamic) s.of['R' - 'A'] = qd_graph_rows(graph);
+    QD_TRY(bind_attrs(info->name, rules, attrs, &s));
     if (attrs) n->attrs = *attrs;
-    n->dynamic = dynamic;
+    qd_format formats[QD_OPERANDS];
+    for (int i = 0; i < QD_OPERANDS; i++) {
+        const qd_operand_spec *o = qd_operand_at(&spec, i);
+        formats[i] = QD_FORMAT_COUNT;
+        if (!o) continue;
+        qd_tensor *t = i >= QD_MAX_IN ? out[i - QD_MAX_IN] : i < n_in ? in[i] : NULL;
+        QD_TRY(take_operand(n, info, o, i, t, graph, &s));
+        if (t) formats[i] = t->desc.format;
+    }
+    if (!n->dynamic && s.of['R' - 'A'] == QD_UNKNOWN) s.of['R' - 'A'] = n->out[0]->desc.shape[0];
     n->max_rows = s.of['R' - 'A'];
-    const qd_status range = check_range(info->name, &s);
-    if (range) return range;
-    return qd_op_check(op, &n->attrs, &s, formats, formats + QD_MAX_IN);
+    QD_TRY(check_range(info->name, &s));
+    if (rules->formats) QD_TRY(rules->formats(op, formats, formats + QD_MAX_IN));
+    if (rules->check) QD_TRY(rules->check(n, &s));
+error:
+    return status;
 }

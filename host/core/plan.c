@@ -110,6 +110,7 @@ void qd_node_retire(qd_context *c, qd_node *n) {
 
 qd_status qd_node_enqueue(qd_context *c, qd_node *n, int64_t rows, qd_node *const wait[], int n_wait) {
     const int64_t r = n->dynamic ? rows : n->max_rows;
+    if (!r) return QD_OK;
     return n->fallback ? fallback_run(c, n, r) : c->backend->enqueue(c->device, n, r, wait, n_wait);
 }
 
@@ -135,6 +136,7 @@ qd_status qd_plan_run(qd_plan *p) {
     if (!p) return qd_fail(QD_ERR_ARGUMENT, "qd_plan_run: the plan is NULL");
     qd_context *c = p->context;
     qd_status status = QD_OK;
+    if (!p->node.max_rows) return QD_OK;
     if (c->backend->begin) QD_TRY(c->backend->begin(c->device));
     QD_TRY(qd_node_enqueue(c, &p->node, p->node.max_rows, NULL, 0));
     if (c->backend->submit) QD_TRY(c->backend->submit(c->device));

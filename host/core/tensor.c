@@ -33,15 +33,15 @@ size_t qd_desc_bytes(const qd_tensor_desc *d) {
 qd_status qd_tensor_new(qd_context *c, const qd_tensor_desc *d, qd_tensor **out) {
     if (!c || !d || !out)
         return qd_fail(QD_ERR_ARGUMENT, "a tensor needs a context, a desc and a place for the result");
-    qd_tensor_desc sized = *d;
-    if (sized.rank > 0 && sized.shape[0] == QD_ROWS) sized.shape[0] = 1;
+    qd_tensor_desc sized = *d; /* with one row: none at all is valid, too */
+    if (sized.rank > 0 && (sized.shape[0] == QD_ROWS || (sized.rank > 1 && sized.shape[0] == 0))) sized.shape[0] = 1;
     if (qd_desc_bytes(&sized) == 0) {
         const qd_format_info *f = qd_format_get(d->format);
         if (!f) return qd_fail(QD_ERR_ARGUMENT, "tensor: unknown format %d", (int)d->format);
         return qd_fail(QD_ERR_ARGUMENT,
                        "tensor: a %s tensor of rank %d has an invalid shape (dimensions must be positive, the last a "
                        "multiple of %d, the whole below 2^63 bytes)",
-                       f->name, d->rank, f->block);
+                       f->name, d->rank, f->kind == QD_KIND_BLOCKED ? f->block : 1);
     }
     qd_tensor *t = qd_alloc_zero(1, sizeof *t);
     if (!t) return QD_ERR_MEMORY;
@@ -62,12 +62,12 @@ qd_status qd_tensor_create(qd_context *c, const qd_tensor_desc *d, qd_tensor **o
     qd_status status = check_result(out);
     if (status) return status;
     QD_TRY(qd_tensor_new(c, d, &t));
-    const size_t bytes = qd_desc_bytes(d);
-    if (!bytes) {
+    if (d->shape[0] == QD_ROWS) {
         status = qd_fail(QD_ERR_ARGUMENT, "tensor: QD_ROWS is only for tensors inside a graph");
         goto error;
     }
-    QD_TRY(c->backend->alloc(c->device, bytes, &t->buffer));
+    const size_t bytes = qd_desc_bytes(d);
+    QD_TRY(c->backend->alloc(c->device, bytes ? bytes : 1, &t->buffer));
     *out = t;
     return QD_OK;
 error:
@@ -81,8 +81,8 @@ qd_status qd_tensor_constant(qd_context *c, const qd_tensor_desc *d, const void 
     qd_status status = check_result(out);
     if (status) return status;
     QD_TRY(qd_tensor_new(c, d, &t));
-    if (!qd_desc_bytes(d)) {
-        status = qd_fail(QD_ERR_ARGUMENT, "a constant cannot have QD_ROWS rows");
+    if (d->shape[0] == QD_ROWS || d->shape[0] == 0) {
+        status = qd_fail(QD_ERR_ARGUMENT, "a constant cannot have QD_ROWS rows, or none");
         goto error;
     }
     t->constant = data;

@@ -27,7 +27,7 @@ static void describe_formats(const qd_format formats[], char *text, size_t capac
     size_t n = 0;
     text[0] = 0;
     for (int i = 0; i < QD_MAX_IN + QD_MAX_OUT && n < capacity; i++) {
-        if (formats[i] == QD_FORMAT_COUNT || formats[i] == QD_FORMAT_I32) continue;
+        if (formats[i] == QD_FORMAT_COUNT || (i < QD_MAX_IN && formats[i] == QD_FORMAT_I32)) continue;
         if (i == QD_MAX_IN) n += (size_t)snprintf(text + n, capacity - n, "-> ");
         if (n < capacity) n += (size_t)snprintf(text + n, capacity - n, "%s ", qd_format_get(formats[i])->name);
     }
@@ -49,7 +49,7 @@ qd_status qd_verify(qd_context *c, uint64_t seed, int cases, bool (*row)(void *u
                 /* One case in eight is large, one in 32 larger than what kernels take at once. */
                 const int size = i % 32 == 31 ? 10 : i % 8 == 7 ? 6 : 1;
                 qd_case x;
-                qd_status status = qd_case_make((qd_op)op, formats, seed + (uint64_t)i, size, &x);
+                qd_status status = qd_case_make((qd_op)op, formats, seed + (uint64_t)i, size, NULL, 0, &x);
                 if (status) return status;
                 status = run_case(c, &x, &r);
                 qd_case_free(&x);

@@ -45,3 +45,33 @@ void qd_quantize_row_bf16(const float *x, void *dst, int64_t n) {
 void qd_dequantize_row_bf16(const void *src, float *x, int64_t n) {
     decode_row(qd_bf16_to_float, src, x, n);
 }
+
+/* ---- One byte ----------------------------------------------------------------------------------------------- */
+
+#define BYTE_CODEC(name)                                                  \
+    void qd_quantize_row_##name(const float *x, void *dst, int64_t n) {   \
+        for (int64_t i = 0; i < n; i++)                                   \
+            ((uint8_t *)dst)[i] = qd_float_to_##name(x[i]);               \
+    }                                                                     \
+    void qd_dequantize_row_##name(const void *src, float *x, int64_t n) { \
+        for (int64_t i = 0; i < n; i++)                                   \
+            x[i] = qd_##name##_to_float(((const uint8_t *)src)[i]);       \
+    }
+
+BYTE_CODEC(f8e4m3)
+BYTE_CODEC(f8e5m2)
+
+/* Two codes in a byte, the first in its low bits; unused bits are zero. */
+void qd_quantize_row_f4e2m1(const float *x, void *dst, int64_t n) {
+    uint8_t *p = dst;
+    for (int64_t i = 0; i < n; i += 2) {
+        const int high = i + 1 < n ? qd_float_to_f4e2m1(x[i + 1]) : 0;
+        p[i / 2] = (uint8_t)(qd_float_to_f4e2m1(x[i]) | high << 4);
+    }
+}
+
+void qd_dequantize_row_f4e2m1(const void *src, float *x, int64_t n) {
+    const uint8_t *p = src;
+    for (int64_t i = 0; i < n; i++)
+        x[i] = qd_f4e2m1_to_float((uint8_t)(p[i / 2] >> i % 2 * 4 & 15));
+}

@@ -8,8 +8,9 @@
 
 #include "opencl/cl_internal.h"
 
-/* Problems for each variant. Small seeds, found again by anyone who reads the reason of a refusal. */
-enum { CANARIES = 12 };
+/* Problems for each variant, and more for each combination of formats where it takes several. Small seeds, found again
+ * by anyone who reads the reason of a refusal. */
+enum { CANARIES = 12, EACH_FORMAT = 4 };
 
 /* Runs one problem. A status means that the device failed, not the variant. */
 static qd_status run_canary(cl_device_state *d, int variant, qd_case *c, bool *different, char *why, size_t capacity) {
@@ -38,7 +39,7 @@ static bool formats_match(const cl_variant *v, const qd_format formats[]) {
 static qd_status make_canary(cl_device_state *d, const cl_variant *v, const qd_format formats[], uint64_t seed,
                              qd_case *c) {
     const int size = seed == CANARIES ? 6 : seed == CANARIES - 1 ? 3 : 1;
-    const qd_status status = qd_case_make(v->op, formats, seed, size, c);
+    const qd_status status = qd_case_make(v->op, formats, seed, size, NULL, 0, c);
     if (status) return status;
     /* Other layouts than the file's are only for constants. */
     qd_tensor *w = &c->tensors[0];
@@ -48,20 +49,44 @@ static qd_status make_canary(cl_device_state *d, const cl_variant *v, const qd_f
     return QD_OK;
 }
 
+/* The combinations of formats that a variant takes, to be freed. */
+typedef struct combination {
+    qd_format formats[QD_MAX_IN + QD_MAX_OUT];
+} combination;
+
+static qd_status find_combinations(const cl_variant *v, combination **out, int *count) {
+    combination *all = NULL;
+    int n = 0;
+    combination next;
+    for (int index = 0; qd_case_formats(v->op, index, next.formats); index++) {
+        if (!formats_match(v, next.formats)) continue;
+        combination *grown = qd_realloc(all, (size_t)(n + 1) * sizeof *grown);
+        if (!grown) {
+            free(all);
+            return QD_ERR_MEMORY;
+        }
+        all = grown;
+        all[n++] = next;
+    }
+    *out = all;
+    *count = n;
+    return n ? QD_OK : qd_fail(QD_ERR_UNSUPPORTED, "%s: its formats are none that its operator takes", v->name);
+}
+
 /* Tries a variant whose program is built. *verdict is set when QD_OK is returned; *lasting: it may be kept on disk. */
 static qd_status try_variant(cl_device_state *d, int variant, cl_verdict *verdict, bool *lasting) {
     const cl_variant *v = &cl_variants[variant];
     cl_proof *proof = &d->proofs[variant];
-    qd_format formats[QD_MAX_IN + QD_MAX_OUT];
-    int combination = 0;
-    bool matching;
-    while ((matching = qd_case_formats(v->op, combination, formats)) && !formats_match(v, formats))
-        combination++;
-    if (!matching) return qd_fail(QD_ERR_UNSUPPORTED, "%s: its formats are none that its operator takes", v->name);
+    combination *all;
+    int n;
+    qd_status status = find_combinations(v, &all, &n);
+    if (status) return status;
+    /* A kernel that reads many formats meets each of them, with seeds of its own. */
+    const int problems = n == 1 ? CANARIES : CANARIES + n * EACH_FORMAT;
     bool different = false;
-    for (uint64_t seed = 1; seed <= CANARIES && !different; seed++) {
+    for (int i = 0; i < problems && !different && !status; i++) {
         qd_case c;
-        qd_status status = make_canary(d, v, formats, seed, &c);
+        status = make_canary(d, v, all[i % n].formats, (uint64_t)i + 1, &c);
         if (!status) {
             status = run_canary(d, variant, &c, &different, proof->why, sizeof proof->why);
             qd_case_free(&c);
@@ -73,12 +98,12 @@ static qd_status try_variant(cl_device_state *d, int variant, cl_verdict *verdic
             snprintf(proof->why, sizeof proof->why, "%.250s", qd_last_message());
             *lasting = false;
             different = true;
-        } else if (status) {
-            return status;
+            status = QD_OK;
         }
     }
+    free(all);
     *verdict = different ? CL_FAILED : CL_PASSED;
-    return QD_OK;
+    return status;
 }
 
 qd_status cl_variant_prove(cl_device_state *d, int variant) {

@@ -55,7 +55,10 @@ static qd_status arg_strided(arg_list *a, cl_device_state *d, qd_tensor *t, size
         return QD_OK;
     }
     const cl_weights *w;
+    const int64_t cut = d->canary_rows; /* only weights are cut */
+    d->canary_rows = 0;
     const qd_status status = cl_weights_get(d, t, QD_LAYOUT_ROWS, &w);
+    d->canary_rows = cut;
     if (status) return status;
     if (w->n_parts != 1) {
         return qd_fail(QD_ERR_DEVICE_MEMORY, "%s: a constant that must be in one piece exceeds the largest allocation",
@@ -69,10 +72,53 @@ static qd_status arg_operand(arg_list *a, cl_device_state *d, qd_tensor *t) {
     return arg_strided(a, d, t, t->stride);
 }
 
+/* True when the first input may be cut into parts of some output channels each. */
+static bool has_parts(const qd_node *n) {
+    switch (n->op) {
+        case QD_OP_MATMUL:
+        case QD_OP_GET_ROWS:
+        case QD_OP_MATMUL_GROUP:
+            return true;
+        case QD_OP_MATMUL_INT:
+            return !n->params.matmul_int.batched;
+        default:
+            return false;
+    }
+}
+
+/* Operators with parameters: every operand of the row, in its place, then the parameters. */
+static qd_status set_all_operands(cl_device_state *d, arg_list *a, const qd_node *n, const cl_part *part) {
+    const qd_op_info *info = qd_op_get(n->op);
+    qd_status status = QD_OK;
+    qd_params params = n->params;
+    for (int i = 0; i < info->max_in; i++) {
+        if (i == 0 && part->buffer) {
+            arg_memory(a, part->buffer, qd_is_constant(n->in[0]) ? 0 : n->in[0]->offset, n->in[0]->stride);
+        } else {
+            QD_TRY(arg_operand(a, d, n->in[i] ? n->in[i] : n->out[0])); /* an absent one is not read */
+        }
+    }
+    for (int i = 0; i < info->n_out; i++)
+        QD_TRY(arg_operand(a, d, n->out[i]));
+    if (n->op == QD_OP_MATMUL_INT && part->buffer) {
+        params.matmul_int.first = (qd_i32)part->first;
+        params.matmul_int.count = (qd_i32)part->count;
+    }
+    if (n->op == QD_OP_MATMUL_GROUP) {
+        params.matmul_group.first = (qd_i32)part->first;
+        params.matmul_group.count = (qd_i32)part->count;
+    }
+    arg(a, n->params_bytes, &params);
+    if (a->error != CL_SUCCESS) return cl_fail(d, a->error, "setting a kernel's arguments");
+error:
+    return status;
+}
+
 /* All arguments of one kernel, as the top of its .cl file lists them, but the rows, which come last and change. */
 static qd_status set_arguments(cl_device_state *d, arg_list *a, const qd_node *n, const cl_part *part) {
     qd_status status = QD_OK;
     qd_tensor *const *in = n->in, *const *out = n->out;
+    if (n->params_bytes) return set_all_operands(d, a, n, part);
     switch (n->op) {
         case QD_OP_GET_ROWS:
             arg_memory(a, part->buffer, qd_is_constant(in[0]) ? 0 : in[0]->offset, in[0]->stride);
@@ -147,7 +193,7 @@ error:
 static qd_status find_parts(cl_device_state *d, const qd_node *n, cl_part *single, const cl_part **parts, int *count) {
     *parts = single;
     *count = 1;
-    if (n->op != QD_OP_MATMUL && n->op != QD_OP_GET_ROWS) return QD_OK;
+    if (!has_parts(n)) return QD_OK;
     qd_tensor *w = n->in[0];
     if (qd_is_constant(w)) {
         const cl_weights *weights;

@@ -97,7 +97,7 @@ static qd_status ref_prepare(void *device, qd_node *n) {
 static qd_status ref_compute(const qd_node *n, const qd_operand in[], const qd_operand out[], int64_t rows) {
     typedef qd_status function(const qd_node *, const qd_operand[], const qd_operand[], int64_t);
     static function *const functions[QD_OP_COUNT] = {
-#define QD_OP(ID, name, min_in, max_in, n_out, attrs, operands) qd_ref_##name,
+#define QD_OP(ID, name, min_in, max_in, n_out, rules, operands) qd_ref_##name,
 #include "qdot/qdot_ops.def"
     };
     return functions[n->op](n, in, out, rows);

@@ -69,7 +69,8 @@ typedef struct qd_format_info {
 QD_API const qd_format_info *qd_format_get(qd_format f);
 /** Finds a format by its lower-case name. QD_ERR_ARGUMENT lists the known names. */
 QD_API qd_status qd_format_find(const char *name, qd_format *out);
-/** Bytes of one row of `cols` elements; 0 when `cols` is not a whole number of blocks or does not fit. */
+/** Bytes of one row of `cols` elements; 0 when `cols` is not a whole number of blocks (packed codes, such as i4, round
+ * up to bytes instead) or does not fit. */
 QD_API size_t qd_format_row_bytes(qd_format f, int64_t cols);
 
 /** Quantizes rows × cols floats (row-major) to `f`. dst holds rows × qd_format_row_bytes(f, cols) bytes.
@@ -184,9 +185,10 @@ typedef struct qd_tensor_desc {
     int64_t shape[QD_MAX_RANK]; /* outermost first */
 } qd_tensor_desc;
 
-/** Makes a desc; rank is the number of dimensions that are not 0. */
+/** Makes a desc; rank is the number of dimensions before the first that is 0. */
 QD_API qd_tensor_desc qd_desc(qd_format f, int64_t d0, int64_t d1, int64_t d2, int64_t d3);
-/** Bytes of a dense tensor; 0 if the desc is invalid or too large. */
+/** Bytes of a dense tensor; 0 if the desc is invalid or too large, and for a tensor without rows (shape[0] = 0, which
+ * is valid: qd_desc cannot express it, a desc filled by hand can). */
 QD_API size_t qd_desc_bytes(const qd_tensor_desc *d);
 
 /** A tensor on the context's device, its bytes zero. */
@@ -210,13 +212,13 @@ QD_API qd_status qd_tensor_read(qd_tensor *t, size_t offset, void *dst, size_t b
 /* ---- Operators ---------------------------------------------------------------------------------------------- */
 
 typedef enum qd_op {
-#define QD_OP(ID, name, min_in, max_in, n_out, attrs, operands) QD_OP_##ID,
+#define QD_OP(ID, name, min_in, max_in, n_out, rules, operands) QD_OP_##ID,
 #include "qdot_ops.def"
     QD_OP_COUNT
 } qd_op;
 
-#define QD_MAX_IN 4
-#define QD_MAX_OUT 2
+#define QD_MAX_IN 8
+#define QD_MAX_OUT 3
 
 typedef struct qd_op_info {
     const char *name;
@@ -225,6 +227,50 @@ typedef struct qd_op_info {
 } qd_op_info;
 /** Facts about an operator; NULL when `op` is none. */
 QD_API const qd_op_info *qd_op_get(qd_op op);
+
+/** How a real scale times an integer becomes an integer. Frameworks differ in where they round and what they do at
+ * ties; each of these is the same bit for bit on every device (qdot_num.h). */
+typedef enum qd_rounding {
+    QD_ROUND_FIXED,    /* 31-bit multiplier, one rounding, ties upward: what hardware takes; qdot's own */
+    QD_ROUND_GEMMLOWP, /* doubling high multiply, then a rounding shift, ties away from zero: TensorFlow Lite's
+                          convolutions */
+    QD_ROUND_AWAY,     /* float64 product, ties away from zero: TensorFlow Lite's fully connected layers */
+    QD_ROUND_FLOAT     /* float32 product, ties to even: ONNX Runtime */
+} qd_rounding;
+
+/** What codes mean: scale · (code - zero_point). */
+typedef struct qd_quant {
+    float scale;
+    int32_t zero_point;
+} qd_quant;
+
+/** The end of an operator with integer sums: rounding, zero point of the result, and the activation as limits of its
+ * codes (min = max = 0: the whole range of the format). Unused where the result is i32 without a requant operand. */
+typedef struct qd_requant {
+    qd_rounding rounding;
+    int32_t zero_point, min, max;
+} qd_requant;
+
+/** A window that moves over an image. [0] is the height, [1] the width; one-dimensional images use [1] only. */
+typedef struct qd_window {
+    int kernel[2];   /* pooling; a convolution's are those of its weights */
+    int stride[2];   /* 0: 1 */
+    int dilation[2]; /* 0: 1 */
+    int before[2];   /* padding above and to the left */
+    int after[2];    /* below and to the right */
+    bool nchw;       /* channels before the image, else after it */
+} qd_window;
+
+typedef enum qd_pad_mode { QD_PAD_CONSTANT, QD_PAD_EDGE, QD_PAD_REFLECT } qd_pad_mode;
+
+/** Where element o of n results lies among m inputs: o·m/n, (o + 1/2)·m/n - 1/2, or o·(m - 1)/(n - 1). */
+typedef enum qd_resize_coordinates {
+    QD_RESIZE_ASYMMETRIC,
+    QD_RESIZE_HALF_PIXEL,
+    QD_RESIZE_ALIGN_CORNERS
+} qd_resize_coordinates;
+/** Which input is the nearest: the one below, above, or the closer one, with halves down or up. */
+typedef enum qd_nearest { QD_NEAREST_FLOOR, QD_NEAREST_CEIL, QD_NEAREST_HALF_DOWN, QD_NEAREST_HALF_UP } qd_nearest;
 
 /** What an operator needs beyond its tensors. Only the member named in qdot_ops.def is read. */
 typedef union qd_attrs {
@@ -242,7 +288,81 @@ typedef union qd_attrs {
         int heads, kv_heads, head_dim;
         float scale;
     } attention;
+    struct {
+        qd_requant y;
+        bool wide; /* 64-bit sums, limited to int32 at the end */
+    } matmul_int;
+    struct {
+        int64_t group; /* codes along K that share a scale; 0: the whole row */
+    } matmul_group;
+    struct {
+        qd_window window;
+        int groups; /* 0: 1 */
+        qd_requant y;
+    } conv_int;
+    struct {
+        int32_t x_zero;
+        qd_requant y;
+    } requantize;
+    struct {
+        int axis;         /* of the scales, when there are several; negative counts from the end */
+        int64_t block;    /* indices of the axis that share a scale; 0: one scale for each index */
+        bool reciprocal;  /* multiply by f32(1 / scale), as PyTorch does, instead of dividing, as ONNX does */
+        bool zero_first;  /* add the zero point before rounding */
+        int32_t min, max; /* limits of the codes; both 0: the format's range */
+    } quantize_linear;    /* DEQUANTIZE_LINEAR reads axis and block */
+    struct {
+        bool symmetric; /* i8: scale = largest magnitude / 127, zero point 0; else (max - min) / 255 */
+    } dynamic_quantize;
+    struct {
+        bool average;       /* else the maximum */
+        bool global;        /* the window is the image */
+        bool count_padding; /* average: padding counts as zeros, else not at all */
+        qd_window window;
+        qd_rounding rounding; /* average: FLOAT takes any x and y; the others need x and y to mean the same */
+        qd_quant x, y;
+    } pool;
+    struct {
+        qd_quant a, b, y;
+        qd_rounding rounding; /* ADD_INT has no AWAY */
+        int32_t min, max;     /* as in qd_requant */
+    } binary;
+    struct {
+        int axis; /* negative counts from the end */
+    } concat;
+    struct {
+        qd_pad_mode mode;
+        int32_t value; /* the constant code */
+        int64_t before[QD_MAX_RANK], after[QD_MAX_RANK];
+    } pad;
+    struct {
+        bool nchw;
+        qd_resize_coordinates coordinates;
+        qd_nearest nearest;
+    } resize;
+    struct {
+        float x_scale;
+        qd_quant y;
+    } softmax_int;
 } qd_attrs;
+
+/** Fills the requant operand: for each of n channels the multiplier x_scale · w_scale[c] / y_scale, as `rounding` takes
+ *  it, in two int32 (see qdot_num.h). table: [n][2]. QD_ERR_ARGUMENT names a scale that is not positive and finite, or
+ * a channel whose ratio a rounding cannot hold. */
+QD_API qd_status qd_requantize_table(qd_rounding rounding, float x_scale, const float *w_scale, int64_t n,
+                                     float y_scale, int32_t *table);
+
+typedef enum qd_function {
+#define QD_FUNCTION(ID, name, alpha, formula) QD_FUNCTION_##ID,
+#include "qdot_functions.def"
+    QD_FUNCTION_COUNT
+} qd_function;
+
+/** Fills TABLE's table of 256 codes: y's code, rounded half to even, of function(value of x's code). Formats are I8 or
+ * U8. IDENTITY is a change of scale. `alpha`: see qdot_functions.def. The float64 functions of the C library are used.
+ */
+QD_API qd_status qd_table_fill(qd_function f, double alpha, qd_format x_format, qd_quant x, qd_format y_format,
+                               qd_quant y, void *table);
 
 typedef struct qd_plan qd_plan;
 
@@ -273,7 +393,7 @@ QD_API qd_status qd_graph_add(qd_graph *g, qd_op op, const qd_attrs *attrs, qd_t
 /** Places the arena, chooses kernels, packs weights. `progress` (may be NULL) is told done and total operators; it
  *  returns false to cancel. Needed once. */
 QD_API qd_status qd_graph_compile(qd_graph *g, bool (*progress)(void *user, int done, int total), void *user);
-/** Enqueues every operator for `rows` rows; does not wait. */
+/** Enqueues every operator for `rows` rows (0: nothing to do); does not wait. */
 QD_API qd_status qd_graph_run(qd_graph *g, int64_t rows);
 QD_API void qd_graph_free(qd_graph *g);
 
@@ -281,6 +401,7 @@ typedef struct qd_graph_info {
     int ops;               /* operators */
     int fallbacks;         /* of them on the reference, because the device has no proven kernel */
     uint64_t arena_bytes;  /* shared memory of the tensors inside */
+    uint64_t live_bytes;   /* largest sum of the tensors that are alive at one time: no arena can be smaller */
     uint64_t tensor_bytes; /* what they would take without sharing */
 } qd_graph_info;
 QD_API qd_status qd_graph_describe(const qd_graph *g, qd_graph_info *out);

@@ -6,6 +6,7 @@
 #define QDOT_BACKEND_H
 
 #include "qdot/qdot.h"
+#include "qdot/qdot_params.h"
 
 /** Memory of a device; each backend defines its own. */
 typedef struct qd_buffer qd_buffer;
@@ -33,10 +34,29 @@ struct qd_tensor {
     void *resident;        /* of a constant: the backend's copies on the device */
 };
 
+/** The parameters of a node's operator; which member is in use follows from the operator (see core/rules/). */
+typedef union qd_params {
+    qd_matmul_int_params matmul_int;
+    qd_matmul_group_params matmul_group;
+    qd_conv_int_params conv_int;
+    qd_requantize_params requantize;
+    qd_quantize_linear_params quantize_linear;
+    qd_dynamic_quantize_params dynamic_quantize;
+    qd_pool_params pool;
+    qd_binary_params binary;
+    qd_concat_params concat;
+    qd_pad_params pad;
+    qd_resize_params resize;
+    qd_table_params table;
+    qd_softmax_int_params softmax_int;
+} qd_params;
+
 /** One operator bound to its tensors. in[] holds NULL for an optional operand that is absent. */
 typedef struct qd_node {
     qd_op op;
     qd_attrs attrs;
+    qd_params params;    /* made from attributes and shapes */
+    size_t params_bytes; /* of the member in use; 0: the operator has none */
     qd_tensor *in[QD_MAX_IN];
     qd_tensor *out[QD_MAX_OUT];
     int64_t max_rows;    /* rows that a run has at most */
@@ -108,21 +128,42 @@ qd_status qd_constant_bytes(qd_tensor *t, const void **out);
 
 /* ---- Problems with known answers: what verify and a backend's canaries run ---------------------------------- */
 
+/** A number that was drawn to make a problem. Each has a name of its own and does not depend on the others, so that a
+ *  failing problem can be made smaller one number at a time. */
+typedef struct qd_choice {
+    char name[24];
+    int64_t value, low, high;
+} qd_choice;
+
+enum { QD_MAX_CHOICES = 64 };
+
+/** The choices of one problem: drawn from the seed, but for those that are fixed. */
+typedef struct qd_choices {
+    uint64_t seed;
+    int size; /* shapes grow with it; 1 is small: a canary */
+    const qd_choice *fixed;
+    int n_fixed;
+    qd_choice made[QD_MAX_CHOICES];
+    int n;
+} qd_choices;
+
 /** A random problem for one operator with the reference's answer. */
 typedef struct qd_case {
     qd_node node;                              /* points at tensors[] */
+    qd_choices choices;                        /* what it was made from */
     qd_tensor tensors[QD_MAX_IN + QD_MAX_OUT]; /* inputs, then outputs */
     void *data[QD_MAX_IN + QD_MAX_OUT];        /* host bytes before the run, rows apart by the tensor's stride */
     void *want[QD_MAX_OUT];                    /* bytes of the outputs after it; gaps between rows stay as they were */
     size_t bytes[QD_MAX_IN + QD_MAX_OUT];
-    char text[160]; /* shapes in words */
+    char text[256]; /* shapes in words */
 } qd_case;
 
 /** Formats of the operands of an operator: inputs, then outputs. Combination `index` of those that its row in
  *  qdot_ops.def allows; false when there are no more. Absent operands are QD_FORMAT_COUNT. */
 bool qd_case_formats(qd_op op, int index, qd_format formats[QD_MAX_IN + QD_MAX_OUT]);
-/** Makes the problem that `seed` stands for. Shapes grow with `size` (1 is small: a canary). */
-qd_status qd_case_make(qd_op op, const qd_format formats[], uint64_t seed, int size, qd_case *c);
+/** Makes the problem that `seed` stands for. `fixed` (n of them, may be NULL) overrules choices by name. */
+qd_status qd_case_make(qd_op op, const qd_format formats[], uint64_t seed, int size, const qd_choice fixed[], int n,
+                       qd_case *c);
 void qd_case_free(qd_case *c);
 /** Gives the tensors memory on a device and fills it. Constants stay on the host, for the backend to move. */
 qd_status qd_case_upload(qd_case *c, const qd_backend *b, void *device);

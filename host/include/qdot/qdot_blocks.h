@@ -7,20 +7,24 @@
 #ifdef __OPENCL_VERSION__
 typedef char qd_i8;
 typedef uchar qd_u8;
+typedef short qd_i16;
 typedef ushort qd_u16;
 typedef int qd_i32;
-typedef long qd_i64;
 typedef uint qd_u32;
+typedef long qd_i64;
+typedef ulong qd_u64;
 typedef float qd_f32;
 #define QD_SIZE_ASSERT(type, bytes)
 #else
 #include <stdint.h>
 typedef int8_t qd_i8;
 typedef uint8_t qd_u8;
+typedef int16_t qd_i16;
 typedef uint16_t qd_u16;
 typedef int32_t qd_i32;
-typedef int64_t qd_i64;
 typedef uint32_t qd_u32;
+typedef int64_t qd_i64;
+typedef uint64_t qd_u64;
 typedef float qd_f32;
 #define QD_SIZE_ASSERT(type, bytes) typedef char type##_size_assert[sizeof(type) == (bytes) ? 1 : -1]
 #endif

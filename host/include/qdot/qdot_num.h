@@ -79,6 +79,62 @@ QD_INLINE qd_u16 qd_float_to_bf16(qd_f32 x) {
     return (qd_u16)((u + 0x7fffu + ((u >> 16) & 1u)) >> 16);
 }
 
+/* ---- Floats of 8 and 4 bits --------------------------------------------------------------------------------- */
+
+/* sign, exponent, mantissa of `mantissa` bits; `magnitude` has no sign. No infinities and NaN here. */
+QD_INLINE qd_f32 qd_small_to_float(qd_u32 magnitude, qd_u32 sign, qd_u32 mantissa, qd_u32 bias) {
+    if (magnitude >> mantissa)
+        return qd_as_f32((sign << 31) | ((magnitude << (23u - mantissa)) + ((127u - bias) << 23)));
+    /* Denormal: magnitude · 2^(1 - bias - mantissa), exact. */
+    return qd_as_f32((sign << 31) | qd_as_u32((qd_f32)magnitude * qd_as_f32((128u - bias - mantissa) << 23)));
+}
+
+/** Magnitude of the nearest small float, ties to even, at most `largest`. x is no NaN. */
+QD_INLINE qd_u32 qd_float_to_small(qd_f32 x, qd_u32 mantissa, qd_u32 bias, qd_u32 largest) {
+    const qd_u32 m = qd_as_u32(x) & 0x7fffffffu, drop = 23u - mantissa, exponent = m >> 23;
+    qd_u32 code;
+    if (exponent > 127u - bias) {
+        code = (m - ((127u - bias) << 23) + ((1u << (drop - 1u)) - 1u) + ((m >> drop) & 1u)) >> drop;
+    } else {
+        const qd_u32 shift = drop + 128u - bias - exponent;
+        const qd_u32 bits = (m & 0x7fffffu) | 0x800000u;
+        const qd_u32 q = shift > 24u ? 0u : bits >> shift, rest = shift > 24u ? 0u : bits & ((1u << shift) - 1u);
+        const qd_u32 tie = shift > 24u ? 1u : 1u << (shift - 1u);
+        code = q + ((rest > tie || (rest == tie && (q & 1u))) ? 1u : 0u);
+    }
+    return code < largest ? code : largest;
+}
+
+/** FP8 E4M3 (Micikevicius et al. 2022; "fn" elsewhere): largest 448, no infinity, NaN 0x7f. */
+QD_INLINE qd_f32 qd_f8e4m3_to_float(qd_u8 c) {
+    return (c & 0x7f) == 0x7f ? qd_as_f32(0x7fc00000u) : qd_small_to_float(c & 0x7fu, c >> 7, 3u, 7u);
+}
+/** Nearest even; beyond 448, infinity too, ±448. */
+QD_INLINE qd_u8 qd_float_to_f8e4m3(qd_f32 x) {
+    const qd_u32 sign = qd_as_u32(x) >> 31 << 7;
+    return (qd_u8)(sign | (x == x ? qd_float_to_small(x, 3u, 7u, 0x7eu) : 0x7fu));
+}
+
+/** FP8 E5M2: as binary16 cut to 8 bits; largest 57344. */
+QD_INLINE qd_f32 qd_f8e5m2_to_float(qd_u8 c) {
+    return qd_half_to_float((qd_u16)(c << 8));
+}
+/** Nearest even; beyond 57344, infinity too, ±57344. */
+QD_INLINE qd_u8 qd_float_to_f8e5m2(qd_f32 x) {
+    const qd_u32 sign = qd_as_u32(x) >> 31 << 7;
+    return (qd_u8)(sign | (x == x ? qd_float_to_small(x, 2u, 15u, 0x7bu) : 0x7eu));
+}
+
+/** FP4 E2M1: ±{0, 0.5, 1, 1.5, 2, 3, 4, 6}. */
+QD_INLINE qd_f32 qd_f4e2m1_to_float(qd_u8 c) {
+    return qd_small_to_float(c & 7u, (c >> 3) & 1u, 1u, 1u);
+}
+/** Nearest even; beyond 6, NaN too, ±6. */
+QD_INLINE qd_u8 qd_float_to_f4e2m1(qd_f32 x) {
+    const qd_u32 sign = qd_as_u32(x) >> 31 << 3;
+    return (qd_u8)(sign | (x == x ? qd_float_to_small(x, 1u, 1u, 7u) : 7u));
+}
+
 /* ---- Rounding and quantizing -------------------------------------------------------------------------------- */
 
 /** Nearest integer, ties to even, for |x| < 2^22: adding 1.5 · 2^23 leaves no room for a fraction. */
@@ -132,6 +188,117 @@ QD_DEFINE_EXP(qd_exp, qd_f32, qd_u32, qd_as_f32, qd_as_u32)
 /** x · sigmoid(x); 0 below -88, where exp(-x) ends. */
 QD_INLINE qd_f32 qd_silu(qd_f32 x) {
     return x < -88.0f ? 0.0f : x / (1.0f + qd_exp(-x));
+}
+
+/* ---- Requantization ----------------------------------------------------------------------------------------- */
+
+/* The modes of qd_rounding; the two numbers a and b of a channel are made by qd_requantize_table:
+ *   FIXED     a: multiplier, 2^30 <= a < 2^31; b: right shift, 1 … 62, or 63 for results that are always 0
+ *   GEMMLOWP  a: multiplier as FIXED, or 0; b: left shift, negative: right
+ *   AWAY      the low and the high half of a float64
+ *   FLOAT     a: the bits of a float32; b: 0
+ * Other numbers give some result, the same everywhere, and no undefined behaviour. */
+#define QD_MODE_FIXED 0
+#define QD_MODE_GEMMLOWP 1
+#define QD_MODE_AWAY 2
+#define QD_MODE_FLOAT 3
+
+QD_INLINE qd_i32 qd_saturate_i32(qd_i64 x) {
+    return x > 2147483647 ? 2147483647 : x < -2147483647 - 1 ? -2147483647 - 1 : (qd_i32)x;
+}
+
+/** Nearest integer, ties to even, limited to int32; NaN becomes 0. Any float. */
+QD_INLINE qd_i32 qd_round_even_i32(qd_f32 x) {
+    if (x >= 2147483648.0f) return 2147483647;
+    if (x <= -2147483648.0f) return -2147483647 - 1;
+    if (!(qd_fabs(x) < 4194304.0f)) {
+        if (!(qd_fabs(x) < 8388608.0f)) return x == x ? (qd_i32)x : 0;
+        /* The last bit is a half. */
+        return (qd_i32)(x < 0.0f ? (x - 8388608.0f) + 8388608.0f : (x + 8388608.0f) - 8388608.0f);
+    }
+    return (qd_i32)qd_round_even(x);
+}
+
+/** floor(x · a / 2^b + 1/2). */
+QD_INLINE qd_i32 qd_requantize_fixed(qd_i32 x, qd_i32 a, qd_i32 b) {
+    if (b < 1 || b > 62) return 0;
+    return qd_saturate_i32(((qd_i64)x * a + ((qd_i64)1 << (b - 1))) >> b);
+}
+
+/** gemmlowp's SaturatingRoundingDoublingHighMul, then RoundingDivideByPOT: two roundings. The left shift wraps. */
+QD_INLINE qd_i32 qd_requantize_gemmlowp(qd_i32 x, qd_i32 a, qd_i32 b) {
+    const qd_i32 left = b > 0 ? (b < 31 ? b : 31) : 0, right = b < 0 ? (b > -31 ? -b : 31) : 0;
+    const qd_i32 shifted = (qd_i32)((qd_u32)x << left);
+    const qd_i64 product = (qd_i64)shifted * a;
+    const qd_i64 nudged = product + (product >= 0 ? 1073741824 : 1 - 1073741824);
+    const qd_i32 high = qd_saturate_i32(nudged / 2147483648); /* towards zero */
+    const qd_i32 mask = (qd_i32)(((qd_u32)1 << right) - 1u);
+    const qd_i32 rest = high & mask;
+    return (high >> right) + (rest > (mask >> 1) + (high < 0 ? 1 : 0) ? 1 : 0);
+}
+
+/** round(x · m), halves away from zero, where the product is that of float64 arithmetic: rounded to 53 bits, half to
+ *  even. In integers, because many devices have no float64. m is positive and finite; (low, high) are its bits. */
+QD_INLINE qd_i32 qd_requantize_away(qd_i32 x, qd_i32 low, qd_i32 high) {
+    const qd_i32 exponent = (high >> 20) & 0x7ff;
+    const qd_u64 fraction = ((qd_u64)((qd_u32)high & 0xfffffu) << 32) | (qd_u32)low;
+    const qd_u64 mantissa = exponent ? fraction | ((qd_u64)1 << 52) : fraction; /* m = mantissa · 2^(exponent - 1075) */
+    const qd_u64 magnitude = x < 0 ? (qd_u64)(-(qd_i64)x) : (qd_u64)x;
+    /* The product, up to 85 bits: top · 2^32 + (bottom's low half). */
+    const qd_u64 bottom = (mantissa & 0xffffffffu) * magnitude;
+    const qd_u64 top = (mantissa >> 32) * magnitude + (bottom >> 32);
+    qd_u64 q;       /* the product's first 53 bits … */
+    qd_i32 dropped; /* … after so many others were rounded off */
+    if (top < ((qd_u64)1 << 21)) {
+        q = (top << 32) | (bottom & 0xffffffffu);
+        dropped = 0;
+    } else {
+        qd_u64 rest, tie;
+        dropped = 1;
+        while ((top >> dropped) >= ((qd_u64)1 << 21))
+            dropped++;
+        q = (top << (32 - dropped)) | ((bottom & 0xffffffffu) >> dropped);
+        rest = bottom & (((qd_u64)1 << dropped) - 1u);
+        tie = (qd_u64)1 << (dropped - 1);
+        if (rest > tie || (rest == tie && (q & 1u))) q++;
+    }
+    {
+        const qd_i32 shift = 1075 - (exponent ? exponent : 1) - dropped; /* the result is q / 2^shift */
+        qd_u64 rounded;
+        if (shift > 60) {
+            rounded = 0;
+        } else if (shift > 0) {
+            rounded = (q + ((qd_u64)1 << (shift - 1))) >> shift;
+        } else {
+            rounded = q == 0 ? 0 : shift < -9 ? 0x7fffffffffffffffu : q << -shift; /* at least 2^31 either way */
+        }
+        if (rounded > 2147483648u) rounded = 2147483648u;
+        return qd_saturate_i32(x < 0 ? -(qd_i64)rounded : (qd_i64)rounded);
+    }
+}
+
+/** round(f32(x) · m), halves to even; a holds the bits of m. */
+QD_INLINE qd_i32 qd_requantize_float(qd_i32 x, qd_i32 a) {
+    return qd_round_even_i32((qd_f32)x * qd_as_f32((qd_u32)a));
+}
+
+QD_INLINE qd_i32 qd_requantize(qd_i32 x, qd_i32 mode, qd_i32 a, qd_i32 b) {
+    switch (mode) {
+        case QD_MODE_FIXED:
+            return qd_requantize_fixed(x, a, b);
+        case QD_MODE_GEMMLOWP:
+            return qd_requantize_gemmlowp(x, a, b);
+        case QD_MODE_AWAY:
+            return qd_requantize_away(x, a, b);
+        default:
+            return qd_requantize_float(x, a);
+    }
+}
+
+/** Adds a zero point and limits to the codes min … max. */
+QD_INLINE qd_i32 qd_to_code(qd_i32 x, qd_i32 zero_point, qd_i32 min, qd_i32 max) {
+    const qd_i64 y = (qd_i64)x + zero_point;
+    return (qd_i32)(y < min ? min : y > max ? max : y);
 }
 
 /* ---- Cache layouts ------------------------------------------------------------------------------------------ */

@@ -1,0 +1,144 @@
+/* Operators of language models. */
+#include "core/rules/rules.h"
+
+#include <string.h>
+
+/* ---- Choosing ----------------------------------------------------------------------------------------------- */
+
+/* Sizes that every row of qdot_ops.def for language models is made of. A last dimension is a multiple of every block
+ * that is cut along it. */
+static void choose_sizes(qd_choices *c, qd_problem *p) {
+    static const int64_t dims[] = {64, 32, 96, 128, 16, 80}; /* the first four are whole A8 blocks of heads */
+    const bool blocked_out = p->formats[QD_MAX_IN] == QD_FORMAT_A8;
+    int64_t *of = p->s.of;
+    const int64_t most = qd_choose(c, "many rows", 0, 2) ? 5 : 17;
+    of['R' - 'A'] = qd_choose(c, "R", 1, most * c->size);
+    of['G' - 'A'] = qd_choose(c, "G", 1, 3);
+    of['H' - 'A'] = of['G' - 'A'] * qd_choose(c, "H / G", 1, 4);
+    of['D' - 'A'] = dims[qd_choose(c, "D index", 0, blocked_out ? 3 : 5)];
+    for (const char *letter = "CKNV"; *letter; letter++) {
+        int64_t unit = 1;
+        for (int i = 0; i < QD_OPERANDS; i++) {
+            const qd_operand_spec *o = qd_operand_at(p->spec, i);
+            if (o && o->dim[o->rank - 1].a == *letter) {
+                const int64_t block = qd_format_get(p->formats[i])->block;
+                if (block > unit) unit = block;
+            }
+        }
+        const char name[] = {*letter, unit > 1 ? '/' : 0, 'b', 0};
+        of[*letter - 'A'] = unit * qd_choose(c, name, 1, unit > 1 ? 7 * c->size : 75 * c->size);
+    }
+    const int64_t R = of['R' - 'A'];
+    const int64_t room = R + qd_choose(c, "positions beyond", 0, 60 * c->size) * qd_choose(c, "longer cache", 0, 1);
+    of['P' - 'A'] = (room + 15) / 16 * 16;
+    p->position = qd_choose(c, "position", 0, of['P' - 'A'] - R);
+}
+
+static void choose_rms_norm(qd_choices *c, qd_problem *p) {
+    choose_sizes(c, p);
+    p->attrs.rms_norm.epsilon = qd_choose(c, "epsilon", 0, 1) ? 1e-5f : 1e-6f;
+}
+
+static void choose_rope(qd_choices *c, qd_problem *p) {
+    choose_sizes(c, p);
+    p->attrs.rope.heads = (int)p->s.of['H' - 'A'];
+    p->attrs.rope.head_dim = (int)p->s.of['D' - 'A'];
+    p->attrs.rope.neox = qd_choose(c, "neox", 0, 1);
+}
+
+static void choose_kv(qd_choices *c, qd_problem *p) {
+    choose_sizes(c, p);
+    p->attrs.kv.heads = (int)p->s.of['G' - 'A'];
+    p->attrs.kv.head_dim = (int)p->s.of['D' - 'A'];
+}
+
+static void choose_attention(qd_choices *c, qd_problem *p) {
+    choose_sizes(c, p);
+    p->attrs.attention.heads = (int)p->s.of['H' - 'A'];
+    p->attrs.attention.kv_heads = (int)p->s.of['G' - 'A'];
+    p->attrs.attention.head_dim = (int)p->s.of['D' - 'A'];
+    p->attrs.attention.scale = 0.125f;
+}
+
+static bool fill(qd_choices *c, const qd_problem *p, int i, void *data) {
+    const qd_operand_spec *o = qd_operand_at(p->spec, i);
+    if (p->formats[i] != QD_FORMAT_I32) return false;
+    const bool ids = !strcmp(o->name, "ids");
+    uint64_t stream = qd_stream(c, o->name);
+    for (int64_t at = 0; at < p->desc[i].shape[0]; at++) {
+        const int64_t v = ids ? qd_between(&stream, 0, p->s.of['V' - 'A'] - 1) : p->position;
+        ((int32_t *)data)[at] = (int32_t)v;
+    }
+    return true;
+}
+
+/* ---- Checks ------------------------------------------------------------------------------------------------- */
+
+static qd_status matmul_formats(qd_op op, const qd_format in[], const qd_format out[]) {
+    (void)op, (void)out;
+    if (in[1] == QD_FORMAT_A8 && qd_format_get(in[0])->kind != QD_KIND_BLOCKED) {
+        return qd_fail(QD_ERR_UNSUPPORTED, "matmul: a8 activations need weights in a block format, not %s; use f32",
+                       qd_format_get(in[0])->name);
+    }
+    return QD_OK;
+}
+
+static qd_status check_rms_norm(qd_node *n, const qd_symbols *s) {
+    (void)s;
+    const float epsilon = n->attrs.rms_norm.epsilon;
+    if (!(epsilon >= 0 && epsilon < 1)) return qd_fail(QD_ERR_ARGUMENT, "rms_norm: epsilon must be in [0, 1)");
+    return QD_OK;
+}
+
+static void rope_symbols(const qd_attrs *a, qd_symbols *s) {
+    s->of['H' - 'A'] = a->rope.heads;
+    s->of['D' - 'A'] = a->rope.head_dim;
+}
+
+static qd_status check_rope(qd_node *n, const qd_symbols *s) {
+    (void)s;
+    const int D = n->attrs.rope.head_dim;
+    if (D < 2 || D % 2) return qd_fail(QD_ERR_ARGUMENT, "rope: head_dim must be even, not %d", D);
+    return QD_OK;
+}
+
+static void kv_symbols(const qd_attrs *a, qd_symbols *s) {
+    s->of['G' - 'A'] = a->kv.heads;
+    s->of['D' - 'A'] = a->kv.head_dim;
+}
+
+static qd_status check_kv(qd_node *n, const qd_symbols *s) {
+    const int64_t D = s->of['D' - 'A'], P = s->of['P' - 'A'];
+    if (D % 16 || P % 16) {
+        return qd_fail(QD_ERR_UNSUPPORTED, "%s: head_dim (%lld) and positions (%lld) must be multiples of 16",
+                       qd_op_get(n->op)->name, (long long)D, (long long)P);
+    }
+    return QD_OK;
+}
+
+static void attention_symbols(const qd_attrs *a, qd_symbols *s) {
+    s->of['H' - 'A'] = a->attention.heads;
+    s->of['G' - 'A'] = a->attention.kv_heads;
+    s->of['D' - 'A'] = a->attention.head_dim;
+}
+
+static qd_status check_attention(qd_node *n, const qd_symbols *s) {
+    if (n->attrs.attention.heads % n->attrs.attention.kv_heads) {
+        return qd_fail(QD_ERR_ARGUMENT, "attention: %d heads are no multiple of %d key/value heads",
+                       n->attrs.attention.heads, n->attrs.attention.kv_heads);
+    }
+    if (n->out[0]->desc.format == QD_FORMAT_A8 && s->of['D' - 'A'] % 32) {
+        return qd_fail(QD_ERR_UNSUPPORTED, "attention: a8 output needs head_dim to be a multiple of 32; use f32");
+    }
+    return check_kv(n, s);
+}
+
+const qd_op_rules qd_rules_none = {.choose = choose_sizes, .fill = fill};
+const qd_op_rules qd_rules_matmul = {.formats = matmul_formats, .choose = choose_sizes};
+const qd_op_rules qd_rules_rms_norm = {.attrs = true, .check = check_rms_norm, .choose = choose_rms_norm};
+const qd_op_rules qd_rules_rope = {
+    .attrs = true, .symbols = rope_symbols, .check = check_rope, .choose = choose_rope, .fill = fill};
+const qd_op_rules qd_rules_kv = {
+    .attrs = true, .symbols = kv_symbols, .check = check_kv, .choose = choose_kv, .fill = fill};
+const qd_op_rules qd_rules_attention = {
+    .attrs = true, .symbols = attention_symbols, .check = check_attention, .choose = choose_attention, .fill = fill};

@@ -1,0 +1,118 @@
+/* The end of an integer operator on its own, and the numbers that it takes. */
+#include <math.h>
+#include <string.h>
+
+#include "core/context.h"
+#include "core/rules/rules.h"
+#include "qdot/qdot_num.h"
+
+/* ---- Multipliers -------------------------------------------------------------------------------------------- */
+
+/* m = q · 2^(e - 31) with 2^30 <= q < 2^31, q rounded half away from zero (TensorFlow Lite's QuantizeMultiplier). */
+static int32_t split(double m, int *e) {
+    int64_t q = llround(ldexp(frexp(m, e), 31));
+    if (q == (int64_t)1 << 31) {
+        q /= 2;
+        (*e)++;
+    }
+    return (int32_t)q;
+}
+
+static void away(double m, int32_t row[2]) {
+    uint64_t bits;
+    memcpy(&bits, &m, sizeof bits);
+    const uint32_t halves[2] = {(uint32_t)bits, (uint32_t)(bits >> 32)};
+    memcpy(row, halves, sizeof halves);
+}
+
+/* One row of the table; false: the rounding cannot hold this ratio. */
+static bool multiplier(qd_rounding rounding, float x_scale, float w_scale, float y_scale, int32_t row[2]) {
+    const double m = (double)x_scale * (double)w_scale / (double)y_scale;
+    int e;
+    row[0] = row[1] = 0;
+    switch (rounding) {
+        case QD_ROUND_FIXED:
+            row[0] = split(m, &e);
+            row[1] = 31 - e > 63 ? 63 : 31 - e;
+            return row[1] >= 1;
+        case QD_ROUND_GEMMLOWP:
+            row[0] = split(m, &e);
+            row[1] = e;
+            if (e < -31) row[0] = row[1] = 0;
+            return e <= 30;
+        case QD_ROUND_AWAY:
+            away(m, row);
+            return true;
+        default: {
+            const float f = x_scale * w_scale / y_scale;
+            memcpy(row, &f, sizeof f);
+            return isfinite(f);
+        }
+    }
+}
+
+qd_status qd_requantize_table(qd_rounding rounding, float x_scale, const float *w_scale, int64_t n, float y_scale,
+                              int32_t *table) {
+    if ((unsigned)rounding > QD_ROUND_FLOAT || n < 0 || (n && (!w_scale || !table))) {
+        return qd_fail(QD_ERR_ARGUMENT, "qd_requantize_table: needs a rounding, scales, and room for the result");
+    }
+    qd_status status;
+    QD_TRY(qd_scale_check("qd_requantize_table", "x", x_scale));
+    QD_TRY(qd_scale_check("qd_requantize_table", "y", y_scale));
+    int32_t row[2];
+    for (int64_t i = 0; i < n; i++) { /* all of them before anything is written */
+        QD_TRY(qd_scale_check("qd_requantize_table", "w", w_scale[i]));
+        if (multiplier(rounding, x_scale, w_scale[i], y_scale, row)) continue;
+        return qd_fail(QD_ERR_ARGUMENT,
+                       "qd_requantize_table: channel %lld: %g · %g / %g is too large for this rounding", (long long)i,
+                       (double)x_scale, (double)w_scale[i], (double)y_scale);
+    }
+    for (int64_t i = 0; i < n; i++)
+        multiplier(rounding, x_scale, w_scale[i], y_scale, table + 2 * i);
+error:
+    return status;
+}
+
+/* ---- REQUANTIZE --------------------------------------------------------------------------------------------- */
+
+static qd_status check(qd_node *n, const qd_symbols *s) {
+    const qd_tensor_desc x = qd_sized(n, n->in[0]), y = qd_sized(n, n->out[0]);
+    qd_requantize_params *p = &n->params.requantize;
+    n->params_bytes = sizeof *p;
+    if (x.rank != y.rank || memcmp(x.shape, y.shape, (size_t)x.rank * sizeof *x.shape)) {
+        return qd_fail(QD_ERR_ARGUMENT, "requantize: x and y must have the same shape");
+    }
+    const int64_t cols = x.shape[x.rank - 1], channels = s->of['C' - 'A'];
+    if (channels != QD_UNKNOWN && channels != cols) {
+        return qd_fail(QD_ERR_ARGUMENT, "requantize: %lld rows of requant where 1 or %lld are needed",
+                       (long long)channels, (long long)cols);
+    }
+    qd_status status = qd_count_check("requantize", qd_span(&x, 1, x.rank));
+    if (!status) status = qd_zero_check("requantize", "x", n->attrs.requantize.x_zero, n->in[0]->desc.format);
+    *p = (qd_requantize_params){.size = (qd_i32)qd_span(&x, 1, x.rank),
+                                .channels = (qd_i32)cols,
+                                .x_code = qd_code_of(n->in[0]->desc.format),
+                                .x_zero = n->attrs.requantize.x_zero};
+    return status ? status
+                  : qd_output_check("requantize", &n->attrs.requantize.y, n->out[0]->desc.format, n->in[1], &p->y);
+}
+
+static void choose(qd_choices *c, qd_problem *p) {
+    const int rank = (int)qd_choose(c, "rank", 1, QD_MAX_RANK);
+    qd_tensor_desc d = {p->formats[0], rank, {0}};
+    static const char *const names[] = {"d0", "d1", "d2", "d3"};
+    for (int i = 0; i < rank; i++)
+        d.shape[i] = qd_choose_size(c, names[i], (i + 1 < rank ? 4 : 60) * c->size);
+    p->s.of['C' - 'A'] = d.shape[rank - 1];
+    p->desc[0] = p->desc[QD_MAX_IN] = d;
+    p->attrs.requantize.x_zero = qd_choose_code(c, "x zero", p->formats[0]);
+    p->attrs.requantize.y = qd_choose_requant(c, p->formats[QD_MAX_IN]);
+}
+
+static bool fill(qd_choices *c, const qd_problem *p, int i, void *data) {
+    if (i != 1) return false;
+    qd_fill_requant(c, p->attrs.requantize.y.rounding, p->desc[1].shape[0], data);
+    return true;
+}
+
+const qd_op_rules qd_rules_requantize = {.attrs = true, .check = check, .choose = choose, .fill = fill};

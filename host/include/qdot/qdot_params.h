@@ -1,0 +1,150 @@
+/* What an operator's kernels need beyond its operands: one struct of 4-byte numbers for each family of operators, made
+ * once by core/rules/ and passed by value, the same to the reference, to OpenCL C and to HLS C. */
+#ifndef QDOT_PARAMS_H
+#define QDOT_PARAMS_H
+
+#include "qdot_blocks.h"
+
+/** Integer codes: bits and sign in one number. Codes of less than a byte are packed, the first in the low bits. */
+#define QD_CODE(bits, is_signed) ((bits)*2 + (is_signed))
+#define QD_CODE_BITS(code) ((code) >> 1)
+#define QD_CODE_SIGNED(code) ((code)&1)
+#define QD_CODE_I32 QD_CODE(32, 1)
+
+/** How an operand of one row or of a row for each channel is read: absent, index 0, or the channel's index. */
+#define QD_ABSENT (-1)
+#define QD_SHARED 0
+#define QD_EACH 1
+
+/** The end of integer operators. */
+typedef struct qd_output {
+    qd_i32 requant;    /* QD_ABSENT: y is the sum */
+    qd_i32 mode;       /* QD_MODE_… of qdot_num.h */
+    qd_i32 zero_point; /* of y */
+    qd_i32 min, max;   /* codes */
+    qd_i32 code;       /* of y */
+} qd_output;
+
+typedef struct qd_matmul_int_params {
+    qd_i32 first, count; /* output channels of this launch: w starts at the first */
+    qd_i32 n, k;
+    qd_i32 m;       /* rows of x in one batch */
+    qd_i32 batched; /* each batch has its own w */
+    qd_i32 w_code, x_code;
+    qd_i32 w_zero, x_zero; /* QD_ABSENT, QD_SHARED, QD_EACH (x: one for each row) */
+    qd_i32 bias;           /* QD_ABSENT or QD_EACH */
+    qd_i32 wide;           /* sums in 64 bits */
+    qd_output y;
+} qd_matmul_int_params;
+
+typedef struct qd_matmul_group_params {
+    qd_i32 first, count; /* as in qd_matmul_int_params */
+    qd_i32 n, k;
+    qd_i32 group, groups; /* codes in a group; groups in a row */
+    qd_i32 w_code;
+    qd_i32 x_code;                  /* 0: x is f32 */
+    qd_i32 w_scale;                 /* QD_SHARED: one row of scales for all of w's, QD_EACH */
+    qd_i32 w_zero, w_zero_is_float; /* QD_ABSENT, QD_SHARED, QD_EACH */
+    qd_i32 x_scale, x_zero, bias;   /* QD_ABSENT, QD_SHARED, QD_EACH */
+} qd_matmul_group_params;
+
+/** A window over an image, in elements of the tensors: NHWC and NCHW differ only in these strides. */
+typedef struct qd_window_params {
+    qd_i32 channels, in_h, in_w; /* of x */
+    qd_i32 out_channels, out_h, out_w;
+    qd_i32 kernel_h, kernel_w, stride_h, stride_w, dilation_h, dilation_w, top, left;
+    qd_i32 x_channel, x_h, x_w; /* elements from one channel, line, column of x to the next */
+    qd_i32 y_channel, y_h, y_w;
+} qd_window_params;
+
+typedef struct qd_conv_int_params {
+    qd_window_params window;
+    qd_i32 groups;
+    qd_i32 w_channel, w_h, w_w; /* elements of w; those of one output channel are consecutive */
+    qd_i32 w_code, x_code;
+    qd_i32 w_zero, x_zero, bias;
+    qd_output y;
+} qd_conv_int_params;
+
+typedef struct qd_requantize_params {
+    qd_i32 size;     /* elements in one row of the run */
+    qd_i32 channels; /* element e has channel e modulo channels */
+    qd_i32 x_code, x_zero;
+    qd_output y;
+} qd_requantize_params;
+
+/** A tensor as [outer, axis, inner]; scales as [outer or 1, scales, inner or 1]. */
+typedef struct qd_quantize_linear_params {
+    qd_i32 size;                     /* elements in one row of the run */
+    qd_i32 row_elements;             /* elements of the last dimension: packed rows start at a byte */
+    qd_i32 axis, inner;              /* indices of the axis; elements between two of them */
+    qd_i32 block, scales;            /* indices that share a scale; scales along the axis */
+    qd_i32 scale_outer, scale_inner; /* elements between scales of two outer indices, two inner ones; 0: shared */
+    qd_i32 zero;                     /* QD_ABSENT or QD_EACH: as the scales */
+    qd_i32 code;                     /* integer codes; 0: x (dequantize) or y (quantize) is `format` */
+    qd_i32 format;                   /* QD_SMALL_… for small floats */
+    qd_i32 is_f16;                   /* the other side is f16, not f32 */
+    qd_i32 reciprocal, zero_first, min, max;
+} qd_quantize_linear_params;
+#define QD_SMALL_F8E4M3 1
+#define QD_SMALL_F8E5M2 2
+#define QD_SMALL_F4E2M1 3
+
+typedef struct qd_dynamic_quantize_params {
+    qd_i32 cols;
+    qd_i32 per_row, symmetric;
+    qd_i32 code;
+} qd_dynamic_quantize_params;
+
+typedef struct qd_pool_params {
+    qd_window_params window;
+    qd_i32 average, count_padding;
+    qd_i32 mode;
+    qd_i32 x_code, x_zero, y_zero, min, max;
+    qd_f32 multiplier; /* FLOAT: x scale / y scale */
+} qd_pool_params;
+
+typedef struct qd_binary_params {
+    qd_i32 shape[4];             /* of y, outermost first, filled up with 1 in front; [0] is the rows of the run */
+    qd_i32 a_step[4], b_step[4]; /* elements to the next index; 0: broadcast */
+    qd_i32 multiply;
+    qd_i32 mode;
+    qd_i32 a_code, b_code, y_code;
+    qd_i32 a_zero, b_zero, y_zero, min, max;
+    qd_f32 a_scale, b_scale, y_scale; /* FLOAT */
+    qd_i32 left_shift;                /* GEMMLOWP: of ADD's inputs */
+    qd_i32 a_multiplier, a_shift;     /* FIXED, GEMMLOWP; FIXED's shift is in y_shift */
+    qd_i32 b_multiplier, b_shift;
+    qd_i32 y_multiplier, y_shift; /* of MUL: the numbers a and b of its mode */
+} qd_binary_params;
+
+typedef struct qd_concat_params {
+    qd_i32 count;
+    qd_i32 rows;       /* runs in one row of the run: product of the dimensions between the first and the axis */
+    qd_i32 first_axis; /* the axis is the first dimension: no rows of a run */
+    qd_i32 bytes[8];   /* of each input's run: its axis and all dimensions after it */
+} qd_concat_params;
+
+typedef struct qd_pad_params {
+    qd_i32 in[4], out[4], before[4]; /* outermost first, filled up with 1 in front */
+    qd_i32 mode, value;
+} qd_pad_params;
+
+typedef struct qd_resize_params {
+    qd_window_params window;
+    qd_i32 coordinates, nearest;
+} qd_resize_params;
+
+typedef struct qd_table_params {
+    qd_i32 size; /* elements in one row of the run */
+    qd_i32 x_signed;
+} qd_table_params;
+
+typedef struct qd_softmax_int_params {
+    qd_i32 rows, cols; /* rows: of the last dimension in one row of the run */
+    qd_i32 x_code, y_code, y_zero;
+    qd_i32 y_inverse; /* round(2^16 / y's scale) */
+    qd_f32 x_scale;
+} qd_softmax_int_params;
+
+#endif
