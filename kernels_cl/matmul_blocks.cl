@@ -9,20 +9,12 @@
  *                                          x[r…]  [block][block][block][block] …   for QD_TOKENS rows
  *                                     partial sum  p0     p1     p2     p3   p0 …   y = (p0 + p1) + (p2 + p3) */
 #include "decode.h"
+#include "dot16.h"
 
 /* Rows of x in one unit. */
 #ifndef QD_TOKENS
 #define QD_TOKENS 4
 #endif
-
-/* Exact dot product of 16; sums of neighbours first, the form that compilers have an instruction for. */
-static inline int dot16(const char16 w, __global const qd_block_a8 *x) {
-    const int16 a = convert_int16(w) * convert_int16(vload16(0, (__global const char *)x->q));
-    const int8 s8 = a.even + a.odd;
-    const int4 s4 = s8.lo + s8.hi;
-    const int2 s2 = s4.lo + s4.hi;
-    return s2.x + s2.y;
-}
 
 /* y[t][0] for `tokens` rows, a constant at every call. */
 static inline void rows_times_row(__global const uchar *w, __global const uchar *x, const ulong x_stride,
@@ -43,7 +35,7 @@ static inline void rows_times_row(__global const uchar *w, __global const uchar 
             const float d = qd_w_scale(block);
             for (int t = 0; t < tokens; t++) {
                 __global const qd_block_a8 *a = (__global const qd_block_a8 *)(x + (ulong)t * x_stride) + 2 * (b + l);
-                const float sum = a[0].d * (float)dot16(lo, a) + a[1].d * (float)dot16(hi, a + 1);
+                const float sum = a[0].d * (float)qd_dot16(lo, a) + a[1].d * (float)qd_dot16(hi, a + 1);
 #ifdef QD_W_Q4_1
                 p[t][l] += d * sum + qd_w_min(block) * (a[0].d * a[0].sum + a[1].d * a[1].sum);
 #else

@@ -30,12 +30,14 @@ static bool show_row(void *user, const qd_verify_row *r) {
 
 typedef struct settings {
     qd_cli_common common;
+    const char *kernels;
     int64_t seed, cases;
 } settings;
 
 /* One device; adds to `array` when that is not NULL. Returns an exit code. */
 static int verify_device(const settings *s, const char *device, cJSON *array) {
-    const qd_context_options options = qd_cli_context_options(&s->common);
+    qd_context_options options = qd_cli_context_options(&s->common);
+    options.kernels = s->kernels;
     qd_context *context;
     if (qd_context_create(device, &options, &context) != QD_OK) return qd_cli_failed();
     const qd_device_info *info = qd_context_device(context);
@@ -95,6 +97,8 @@ int qd_cmd_verify(int argc, char **argv) {
         {"device", 'd', QD_CLI_TEXT, &s.common.device, 0, 0, "DEVICE", "as in `qdot run`, or all"},
         {"seed", 0, QD_CLI_INT, &s.seed, 0, 9007199254740992.0, "S", "of the random shapes and values (default 1)"},
         {"cases", 0, QD_CLI_INT, &s.cases, 1, 1000000, "N", "cases for each operator and format (default 50)"},
+        {"kernels", 0, QD_CLI_TEXT, &s.kernels, 0, 0, "WORD",
+         "only kernel variants whose name contains WORD, where an operator has one (see: qdot devices)"},
         QD_CLI_THREADS_OPTION(s.common),
         QD_CLI_JSON_OPTION(s.common),
         QD_CLI_VERBOSE_OPTION(s.common),

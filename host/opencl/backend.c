@@ -47,6 +47,7 @@ static qd_status cl_open(const char *device, const qd_context_options *options, 
     QD_TRY(cl_device_select(device, d));
     QD_TRY(limit_threads(d, options->threads));
     d->options = *options;
+    if (options->kernels) snprintf(d->kernels, sizeof d->kernels, "%s", options->kernels);
     d->max_alloc = d->info.max_alloc_bytes;
     if (options->max_alloc && options->max_alloc < d->max_alloc) d->max_alloc = options->max_alloc;
     d->budget = options->memory_budget ? options->memory_budget : d->info.memory_bytes;
@@ -90,11 +91,24 @@ static bool variant_fits(const cl_variant *v, const qd_node *n) {
     return true;
 }
 
+/* Whether the caller's word for the kernels to use decides about this node. */
+static bool word_decides(const cl_device_state *d, const qd_node *n) {
+    for (int i = 0; d->kernels[0] && i < cl_variant_count; i++) {
+        if (variant_fits(&cl_variants[i], n) && strstr(cl_variants[i].name, d->kernels)) return true;
+    }
+    return false;
+}
+
+/* Variants in the order of kernels.def, those for GPUs first on a GPU and last elsewhere. */
 static qd_status cl_prepare(void *device, qd_node *n) {
     cl_device_state *d = device;
     char why[300] = "no kernel takes these formats, or weights that lie so";
-    for (int i = 0; i < cl_variant_count; i++) {
-        if (!variant_fits(&cl_variants[i], n)) continue;
+    const bool by_word = word_decides(d, n), on_gpu = !strcmp(d->info.kind, "gpu");
+    for (int k = 0; k < 2 * cl_variant_count; k++) {
+        const int i = k % cl_variant_count;
+        const bool first_turn = k < cl_variant_count;
+        if ((cl_variant_is_gpu(&cl_variants[i]) == on_gpu) != first_turn || !variant_fits(&cl_variants[i], n)) continue;
+        if (by_word && !strstr(cl_variants[i].name, d->kernels)) continue;
         qd_status status = cl_variant_prove(d, i);
         if (status) return status;
         if (d->proofs[i].verdict != CL_PASSED) {

@@ -40,9 +40,15 @@ static bool cpu_has_f16c(void) {
 }
 #endif
 
+/* Intel's FPGA emulator runs kernels on this machine's CPU, though it calls itself an accelerator. */
+static bool is_emulator(const cl_device_state *d) {
+    return strstr(d->info.platform, "FPGA Emulation") != NULL;
+}
+
 /* PoCL's CPU device is this machine, and takes x86 inline assembly; other CPU runtimes refuse it. */
-bool cl_device_has(const cl_device_state *d, cl_needs needs, const char **why) {
+bool cl_device_has(cl_device_state *d, cl_needs needs, const char **why) {
     if (needs == CL_NEEDS_NONE) return true;
+    if (needs >= CL_NEEDS_FP16) return cl_feature_has(d, needs, why);
 #if defined(__x86_64__)
     if (!d->is_cpu || !is_pocl(d)) {
         *why = "needs a CPU device that takes x86 inline assembly (PoCL)";
@@ -81,7 +87,7 @@ static void probe(cl_device_state *d, cl_device_type type) {
     info->max_alloc_bytes = device_number(d->id, CL_DEVICE_MAX_MEM_ALLOC_SIZE, sizeof(cl_ulong));
     info->local_bytes = device_number(d->id, CL_DEVICE_LOCAL_MEM_SIZE, sizeof(cl_ulong));
     const cl_ulong fp = device_number(d->id, CL_DEVICE_SINGLE_FP_CONFIG, sizeof(cl_device_fp_config));
-    d->is_cpu = type == CL_DEVICE_TYPE_CPU;
+    d->is_cpu = type == CL_DEVICE_TYPE_CPU || is_emulator(d);
     d->exact_division = (fp & CL_FP_CORRECTLY_ROUNDED_DIVIDE_SQRT) != 0;
     d->unified_memory = device_number(d->id, CL_DEVICE_HOST_UNIFIED_MEMORY, sizeof(cl_bool)) != 0;
     d->out_of_order = (device_number(d->id, CL_DEVICE_QUEUE_PROPERTIES, sizeof(cl_command_queue_properties)) &
@@ -94,6 +100,11 @@ static void probe(cl_device_state *d, cl_device_type type) {
     add_feature(info, (fp & CL_FP_DENORM) != 0, "denormals");
     add_feature(info, cl_device_has(d, CL_NEEDS_X86_AVX2, &why), "x86-avx2");
     add_feature(info, cl_device_has(d, CL_NEEDS_X86_AVX512_VNNI, &why), "x86-avx512-vnni");
+    /* Opening every device to probe these would take long: the verdicts on the kernels that need them tell. */
+    d->reported = cl_features_reported(d->id);
+    add_feature(info, (d->reported & 1u << CL_NEEDS_FP16) != 0, "fp16(reported)");
+    add_feature(info, (d->reported & 1u << CL_NEEDS_SUBGROUPS) != 0, "subgroups(reported)");
+    add_feature(info, (d->reported & 1u << CL_NEEDS_INTEGER_DOT) != 0, "integer-dot(reported)");
 
     info->usable = true;
     const bool compiler = device_number(d->id, CL_DEVICE_COMPILER_AVAILABLE, sizeof(cl_bool)) != 0;
@@ -181,7 +192,7 @@ static bool matches(const qd_device_info *info, const char *what, size_t n) {
  */
 static int rank(const cl_device_state *d) {
     if (!strcmp(d->info.kind, "gpu")) return 4;
-    if (d->is_cpu) return is_pocl(d) ? 3 : 2;
+    if (!strcmp(d->info.kind, "cpu")) return is_pocl(d) ? 3 : 2;
     return 1;
 }
 

@@ -11,7 +11,15 @@
 
 /* ---- Variants: the rows of kernels.def ---------------------------------------------------------------------- */
 
-typedef enum cl_needs { CL_NEEDS_NONE, CL_NEEDS_X86_AVX2, CL_NEEDS_X86_AVX512_VNNI } cl_needs;
+typedef enum cl_needs {
+    CL_NEEDS_NONE,
+    CL_NEEDS_X86_AVX2,
+    CL_NEEDS_X86_AVX512_VNNI,
+    CL_NEEDS_FP16, /* this and the following are probed, see cl_probe.c */
+    CL_NEEDS_SUBGROUPS,
+    CL_NEEDS_INTEGER_DOT,
+    CL_NEEDS_COUNT
+} cl_needs;
 
 typedef struct cl_variant {
     const char *name;
@@ -25,6 +33,11 @@ typedef struct cl_variant {
 
 extern const cl_variant cl_variants[];
 extern const int cl_variant_count;
+
+/** Work-items in a group of a variant from gpu/. */
+enum { CL_GPU_LOCAL = 64 };
+/** True for the variants of gpu/: groups of CL_GPU_LOCAL on every device. */
+bool cl_variant_is_gpu(const cl_variant *v);
 
 typedef enum cl_verdict { CL_UNTRIED, CL_PASSED, CL_FAILED, CL_UNAVAILABLE } cl_verdict;
 
@@ -72,7 +85,10 @@ typedef struct cl_device {
     char cache_dir[512]; /* empty: no cache */
     uint64_t max_alloc, budget, used, pooled, peak;
     qd_buffer *pool;
-    cl_proof *proofs; /* one for each variant */
+    cl_proof *proofs;                  /* one for each variant */
+    unsigned reported;                 /* bit 1 << need: the driver says that it has this feature */
+    cl_proof features[CL_NEEDS_COUNT]; /* of the probed needs; without their programs */
+    char kernels[48];                  /* options.kernels; empty: no preference */
     cl_pending *pending;
     int n_pending, pending_cap;
     cl_trace_event *trace;
@@ -123,7 +139,15 @@ qd_status cl_devices_list(qd_device_info **devices, int *count);
 /** Finds the device that `device` names; fills platform, id, info and the probed flags. */
 qd_status cl_device_select(const char *device, cl_device_state *d);
 /** True when the machine and device have what a variant needs; else *why says what is missing. */
-bool cl_device_has(const cl_device_state *d, cl_needs needs, const char **why);
+bool cl_device_has(cl_device_state *d, cl_needs needs, const char **why);
+
+/* ---- cl_probe.c --------------------------------------------------------------------------------------------- */
+
+/** Bit 1 << need for each probed need that the driver reports. */
+unsigned cl_features_reported(cl_device_id id);
+/** True when the open device d has a probed need; runs its probe where that is not known. Else *why says what is wrong.
+ */
+bool cl_feature_has(cl_device_state *d, cl_needs need, const char **why);
 
 /* ---- cl_memory.c -------------------------------------------------------------------------------------------- */
 

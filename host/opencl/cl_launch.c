@@ -215,7 +215,7 @@ qd_status cl_node_create(cl_device_state *d, qd_node *n, int variant) {
     if (!x) return QD_ERR_MEMORY;
     n->kernel = x;
     x->variant = variant;
-    x->local = d->is_cpu ? 1 : 64;
+    x->local = d->is_cpu && !cl_variant_is_gpu(v) ? 1 : CL_GPU_LOCAL;
     x->global = d->canary_single ? x->local : d->info.compute_units * (size_t)v->groups * x->local;
     cl_part single = {NULL, 0, 0};
     const cl_part *parts;

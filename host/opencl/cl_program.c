@@ -80,9 +80,11 @@ static qd_status resolve(text_buffer *b, const char *name, size_t n, uint64_t *s
     return QD_OK;
 }
 
-/* The options of a variant's build. */
+/* The options of a variant's build. Probed features may be words of OpenCL C 3.0 only, as Intel's packed dot product.
+ */
 static void build_options(const cl_device_state *d, const cl_variant *v, char *text, size_t capacity) {
-    snprintf(text, capacity, "-cl-std=CL1.2 %s%s%s", v->options, d->is_cpu ? " -DQD_CPU=1" : "",
+    const bool newer = v->needs >= CL_NEEDS_FP16 && !strncmp(d->info.version, "OpenCL 3.", 9);
+    snprintf(text, capacity, "-cl-std=%s %s%s%s", newer ? "CL3.0" : "CL1.2", v->options, d->is_cpu ? " -DQD_CPU=1" : "",
              d->exact_division ? " -cl-fp32-correctly-rounded-divide-sqrt" : "");
 }
 

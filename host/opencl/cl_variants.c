@@ -1,3 +1,5 @@
+#include <string.h>
+
 #include "opencl/cl_internal.h"
 
 #define QD_FORMAT_ANY QD_FORMAT_COUNT
@@ -9,3 +11,7 @@ const cl_variant cl_variants[] = {
 #include "kernels_cl/kernels.def"
 };
 const int cl_variant_count = sizeof cl_variants / sizeof cl_variants[0];
+
+bool cl_variant_is_gpu(const cl_variant *v) {
+    return !strncmp(v->file, "gpu/", 4);
+}

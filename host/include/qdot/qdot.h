@@ -117,8 +117,10 @@ typedef struct qd_context_options {
     bool out_of_order;      /* use an out-of-order queue even where it does not pay: on CPU devices */
     bool profile;           /* record device time of every kernel */
     const char
-        *cache_dir; /* programs and verdicts; NULL: $QDOT_CACHE_DIR, else $XDG_CACHE_HOME/qdot, else ~/.cache/qdot;
-                       "" switches the cache off */
+        *cache_dir;      /* programs and verdicts; NULL: $QDOT_CACHE_DIR, else $XDG_CACHE_HOME/qdot, else ~/.cache/qdot;
+                            "" switches the cache off */
+    const char *kernels; /* use only kernel variants whose name contains this word, where an operator has one; NULL: no
+                            preference; for kernel developers and tests */
     void (*log)(void *user,
                 const char *line); /* progress and warnings, one line each, on the calling thread; may be NULL */
     void *log_user;

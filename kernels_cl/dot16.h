@@ -1,0 +1,27 @@
+/* The exact dot product of 16 signed bytes with an A8 block's codes. -DQD_PACKED_DOT: by the packed dot product of four
+ * bytes, which a device must have (needs INTEGER_DOT). */
+#ifndef QD_DOT16_H
+#define QD_DOT16_H
+
+#include "common.h"
+#ifdef QD_PACKED_DOT
+#include "gpu/features.h"
+#endif
+
+static inline int qd_dot16(const char16 w, __global const qd_block_a8 *x) {
+    const char16 q = vload16(0, (__global const char *)x->q);
+#ifdef QD_PACKED_DOT
+    const uint4 a = as_uint4(w), b = as_uint4(q);
+    return (dot_4x8packed_ss_int(a.x, b.x) + dot_4x8packed_ss_int(a.y, b.y)) +
+           (dot_4x8packed_ss_int(a.z, b.z) + dot_4x8packed_ss_int(a.w, b.w));
+#else
+    /* Sums of neighbours first, the form that compilers have an instruction for. */
+    const int16 a = convert_int16(w) * convert_int16(q);
+    const int8 s8 = a.even + a.odd;
+    const int4 s4 = s8.lo + s8.hi;
+    const int2 s2 = s4.lo + s4.hi;
+    return s2.x + s2.y;
+#endif
+}
+
+#endif
