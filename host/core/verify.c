@@ -2,32 +2,29 @@
 #include <string.h>
 
 #include "core/context.h"
+#include "core/verify.h"
 
-/* Runs one case on the context's device as a plan would. */
-static qd_status run_case(qd_context *c, qd_case *x, qd_verify_row *row) {
+qd_status qd_case_run(qd_context *c, qd_case *x, char *variant, size_t variant_size, bool *different, char *first,
+                      size_t first_size) {
     qd_status status = QD_OK;
-    bool different = false;
-    char first[sizeof row->first];
     QD_TRY(qd_case_upload(x, c->backend, c->device));
     QD_TRY(qd_node_prepare(c, &x->node));
-    snprintf(row->variant, sizeof row->variant, "%s", x->node.variant);
+    snprintf(variant, variant_size, "%s", x->node.variant);
     if (c->backend->begin) QD_TRY(c->backend->begin(c->device));
     QD_TRY(qd_node_enqueue(c, &x->node, x->node.max_rows, NULL, 0));
     if (c->backend->submit) QD_TRY(c->backend->submit(c->device));
-    QD_TRY(qd_case_compare(x, c->backend, c->device, &different, first, sizeof first));
-    row->cases++;
-    if (different && !row->different++) memcpy(row->first, first, sizeof first);
+    QD_TRY(qd_case_compare(x, c->backend, c->device, different, first, first_size));
 error:
     qd_node_retire(c, &x->node);
     qd_case_unload(x, c->backend, c->device);
     return status;
 }
 
-static void describe_formats(const qd_format formats[], char *text, size_t capacity) {
+void qd_formats_describe(const qd_format formats[], char *text, size_t capacity) {
     size_t n = 0;
     text[0] = 0;
     for (int i = 0; i < QD_MAX_IN + QD_MAX_OUT && n < capacity; i++) {
-        if (formats[i] == QD_FORMAT_COUNT || (i < QD_MAX_IN && formats[i] == QD_FORMAT_I32)) continue;
+        if (formats[i] == QD_FORMAT_COUNT || (i < QD_MAX_IN && i > 0 && formats[i] == QD_FORMAT_I32)) continue;
         if (i == QD_MAX_IN) n += (size_t)snprintf(text + n, capacity - n, "-> ");
         if (n < capacity) n += (size_t)snprintf(text + n, capacity - n, "%s ", qd_format_get(formats[i])->name);
     }
@@ -44,15 +41,19 @@ qd_status qd_verify(qd_context *c, uint64_t seed, int cases, bool (*row)(void *u
         qd_format formats[QD_MAX_IN + QD_MAX_OUT];
         for (int combination = 0; qd_case_formats((qd_op)op, combination, formats); combination++) {
             qd_verify_row r = {.op = qd_op_get((qd_op)op)->name};
-            describe_formats(formats, r.formats, sizeof r.formats);
+            qd_formats_describe(formats, r.formats, sizeof r.formats);
             for (int i = 0; i < cases; i++) {
                 /* One case in eight is large, one in 32 larger than what kernels take at once. */
                 const int size = i % 32 == 31 ? 10 : i % 8 == 7 ? 6 : 1;
                 qd_case x;
                 qd_status status = qd_case_make((qd_op)op, formats, seed + (uint64_t)i, size, NULL, 0, &x);
                 if (status) return status;
-                status = run_case(c, &x, &r);
+                bool differs = false;
+                char first[sizeof r.first];
+                status = qd_case_run(c, &x, r.variant, sizeof r.variant, &differs, first, sizeof first);
                 qd_case_free(&x);
+                r.cases++;
+                if (differs && !r.different++) memcpy(r.first, first, sizeof first);
                 if (status) return status;
             }
             total += r.different;

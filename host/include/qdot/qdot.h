@@ -423,6 +423,41 @@ typedef struct qd_verify_row {
 QD_API qd_status qd_verify(qd_context *c, uint64_t seed, int cases, bool (*row)(void *user, const qd_verify_row *r),
                            void *user, int *different);
 
+typedef struct qd_fuzz_options {
+    uint64_t seed;
+    int64_t cases;  /* in all, spread over operators and formats */
+    const char *op; /* only this operator; NULL: all */
+    int size;       /* of the shapes: 1 (small) … 10; 0: mostly 1, some larger */
+    bool (*progress)(void *user, int64_t done, int64_t total); /* now and then; may be NULL; false stops */
+    void *user;
+} qd_fuzz_options;
+
+/** How often one of the numbers that make a case had one of its values: `value` itself, or for numbers with many values
+ *  their least, their greatest, the multiples of 16, or the others. */
+typedef struct qd_coverage {
+    const char *op;
+    char choice[24]; /* "rounding", "K", … */
+    char value[32];  /* "2", "least 1", "greatest 75", "multiple of 16", "other" */
+    int64_t count;
+} qd_coverage;
+
+typedef struct qd_fuzz_result {
+    int64_t cases;  /* that were run */
+    bool different; /* the last one differed; what follows tells about the smallest case that was found then */
+    char op[24], formats[64], variant[64];
+    char first[400];       /* the first difference, in words */
+    char repeat[1024];     /* for qd_fuzz_repeat */
+    qd_coverage *coverage; /* in order of operators; free with qd_fuzz_result_free */
+    int n_coverage;
+} qd_fuzz_result;
+
+/** Runs random cases on the context's device and on the reference until one differs, then makes that one as small as it
+ *  can. QD_OK also when one differed. QD_ERR_CANCELLED: progress said so; *out then tells about the cases so far. */
+QD_API qd_status qd_fuzz(qd_context *c, const qd_fuzz_options *o, qd_fuzz_result *out);
+/** Runs the one case that `text`, a result's `repeat`, describes. */
+QD_API qd_status qd_fuzz_repeat(qd_context *c, const char *text, qd_fuzz_result *out);
+QD_API void qd_fuzz_result_free(qd_fuzz_result *r);
+
 /* ---- GGUF files --------------------------------------------------------------------------------------------- */
 
 typedef struct qd_gguf qd_gguf;
