@@ -2,7 +2,7 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "cli/cli.h"
+#include "cli/verify.h"
 
 typedef struct report {
     cJSON *rows; /* NULL: print a table */
@@ -13,7 +13,7 @@ static bool show_row(void *user, const qd_verify_row *r) {
     report *rep = user;
     rep->cases += r->cases;
     if (!rep->rows) {
-        printf("  %-10s %-22s %-22s %6d %9d  %s\n", r->op, r->formats, r->variant, r->cases, r->different, r->first);
+        printf("  %-18s %-22s %-22s %6d %9d  %s\n", r->op, r->formats, r->variant, r->cases, r->different, r->first);
         fflush(stdout);
         return !qd_cli_stopped();
     }
@@ -32,25 +32,15 @@ typedef struct settings {
     qd_cli_common common;
     const char *kernels;
     int64_t seed, cases;
+    qd_cli_fuzz fuzz;
 } settings;
 
-/* One device; adds to `array` when that is not NULL. Returns an exit code. */
-static int verify_device(const settings *s, const char *device, cJSON *array) {
-    qd_context_options options = qd_cli_context_options(&s->common);
-    options.kernels = s->kernels;
-    qd_context *context;
-    if (qd_context_create(device, &options, &context) != QD_OK) return qd_cli_failed();
-    const qd_device_info *info = qd_context_device(context);
-    report rep = {0};
-    cJSON *o = array ? cJSON_CreateObject() : NULL;
-    if (array) {
-        cJSON_AddItemToArray(array, o);
-        cJSON_AddStringToObject(o, "device", info->id);
-        cJSON_AddStringToObject(o, "name", info->name);
-        rep.rows = cJSON_AddArrayToObject(o, "rows");
-    } else {
-        printf("%s (%s)\n  %-10s %-22s %-22s %6s %9s  %s\n", info->id, info->name, "operator", "formats", "variant",
-               "cases", "different", "first difference");
+/* Every operator and format a number of times, as a table; adds to `json` when that is not NULL. */
+static int verify_table(const settings *s, qd_context *context, cJSON *json) {
+    report rep = {.rows = json ? cJSON_AddArrayToObject(json, "rows") : NULL};
+    if (!json) {
+        printf("  %-18s %-22s %-22s %6s %9s  %s\n", "operator", "formats", "variant", "cases", "different",
+               "first difference");
     }
     int different = 0;
     int code = QD_EXIT_OK;
@@ -60,12 +50,32 @@ static int verify_device(const settings *s, const char *device, cJSON *array) {
         code = qd_cli_fail("stopped after %d cases", rep.cases);
     } else {
         if (different) code = QD_EXIT_DIFFERENT;
-        if (!array) printf("  %d cases, %d different\n", rep.cases, different);
+        if (!json) printf("  %d cases, %d different\n", rep.cases, different);
     }
+    if (json) {
+        cJSON_AddNumberToObject(json, "cases", rep.cases);
+        cJSON_AddNumberToObject(json, "different", different);
+    }
+    return code;
+}
+
+/* One device; adds to `array` when that is not NULL. Returns an exit code. */
+static int verify_device(const settings *s, const char *device, cJSON *array) {
+    qd_context_options options = qd_cli_context_options(&s->common);
+    options.kernels = s->kernels;
+    qd_context *context;
+    if (qd_context_create(device, &options, &context) != QD_OK) return qd_cli_failed();
+    const qd_device_info *info = qd_context_device(context);
+    cJSON *o = array ? cJSON_CreateObject() : NULL;
     if (array) {
-        cJSON_AddNumberToObject(o, "cases", rep.cases);
-        cJSON_AddNumberToObject(o, "different", different);
+        cJSON_AddItemToArray(array, o);
+        cJSON_AddStringToObject(o, "device", info->id);
+        cJSON_AddStringToObject(o, "name", info->name);
+    } else {
+        printf("%s (%s)\n", info->id, info->name);
     }
+    const int code =
+        s->fuzz.cases || s->fuzz.repeat ? qd_cli_fuzz_device(context, &s->fuzz, o) : verify_table(s, context, o);
     qd_context_free(context);
     return code;
 }
@@ -97,6 +107,12 @@ int qd_cmd_verify(int argc, char **argv) {
         {"device", 'd', QD_CLI_TEXT, &s.common.device, 0, 0, "DEVICE", "as in `qdot run`, or all"},
         {"seed", 0, QD_CLI_INT, &s.seed, 0, 9007199254740992.0, "S", "of the random shapes and values (default 1)"},
         {"cases", 0, QD_CLI_INT, &s.cases, 1, 1000000, "N", "cases for each operator and format (default 50)"},
+        {"fuzz", 0, QD_CLI_INT, &s.fuzz.cases, 1, 1000000000000.0, "N",
+         "instead: N random cases over all operators; stops at the first difference and shrinks it"},
+        {"op", 0, QD_CLI_TEXT, &s.fuzz.op, 0, 0, "NAME", "with --fuzz: only this operator"},
+        {"size", 0, QD_CLI_INT, &s.fuzz.size, 0, 10, "S", "with --fuzz: of the shapes, 1 to 10 (default: mostly 1)"},
+        {"coverage", 0, QD_CLI_FLAG, &s.fuzz.coverage, 0, 0, NULL, "with --fuzz: how often each choice was tried"},
+        {"case", 0, QD_CLI_TEXT, &s.fuzz.repeat, 0, 0, "CASE", "instead: one case, as --fuzz printed it"},
         {"kernels", 0, QD_CLI_TEXT, &s.kernels, 0, 0, "WORD",
          "only kernel variants whose name contains WORD, where an operator has one (see: qdot devices)"},
         QD_CLI_THREADS_OPTION(s.common),
@@ -112,6 +128,7 @@ int qd_cmd_verify(int argc, char **argv) {
                       options, &code)) {
         return code;
     }
+    s.fuzz.seed = (uint64_t)s.seed;
     qd_cli_catch_interrupt();
     cJSON *root = s.common.json ? cJSON_CreateObject() : NULL;
     cJSON *array = s.common.json ? cJSON_AddArrayToObject(root, "devices") : NULL;
