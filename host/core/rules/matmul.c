@@ -55,13 +55,17 @@ static qd_status check_matmul_int(qd_node *n, const qd_symbols *s) {
     return qd_output_check("matmul_int", &n->attrs.matmul_int.y, n->out[0]->desc.format, n->in[5], &p->y);
 }
 
+/* Bound of size number i of four: one of them grows with the problem's size. */
+static int64_t large(qd_choices *c, int i, int64_t bound) {
+    return c->size > 1 && qd_choose(c, "large", 0, 3) == i ? bound * c->size : bound;
+}
+
 static void choose_matmul_int(qd_choices *c, qd_problem *p) {
     int64_t *of = p->s.of;
-    const int big = c->size;
-    of['R' - 'A'] = qd_choose_size(c, "R", 4 * big);
-    of['M' - 'A'] = qd_choose_size(c, "M", 5 * big);
-    of['N' - 'A'] = qd_choose_size(c, "N", 40 * big);
-    of['K' - 'A'] = qd_choose_size(c, "K", 100 * big);
+    of['R' - 'A'] = qd_choose_size(c, "R", large(c, 0, 4));
+    of['M' - 'A'] = qd_choose_size(c, "M", large(c, 1, 5));
+    of['N' - 'A'] = qd_choose_size(c, "N", large(c, 2, 40));
+    of['K' - 'A'] = qd_choose_size(c, "K", large(c, 3, 100) * (c->size > 1 ? 2 : 1));
     p->attrs.matmul_int.wide = qd_choose(c, "wide", 0, 3) == 3;
     p->attrs.matmul_int.y = qd_choose_requant(c, p->formats[QD_MAX_IN]);
     p->present[5] = p->formats[QD_MAX_IN] != QD_FORMAT_I32 || qd_choose(c, "requant", 0, 1);
@@ -151,8 +155,7 @@ static qd_status check_matmul_group(qd_node *n, const qd_symbols *s) {
 
 static void choose_matmul_group(qd_choices *c, qd_problem *p) {
     int64_t *of = p->s.of;
-    const int big = c->size;
-    const int64_t K = qd_choose_size(c, "K", 150 * big);
+    const int64_t K = qd_choose_size(c, "K", large(c, 3, 150));
     int64_t group = 0;
     switch (qd_choose(c, "group kind", 0, 2)) {
         case 1:
@@ -164,8 +167,8 @@ static void choose_matmul_group(qd_choices *c, qd_problem *p) {
         default:
             break;
     }
-    of['R' - 'A'] = qd_choose_size(c, "R", 7 * big);
-    of['N' - 'A'] = qd_choose_size(c, "N", 40 * big);
+    of['R' - 'A'] = qd_choose_size(c, "R", large(c, 0, 7));
+    of['N' - 'A'] = qd_choose_size(c, "N", large(c, 2, 40));
     of['K' - 'A'] = K;
     of['G' - 'A'] = group ? (K + group - 1) / group : 1;
     p->attrs.matmul_group.group = group;
