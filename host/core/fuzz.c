@@ -138,27 +138,43 @@ static qd_status try_case(qd_context *c, const combination *k, uint64_t seed, in
     return status;
 }
 
-/* Moves every number towards its low end as far as the case still differs. Cases that cannot be made are passed over.
- */
+/* Number `try` of the smaller values to try for a choice: all of them from the least on where they are few, else the
+ * least, then half of the way to it, a quarter … False: no more. */
+static bool smaller_value(const qd_choice *c, int try, int64_t *value) {
+    enum { ALL = 300 };
+    const int64_t distance = c->value - c->low;
+    if (distance <= ALL) {
+        *value = c->low + try;
+        return *value < c->value;
+    }
+    const int64_t step = try < 63 ? distance >> try:
+        0;
+    *value = c->value - step;
+    return step > 0;
+}
+
+/* Makes number i smaller as long as the case still differs. Cases that cannot be made are passed over. */
+static bool shrink_choice(qd_context *c, const combination *k, uint64_t seed, int size, int i, qd_choices *best,
+                          qd_fuzz_result *r) {
+    int64_t value;
+    for (int try = 0; smaller_value(&best->made[i], try, &value); try++) {
+        qd_choices next = *best, made;
+        bool different;
+        next.made[i].value = value;
+        if (try_case(c, k, seed, size, next.made, next.n, &made, r, &different) || !different) continue;
+        *best = made;
+        return true;
+    }
+    return false;
+}
+
 static void shrink(qd_context *c, const combination *k, uint64_t seed, int size, qd_choices *best, qd_fuzz_result *r) {
-    enum { MOST_RUNS = 3000 };
-    int runs = 0;
-    for (bool moved = true; moved && runs < MOST_RUNS;) {
+    enum { MOST_ROUNDS = 200 };
+    bool moved = true;
+    for (int round = 0; moved && round < MOST_ROUNDS; round++) {
         moved = false;
-        for (int i = 0; i < best->n && runs < MOST_RUNS; i++) {
-            /* The whole way, half of it, a quarter … */
-            for (int64_t step = best->made[i].value - best->made[i].low; step > 0 && runs < MOST_RUNS; step /= 2) {
-                qd_choices next = *best, made;
-                bool different;
-                next.made[i].value -= step;
-                runs++;
-                if (try_case(c, k, seed, size, next.made, next.n, &made, r, &different) || !different) continue;
-                *best = made;
-                moved = true;
-                break;
-            }
-            if (moved) break; /* the list of numbers may have changed */
-        }
+        for (int i = 0; i < best->n && !moved; i++) /* the list of numbers may be another one after a move */
+            moved = shrink_choice(c, k, seed, size, i, best, r);
     }
 }
 
