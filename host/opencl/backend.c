@@ -103,13 +103,15 @@ static bool word_decides(const cl_device_state *d, const qd_node *n) {
 static qd_status cl_prepare(void *device, qd_node *n) {
     cl_device_state *d = device;
     char why[300] = "no kernel takes these formats, or weights that lie so";
+    qd_status status = cl_alive(d);
+    if (status) return status;
     const bool by_word = word_decides(d, n), on_gpu = !strcmp(d->info.kind, "gpu");
     for (int k = 0; k < 2 * cl_variant_count; k++) {
         const int i = k % cl_variant_count;
         const bool first_turn = k < cl_variant_count;
         if ((cl_variant_is_gpu(&cl_variants[i]) == on_gpu) != first_turn || !variant_fits(&cl_variants[i], n)) continue;
         if (by_word && !strstr(cl_variants[i].name, d->kernels)) continue;
-        qd_status status = cl_variant_prove(d, i);
+        status = cl_variant_prove(d, i);
         if (status) return status;
         if (d->proofs[i].verdict != CL_PASSED) {
             snprintf(why, sizeof why, "%s: %.240s", cl_variants[i].name, d->proofs[i].why);
@@ -129,6 +131,7 @@ static qd_status cl_begin(void *device) {
 static qd_status cl_submit(void *device) {
     cl_device_state *d = device;
     qd_status status = QD_OK;
+    QD_TRY(cl_alive(d));
     CL_TRY(d, clFlush(d->queue), "submitting work");
 error:
     return status;
@@ -137,6 +140,7 @@ error:
 static qd_status cl_finish(void *device) {
     cl_device_state *d = device;
     qd_status status = QD_OK;
+    QD_TRY(cl_alive(d));
     CL_TRY(d, clFinish(d->queue), "waiting for the device");
     cl_pending_reap(d, true);
 error:

@@ -110,6 +110,8 @@ qd_status cl_variant_prove(cl_device_state *d, int variant) {
     const cl_variant *v = &cl_variants[variant];
     cl_proof *proof = &d->proofs[variant];
     if (proof->verdict != CL_UNTRIED) return QD_OK;
+    qd_status status = cl_alive(d);
+    if (status) return status;
     const char *missing = NULL;
     if (!cl_device_has(d, v->needs, &missing)) {
         proof->verdict = CL_UNAVAILABLE;
@@ -118,7 +120,7 @@ qd_status cl_variant_prove(cl_device_state *d, int variant) {
     }
     char key[65];
     char *source = NULL;
-    qd_status status = cl_program_key(d, v, key, &source);
+    status = cl_program_key(d, v, key, &source);
     if (status) return status;
     cl_verdict verdict = CL_UNTRIED;
     bool lasting = true;

@@ -30,7 +30,7 @@ const char *cl_error_name(cl_int e) {
     return "OpenCL error";
 }
 
-qd_status cl_fail(const cl_device_state *d, cl_int e, const char *what) {
+qd_status cl_fail(cl_device_state *d, cl_int e, const char *what) {
     const char *device = d->info.name[0] ? d->info.name : "OpenCL";
     switch (e) {
         case CL_MEM_OBJECT_ALLOCATION_FAILURE:
@@ -41,9 +41,19 @@ qd_status cl_fail(const cl_device_state *d, cl_int e, const char *what) {
         case CL_OUT_OF_HOST_MEMORY:
             return qd_fail(QD_ERR_MEMORY, "%s: %s: the host is out of memory", device, what);
         case CL_DEVICE_NOT_AVAILABLE:
+        case CL_INVALID_DEVICE:
+        case CL_INVALID_CONTEXT:
+        case CL_INVALID_COMMAND_QUEUE: /* what drivers say of everything after a crash on the device */
+            d->lost = true;
             return qd_fail(QD_ERR_DEVICE_LOST, "%s: %s: the device is gone; free the context and open another device",
                            device, what);
         default:
             return qd_fail(QD_ERR_DEVICE, "%s: %s failed: %s (%d)", device, what, cl_error_name(e), (int)e);
     }
+}
+
+qd_status cl_alive(const cl_device_state *d) {
+    if (!d->lost) return QD_OK;
+    return qd_fail(QD_ERR_DEVICE_LOST, "%s: the device was lost before; free the context and open another device",
+                   d->info.name);
 }

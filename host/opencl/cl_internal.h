@@ -79,6 +79,7 @@ typedef struct cl_device {
     cl_command_queue queue;
     char platform_version[128];
     bool owns_id; /* a sub-device */
+    bool lost;    /* the device is gone: see cl_alive */
     bool out_of_order, unified_memory, is_cpu, exact_division;
     qd_device_info info;
     qd_context_options options;
@@ -122,7 +123,9 @@ typedef struct cl_weights {
 /** "CL_OUT_OF_RESOURCES (-5)". */
 const char *cl_error_name(cl_int e);
 /** Turns an OpenCL error into a status with a message "what: NAME". */
-qd_status cl_fail(const cl_device_state *d, cl_int e, const char *what);
+qd_status cl_fail(cl_device_state *d, cl_int e, const char *what);
+/** QD_ERR_DEVICE_LOST once any call has said so: the driver is not asked again. */
+qd_status cl_alive(const cl_device_state *d);
 /** For calls that return cl_int. */
 #define CL_TRY(d, call, what)                        \
     do {                                             \
@@ -174,7 +177,7 @@ void cl_pool_trim(cl_device_state *d);
 /** Hexadecimal SHA-256 of everything that a variant's binary and verdict depend on. */
 qd_status cl_program_key(const cl_device_state *d, const cl_variant *v, char key[65], char **source);
 /** Builds from source. On QD_ERR_BUILD `why` holds the build log's first error. */
-qd_status cl_program_build(const cl_device_state *d, const cl_variant *v, const char *source, cl_program *out,
+qd_status cl_program_build(cl_device_state *d, const cl_variant *v, const char *source, cl_program *out,
                            char *why, size_t capacity);
 /** Reads a verdict and, when it is CL_PASSED, the program from the cache. False: nothing usable there. */
 bool cl_cache_load(const cl_device_state *d, const char *key, cl_verdict *verdict, cl_program *out, char *why,

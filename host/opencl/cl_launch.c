@@ -306,6 +306,7 @@ qd_status cl_node_enqueue(void *device, qd_node *n, int64_t rows, qd_node *const
     qd_status status = QD_OK;
     cl_event list[MAX_WAIT + 1]; /* and that of the scratch */
     cl_uint n_list = 0;
+    QD_TRY(cl_alive(d));
     if (d->out_of_order && !collect_events(wait, n_wait, list, MAX_WAIT, &n_list)) {
         QD_TRY(cl_order(d));
         n_list = 0;

@@ -9,8 +9,8 @@
 qd_status cl_order(cl_device_state *d) {
     /* PoCL's barriers depend on every command that has not finished: the work would grow with their square. */
     enum { IN_FLIGHT = 256 };
-    qd_status status = QD_OK;
-    if (!d->out_of_order) return QD_OK;
+    qd_status status = cl_alive(d);
+    if (status || !d->out_of_order) return status;
     if (d->in_flight++ < IN_FLIGHT) {
         CL_TRY(d, clEnqueueBarrierWithWaitList(d->queue, 0, NULL, NULL), "a barrier");
     } else {

@@ -160,7 +160,7 @@ static void first_error(const cl_device_state *d, cl_program p, char *why, size_
     free(log);
 }
 
-qd_status cl_program_build(const cl_device_state *d, const cl_variant *v, const char *source, cl_program *out,
+qd_status cl_program_build(cl_device_state *d, const cl_variant *v, const char *source, cl_program *out,
                            char *why, size_t capacity) {
     char options[256];
     build_options(d, v, options, sizeof options);
