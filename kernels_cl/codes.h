@@ -44,12 +44,18 @@ static inline void qd_put_code(__global uchar *row, const ulong i, const int cod
     }
 }
 
-/* A zero point: absent (0), shared or one each, limited to the codes of 2 … 16 bits that there are. */
+/* Least and greatest code of 2 … 32 bits. */
+static inline int qd_code_min(const int code) {
+    return QD_CODE_SIGNED(code) ? (int)(0u - (1u << (QD_CODE_BITS(code) - 1))) : 0;
+}
+static inline int qd_code_max(const int code) {
+    return (int)((1u << (QD_CODE_BITS(code) - QD_CODE_SIGNED(code))) - 1u);
+}
+
+/* A zero point: absent (0), shared or one each, limited to the codes that there are. */
 static inline int qd_zero_at(__global const uchar *zeros, const int share, const ulong i, const int code) {
     if (share == QD_ABSENT) return 0;
-    const int bits = QD_CODE_BITS(code);
-    const int min = QD_CODE_SIGNED(code) ? -(1 << (bits - 1)) : 0;
-    return clamp(((__global const int *)zeros)[share == QD_SHARED ? 0 : i], min, min + (1 << bits) - 1);
+    return clamp(((__global const int *)zeros)[share == QD_SHARED ? 0 : i], qd_code_min(code), qd_code_max(code));
 }
 
 /* A sum, with its bias, as a code of y. */

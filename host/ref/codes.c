@@ -26,9 +26,9 @@ void qd_ref_put_code(void *row, int64_t i, int32_t code, int32_t value) {
 int32_t qd_ref_zero(const qd_operand *zeros, int32_t share, int64_t i, int32_t code) {
     if (share == QD_ABSENT) return 0;
     const int bits = QD_CODE_BITS(code);
-    const int32_t min = QD_CODE_SIGNED(code) ? -(1 << (bits - 1)) : 0, max = min + (1 << bits) - 1;
+    const int64_t min = QD_CODE_SIGNED(code) ? -((int64_t)1 << (bits - 1)) : 0, max = min + ((int64_t)1 << bits) - 1;
     const int32_t zero = ((const int32_t *)zeros->data)[share == QD_SHARED ? 0 : i];
-    return zero < min ? min : zero > max ? max : zero;
+    return (int32_t)(zero < min ? min : zero > max ? max : zero);
 }
 
 int32_t qd_ref_finish(const qd_output *y, const qd_operand *requant, int64_t channel, int32_t sum) {

@@ -33,6 +33,13 @@ QD_INLINE qd_f32 qd_as_f32(qd_u32 u) {
 #define qd_fabs(x) fabsf(x)
 #endif
 
+/* ---- NaN ---------------------------------------------------------------------------------------------------- */
+
+/** x, but every NaN becomes the positive quiet one: devices differ in the sign and payload that arithmetic gives. */
+QD_INLINE qd_f32 qd_one_nan(qd_f32 x) {
+    return x == x ? x : qd_as_f32(0x7fc00000u);
+}
+
 /* ---- Halves and bfloat16 ------------------------------------------------------------------------------------ */
 
 /** IEEE binary16 to float, exact; NaN payloads are kept. */
