@@ -51,6 +51,12 @@ void qd_code_range(qd_format f, int64_t *min, int64_t *max) {
     *max = *min + ((int64_t)1 << bits) - 1;
 }
 
+int64_t qd_code_reach(qd_format f, bool with_zero) {
+    int64_t min, max;
+    qd_code_range(f, &min, &max);
+    return with_zero ? max - min : max > -min ? max : -min;
+}
+
 /* ---- Checks ------------------------------------------------------------------------------------------------- */
 
 int32_t qd_share(const qd_tensor *t) {

@@ -4,13 +4,6 @@
 
 #include "core/rules/rules.h"
 
-/* Greatest magnitude of code - zero point. */
-static int64_t largest(qd_format f, bool with_zero) {
-    int64_t min, max;
-    qd_code_range(f, &min, &max);
-    return with_zero ? max - min : max > -min ? max : -min;
-}
-
 /* ---- MATMUL_INT --------------------------------------------------------------------------------------------- */
 
 /* One zero point for all, or one for each row of x. */
@@ -45,7 +38,7 @@ static qd_status check_matmul_int(qd_node *n, const qd_symbols *s) {
     if (status) return status;
     status = check_x_zero(n, s, &p->x_zero);
     if (status) return status;
-    const int64_t product = largest(w->desc.format, n->in[2]) * largest(x->desc.format, n->in[3]);
+    const int64_t product = qd_code_reach(w->desc.format, n->in[2]) * qd_code_reach(x->desc.format, n->in[3]);
     if (!p->wide && K > INT32_MAX / product) {
         return qd_fail(QD_ERR_UNSUPPORTED,
                        "matmul_int: sums of %lld products of up to %lld may not fit 32 bits (%lld do); ask for 64-bit "
@@ -144,7 +137,7 @@ static qd_status check_matmul_group(qd_node *n, const qd_symbols *s) {
         }
         return QD_OK;
     }
-    const int64_t product = largest(w->desc.format, n->in[3]) * largest(x->desc.format, n->in[5]);
+    const int64_t product = qd_code_reach(w->desc.format, n->in[3]) * qd_code_reach(x->desc.format, n->in[5]);
     if (p->group > INT32_MAX / product) {
         return qd_fail(QD_ERR_UNSUPPORTED,
                        "matmul_group: sums of %d products of up to %lld may not fit 32 bits; use smaller groups",

@@ -52,6 +52,8 @@ int64_t qd_span(const qd_tensor_desc *d, int from, int to);
 int32_t qd_code_of(qd_format f);
 /** Least and greatest code of an integer format. */
 void qd_code_range(qd_format f, int64_t *min, int64_t *max);
+/** Greatest magnitude of a code, or, with a zero point, of code - zero point. */
+int64_t qd_code_reach(qd_format f, bool with_zero);
 /** Checks the end of an integer operator (see qd_requant) and puts it into *out. `requant`: its operand, or NULL; one
  * row, or one for each channel. */
 qd_status qd_output_check(const char *op, const qd_requant *y, qd_format format, const qd_tensor *requant,

@@ -73,17 +73,17 @@ typedef struct qd_requantize_params {
     qd_output y;
 } qd_requantize_params;
 
-/** A tensor as [outer, axis, inner]; scales as [outer or 1, scales, inner or 1]. */
+/** A tensor as [outer, axis, inner]: element e has the outer index e / inner / axis, a = e / inner % axis and the inner
+ * index e % inner, and the scale outer · scale_outer + a / block · scale_axis + inner · scale_inner. */
 typedef struct qd_quantize_linear_params {
-    qd_i32 size;                     /* elements in one row of the run */
-    qd_i32 row_elements;             /* elements of the last dimension: packed rows start at a byte */
-    qd_i32 axis, inner;              /* indices of the axis; elements between two of them */
-    qd_i32 block, scales;            /* indices that share a scale; scales along the axis */
-    qd_i32 scale_outer, scale_inner; /* elements between scales of two outer indices, two inner ones; 0: shared */
-    qd_i32 zero;                     /* QD_ABSENT or QD_EACH: as the scales */
-    qd_i32 code;                     /* integer codes; 0: x (dequantize) or y (quantize) is `format` */
-    qd_i32 format;                   /* QD_SMALL_… for small floats */
-    qd_i32 is_f16;                   /* the other side is f16, not f32 */
+    qd_i32 size; /* elements in one row of the run */
+    qd_i32 cols; /* elements of the last dimension: packed rows start at a byte; 0: the run's rows */
+    qd_i32 axis, inner, block;
+    qd_i32 scale_outer, scale_axis, scale_inner; /* 0: shared */
+    qd_i32 zero;                                 /* QD_ABSENT or QD_EACH: as the scales */
+    qd_i32 code;                                 /* x (dequantize) or y (quantize); small floats: unsigned */
+    qd_i32 small;                                /* QD_SMALL_… for small floats, 0: integers */
+    qd_i32 is_f16;                               /* the other side is f16, not f32 */
     qd_i32 reciprocal, zero_first, min, max;
 } qd_quantize_linear_params;
 #define QD_SMALL_F8E4M3 1
@@ -98,37 +98,47 @@ typedef struct qd_dynamic_quantize_params {
 
 typedef struct qd_pool_params {
     qd_window_params window;
+    qd_i32 padded_h, padded_w; /* lines and columns of x with the padding after them */
     qd_i32 average, count_padding;
     qd_i32 mode;
     qd_i32 x_code, x_zero, y_zero, min, max;
     qd_f32 multiplier; /* FLOAT: x scale / y scale */
 } qd_pool_params;
 
+/** Elements are counted along y; the dimensions between the rows of the run and the last are filled up with 1 in front.
+ */
 typedef struct qd_binary_params {
-    qd_i32 shape[4];             /* of y, outermost first, filled up with 1 in front; [0] is the rows of the run */
+    qd_i32 shape[4];             /* of y; [0], the rows of the run, is not read */
     qd_i32 a_step[4], b_step[4]; /* elements to the next index; 0: broadcast */
-    qd_i32 multiply;
-    qd_i32 mode;
-    qd_i32 a_code, b_code, y_code;
-    qd_i32 a_zero, b_zero, y_zero, min, max;
-    qd_f32 a_scale, b_scale, y_scale; /* FLOAT */
-    qd_i32 left_shift;                /* GEMMLOWP: of ADD's inputs */
-    qd_i32 a_multiplier, a_shift;     /* FIXED, GEMMLOWP; FIXED's shift is in y_shift */
+    qd_i32 a_code, b_code, a_zero, b_zero;
+    qd_f32 a_scale, b_scale, y_scale; /* ADD, FLOAT */
+    qd_i32 a_multiplier, a_shift;     /* ADD: GEMMLOWP; of FIXED the multipliers, whose shift is y_shift */
     qd_i32 b_multiplier, b_shift;
-    qd_i32 y_multiplier, y_shift; /* of MUL: the numbers a and b of its mode */
+    qd_i32 y_multiplier, y_shift; /* MUL: the numbers a and b of its mode; ADD: of the sum */
+    qd_output y;
 } qd_binary_params;
+/** GEMMLOWP: how far ADD shifts its inputs to the left before they are scaled. */
+#define QD_ADD_LEFT_SHIFT 20
 
+/** Each input is `runs` runs of consecutive bytes. Rows here are those of the last dimension: an operand's stride. */
 typedef struct qd_concat_params {
-    qd_i32 count;
-    qd_i32 rows;       /* runs in one row of the run: product of the dimensions between the first and the axis */
-    qd_i32 first_axis; /* the axis is the first dimension: no rows of a run */
-    qd_i32 bytes[8];   /* of each input's run: its axis and all dimensions after it */
+    qd_i32 count;     /* inputs */
+    qd_i32 per_row;   /* runs are those of one row of the run */
+    qd_i32 y_step;    /* rows of y from one run to the next */
+    qd_i32 runs[8];   /* of each input */
+    qd_i32 bytes[8];  /* of each of its runs */
+    qd_i32 x_step[8]; /* rows of the input from one run to the next */
+    qd_i32 y_row[8];  /* where its first run is in y */
+    qd_i32 y_byte[8];
 } qd_concat_params;
 
 typedef struct qd_pad_params {
-    qd_i32 in[4], out[4], before[4]; /* outermost first, filled up with 1 in front */
+    qd_i32 in[4], out[4], before[4]; /* the rows of the run, then the others filled up with 1 in front */
     qd_i32 mode, value;
 } qd_pad_params;
+#define QD_PAD_MODE_CONSTANT 0
+#define QD_PAD_MODE_EDGE 1
+#define QD_PAD_MODE_REFLECT 2
 
 typedef struct qd_resize_params {
     qd_window_params window;
