@@ -97,6 +97,19 @@ qd_status qd_graph_view(qd_graph *g, qd_tensor *t, int64_t first, int64_t count,
     return status ? status : adopt(g, v, out);
 }
 
+qd_status qd_graph_reshape(qd_graph *g, qd_tensor *t, const qd_tensor_desc *d, qd_tensor **out) {
+    qd_status status = check_open(g, "qd_graph_reshape");
+    if (status) return status;
+    if (!out) return qd_fail(QD_ERR_ARGUMENT, "qd_graph_reshape: a place for the result is missing");
+    qd_tensor *v;
+    const qd_tensor *owner = t && t->base ? t->base : t;
+    if (owner && owner->graph && owner->graph != g) {
+        return qd_fail(QD_ERR_ARGUMENT, "qd_graph_reshape: the tensor belongs to another graph");
+    }
+    status = qd_tensor_reshape(t, d, &v);
+    return status ? status : adopt(g, v, out);
+}
+
 qd_status qd_graph_add(qd_graph *g, qd_op op, const qd_attrs *attrs, qd_tensor *const in[], int n_in,
                        qd_tensor *const out[], int n_out) {
     qd_status status = check_open(g, "qd_graph_add");
@@ -215,6 +228,7 @@ static bool intervals_meet(size_t a, size_t a_bytes, size_t b, size_t b_bytes) {
 static bool overlap(const qd_graph *g, const qd_tensor *a, const qd_tensor *b) {
     if (!a || !b || !a->buffer || a->buffer != b->buffer) return false; /* constants have none */
     const qd_tensor *pa = a->base ? a->base : a, *pb = b->base ? b->base : b;
+    if (pa == pb && (a->reshaped || b->reshaped)) return true;
     if (pa == pb) {
         return intervals_meet(a->first_byte, (size_t)qd_columns(a) * sizeof(float), b->first_byte,
                               (size_t)qd_columns(b) * sizeof(float));

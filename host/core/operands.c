@@ -171,7 +171,7 @@ static qd_status unify(const char *op, const qd_operand_spec *o, const qd_tensor
 static bool share_memory(const qd_tensor *a, const qd_tensor *b) {
     const qd_tensor *owner_a = a->base ? a->base : a, *owner_b = b->base ? b->base : b;
     if (owner_a != owner_b) return false;
-    if (!a->base || !b->base) return true;
+    if (!a->base || !b->base || a->reshaped || b->reshaped) return true;
     const size_t bytes_a = (size_t)qd_columns(a) * sizeof(float), bytes_b = (size_t)qd_columns(b) * sizeof(float);
     return a->first_byte < b->first_byte + bytes_b && b->first_byte < a->first_byte + bytes_a;
 }

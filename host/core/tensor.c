@@ -145,6 +145,20 @@ qd_status qd_constant_bytes(qd_tensor *t, const void **out) {
     return QD_OK;
 }
 
+/* A view of all of t; the caller changes what is different. */
+static qd_status new_view(qd_tensor *t, qd_tensor **out) {
+    qd_tensor *base = t->base ? t->base : t;
+    qd_tensor *v = qd_alloc_zero(1, sizeof *v);
+    if (!v) return QD_ERR_MEMORY;
+    *v = *t;
+    v->base = base;
+    v->references = 1;
+    v->graph = NULL;
+    base->references++;
+    *out = v;
+    return QD_OK;
+}
+
 qd_status qd_tensor_view(qd_tensor *t, int64_t first, int64_t count, qd_tensor **out) {
     if (!t || !out) return qd_fail(QD_ERR_ARGUMENT, "qd_tensor_view: tensor and out must not be NULL");
     if (t->desc.rank != 2 || t->desc.format != QD_FORMAT_F32 || qd_is_constant(t)) {
@@ -155,17 +169,38 @@ qd_status qd_tensor_view(qd_tensor *t, int64_t first, int64_t count, qd_tensor *
                        "view: %lld columns from column %lld on are not inside a tensor of %lld columns",
                        (long long)count, (long long)first, (long long)qd_columns(t));
     }
-    qd_tensor *base = t->base ? t->base : t;
-    qd_tensor *v = qd_alloc_zero(1, sizeof *v);
-    if (!v) return QD_ERR_MEMORY;
-    *v = *t;
+    if (t->reshaped)
+        return qd_fail(QD_ERR_UNSUPPORTED, "view: a reshaped tensor has no columns to show; view the original");
+    qd_tensor *v;
+    const qd_status status = new_view(t, &v);
+    if (status) return status;
     v->desc.shape[1] = count;
     v->first_byte = t->first_byte + (size_t)first * sizeof(float);
-    v->offset = base->offset + v->first_byte;
-    v->base = base;
-    v->references = 1;
-    v->graph = NULL;
-    base->references++;
+    v->offset = v->base->offset + v->first_byte;
+    *out = v;
+    return QD_OK;
+}
+
+qd_status qd_tensor_reshape(qd_tensor *t, const qd_tensor_desc *d, qd_tensor **out) {
+    if (!t || !d || !out) return qd_fail(QD_ERR_ARGUMENT, "qd_tensor_reshape: no argument may be NULL");
+    if (qd_is_constant(t) || (t->base && !t->reshaped)) {
+        return qd_fail(QD_ERR_UNSUPPORTED, "reshape: a constant and a view of columns keep their shape");
+    }
+    qd_tensor_desc from = t->desc, to = *d;
+    const bool ranks = to.rank >= 1 && to.rank <= QD_MAX_RANK;
+    if (ranks && from.shape[0] == QD_ROWS && to.shape[0] == QD_ROWS) from.shape[0] = to.shape[0] = 1;
+    const int64_t cols = ranks ? to.shape[to.rank - 1] : 0, old_cols = from.shape[from.rank - 1];
+    const int block = qd_format_get(t->desc.format)->block;
+    if (!ranks || to.format != from.format || !qd_desc_bytes(&to) || qd_desc_bytes(&to) != qd_desc_bytes(&from) ||
+        (cols != old_cols && (cols % block || old_cols % block))) {
+        return qd_fail(QD_ERR_ARGUMENT, "reshape: the shapes need the same format and the same number of elements");
+    }
+    qd_tensor *v;
+    const qd_status status = new_view(t, &v);
+    if (status) return status;
+    v->desc = *d;
+    v->stride = qd_format_row_bytes(d->format, cols);
+    v->reshaped = true;
     *out = v;
     return QD_OK;
 }

@@ -203,6 +203,9 @@ QD_API qd_status qd_tensor_constant(qd_context *c, const qd_tensor_desc *d, cons
 QD_API qd_status qd_tensor_stack(qd_context *c, qd_tensor *const parts[], int n, qd_tensor **out);
 /** Columns [first, first + count) of a two-dimensional F32 tensor; shares its memory and keeps it alive. */
 QD_API qd_status qd_tensor_view(qd_tensor *t, int64_t first, int64_t count, qd_tensor **out);
+/** The same bytes in another shape (same format, same number of elements; QD_ROWS stays the first dimension); shares
+ * the memory of a dense tensor and keeps it alive. Rows must be whole bytes. */
+QD_API qd_status qd_tensor_reshape(qd_tensor *t, const qd_tensor_desc *d, qd_tensor **out);
 /** A tensor must outlive the plans and graphs that use it; its memory stays as long as its views. */
 QD_API void qd_tensor_free(qd_tensor *t);
 QD_API const qd_tensor_desc *qd_tensor_describe(const qd_tensor *t);
@@ -389,6 +392,8 @@ QD_API qd_status qd_graph_create(qd_context *c, int64_t max_rows, qd_graph **out
 QD_API qd_status qd_graph_tensor(qd_graph *g, const qd_tensor_desc *d, qd_tensor **out);
 /** As qd_tensor_view, owned by the graph. */
 QD_API qd_status qd_graph_view(qd_graph *g, qd_tensor *t, int64_t first, int64_t count, qd_tensor **out);
+/** As qd_tensor_reshape, owned by the graph. */
+QD_API qd_status qd_graph_reshape(qd_graph *g, qd_tensor *t, const qd_tensor_desc *d, qd_tensor **out);
 /** Appends an operator. Its order among the others is its program order; independent ones may overlap. */
 QD_API qd_status qd_graph_add(qd_graph *g, qd_op op, const qd_attrs *attrs, qd_tensor *const in[], int n_in,
                               qd_tensor *const out[], int n_out);

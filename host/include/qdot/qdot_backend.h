@@ -29,6 +29,7 @@ struct qd_tensor {
     size_t stride;         /* bytes between rows */
     qd_tensor *base;       /* of a view: the tensor whose memory it shares, else NULL */
     size_t first_byte;     /* of a view: where its columns start in a row of the base */
+    bool reshaped;         /* of a view: all of the base in another shape, not some of its columns */
     int references;        /* its owner and its views */
     const qd_graph *graph; /* that owns it, else NULL */
     void *resident;        /* of a constant: the backend's copies on the device */

@@ -109,7 +109,8 @@ typedef struct qd_pool_params {
  */
 typedef struct qd_binary_params {
     qd_i32 shape[4];             /* of y; [0], the rows of the run, is not read */
-    qd_i32 a_step[4], b_step[4]; /* elements to the next index; 0: broadcast */
+    qd_i32 a_step[4], b_step[4]; /* elements to the next index; 0: broadcast; [3]: 0 or 1 */
+    qd_i32 flat;                 /* [3] goes on over all rows of the run */
     qd_i32 a_code, b_code, a_zero, b_zero;
     qd_f32 a_scale, b_scale, y_scale; /* ADD, FLOAT */
     qd_i32 a_multiplier, a_shift;     /* ADD: GEMMLOWP; of FIXED the multipliers, whose shift is y_shift */

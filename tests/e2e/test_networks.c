@@ -1,0 +1,71 @@
+/* A convolution network's worth of integer work, chained through the graph with requantization: every byte of the
+ * result is the reference's, and the arena is nearly as small as the tensors that are alive together. */
+#include <stdio.h>
+#include <time.h>
+
+#include "e2e/networks.h"
+#include "unit/devices.h"
+
+static const struct {
+    const char *name;
+    void (*make)(network *n, qd_context *c);
+} networks[] = {{"MobileNet-v2", network_mobilenet_v2}, {"ResNet-18", network_resnet18}};
+
+static double seconds(void) {
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+}
+
+static void run(int which, const char *device, int32_t result[NETWORK_CLASSES]) {
+    qd_context *c;
+    network n;
+    qd_graph_info info;
+    ck_ok(qd_context_create(device, NULL, &c));
+    networks[which].make(&n, c);
+    ck_ok(qd_graph_compile(n.graph, NULL, NULL));
+    ck_ok(qd_graph_describe(n.graph, &info));
+    const double before = seconds();
+    ck_ok(qd_graph_run(n.graph, 1));
+    ck_ok(qd_tensor_read(n.output, 0, result, NETWORK_CLASSES * sizeof *result));
+    const double took = seconds() - before;
+    const uint64_t live = network_live_bytes(&n);
+    printf(
+        "%s on %s: %d operators, %d on the reference, %.0f M products, %.3f s; arena %.0f KiB, %.0f alive together\n",
+        networks[which].name, qd_context_device(c)->id, info.ops, info.fallbacks, n.macs * 1e-6, took,
+        (double)info.arena_bytes / 1024, (double)live / 1024);
+    ck_assert_int_eq(info.ops, n.n_ops);
+    ck_assert_int_eq(info.fallbacks, 0);
+    ck_assert_msg(info.arena_bytes * 10 <= live * 12, "arena %llu, alive %llu", (unsigned long long)info.arena_bytes,
+                  (unsigned long long)live);
+    network_free(&n);
+    qd_context_free(c);
+}
+
+START_TEST(test_networks) {
+    int32_t want[NETWORK_CLASSES], got[NETWORK_CLASSES];
+    if (!have_opencl()) return;
+    run(_i, "ref", want);
+    /* The work must not have died out on the way. */
+    int distinct = 0;
+    for (int i = 1; i < NETWORK_CLASSES; i++)
+        distinct += want[i] != want[i - 1];
+    ck_assert_int_gt(distinct, NETWORK_CLASSES * 9 / 10);
+    const char *device = getenv("QDOT_TEST_DEVICE");
+    run(_i, device ? device : "opencl", got);
+    ck_assert_mem_eq(got, want, sizeof want);
+}
+END_TEST
+
+int main(void) {
+    Suite *s = suite_create("networks");
+    TCase *t = tcase_create("networks");
+    tcase_set_timeout(t, 600);
+    tcase_add_loop_test(t, test_networks, 0, sizeof networks / sizeof networks[0]);
+    suite_add_tcase(s, t);
+    SRunner *r = srunner_create(s);
+    srunner_run_all(r, CK_ENV);
+    const int failed = srunner_ntests_failed(r);
+    srunner_free(r);
+    return failed != 0;
+}
