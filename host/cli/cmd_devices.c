@@ -50,6 +50,16 @@ static void show_step(void *unused, const char *line) {
     fprintf(stderr, "\r\033[K%.78s", line);
 }
 
+static void print_times(const qd_kernel_info *kernels, int count) {
+    double load = 0, build = 0, canary = 0;
+    for (int i = 0; i < count; i++) {
+        load += kernels[i].load_seconds;
+        build += kernels[i].build_seconds;
+        canary += kernels[i].canary_seconds;
+    }
+    printf("  %-10s cache %.3f s, compiling %.3f s, canaries %.3f s\n", "time", load, build, canary);
+}
+
 /* Proves the kernels of one device and shows the verdicts; adds them to `json` when that is not NULL. */
 static bool show_kernels(const qd_cli_common *common, const char *id, cJSON *json) {
     qd_context_options options = qd_cli_context_options(common);
@@ -64,11 +74,11 @@ static bool show_kernels(const qd_cli_common *common, const char *id, cJSON *jso
     if (!ok) qd_cli_failed();
     cJSON *rows = json ? cJSON_AddArrayToObject(json, "kernels") : NULL;
     if (!json && count > 0)
-        printf("  %-10s %-22s %-22s %-11s %s\n", "operator", "variant", "formats", "verdict", "why");
+        printf("  %-18s %-22s %-22s %-11s %s\n", "operator", "variant", "formats", "verdict", "why");
     for (int i = 0; i < count; i++) {
         const qd_kernel_info *k = &kernels[i];
         if (!json) {
-            printf("  %-10s %-22s %-22s %-11s %s\n", k->op, k->variant, k->formats, k->verdict, k->why);
+            printf("  %-18s %-22s %-22s %-11s %s\n", k->op, k->variant, k->formats, k->verdict, k->why);
             continue;
         }
         cJSON *o = cJSON_CreateObject();
@@ -77,8 +87,12 @@ static bool show_kernels(const qd_cli_common *common, const char *id, cJSON *jso
         cJSON_AddStringToObject(o, "formats", k->formats);
         cJSON_AddStringToObject(o, "verdict", k->verdict);
         cJSON_AddStringToObject(o, "why", k->why);
+        cJSON_AddNumberToObject(o, "load_seconds", k->load_seconds);
+        cJSON_AddNumberToObject(o, "build_seconds", k->build_seconds);
+        cJSON_AddNumberToObject(o, "canary_seconds", k->canary_seconds);
         cJSON_AddItemToArray(rows, o);
     }
+    if (!json && count > 0) print_times(kernels, count);
     qd_kernels_free(kernels);
     qd_context_free(context);
     return ok;

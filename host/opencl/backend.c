@@ -177,6 +177,9 @@ static qd_status cl_kernels(void *device, qd_kernel_info **out, int *count) {
         format_text(v, k[i].formats, sizeof k[i].formats);
         snprintf(k[i].verdict, sizeof k[i].verdict, "%s", verdicts[d->proofs[i].verdict]);
         snprintf(k[i].why, sizeof k[i].why, "%s", d->proofs[i].why);
+        k[i].load_seconds = d->proofs[i].load_seconds;
+        k[i].build_seconds = d->proofs[i].build_seconds;
+        k[i].canary_seconds = d->proofs[i].canary_seconds;
     }
     *out = k;
     *count = cl_variant_count;

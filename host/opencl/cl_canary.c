@@ -2,6 +2,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 #ifdef __GLIBC__
 #include <malloc.h>
 #endif
@@ -106,6 +107,12 @@ static qd_status try_variant(cl_device_state *d, int variant, cl_verdict *verdic
     return status;
 }
 
+static double seconds(void) {
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+}
+
 qd_status cl_variant_prove(cl_device_state *d, int variant) {
     const cl_variant *v = &cl_variants[variant];
     cl_proof *proof = &d->proofs[variant];
@@ -124,7 +131,10 @@ qd_status cl_variant_prove(cl_device_state *d, int variant) {
     if (status) return status;
     cl_verdict verdict = CL_UNTRIED;
     bool lasting = true;
-    if (cl_cache_load(d, key, &verdict, &proof->program, proof->why, sizeof proof->why)) goto done;
+    double start = seconds();
+    const bool known = cl_cache_load(d, key, &verdict, &proof->program, proof->why, sizeof proof->why);
+    proof->load_seconds = seconds() - start;
+    if (known) goto done;
     verdict = CL_UNTRIED;
     if (d->options.log) {
         char line[160];
@@ -132,12 +142,16 @@ qd_status cl_variant_prove(cl_device_state *d, int variant) {
         d->options.log(d->options.log_user, line);
     }
     d->canary_depth++;
+    start = seconds();
     status = cl_program_build(d, v, source, &proof->program, proof->why, sizeof proof->why);
+    proof->build_seconds = seconds() - start;
     if (status == QD_ERR_BUILD) {
         verdict = CL_FAILED;
         status = QD_OK;
     } else if (!status) {
+        start = seconds();
         status = try_variant(d, variant, &verdict, &lasting);
+        proof->canary_seconds = seconds() - start;
     }
     d->canary_depth--;
 #ifdef __GLIBC__

@@ -46,6 +46,7 @@ typedef struct cl_proof {
     cl_verdict verdict;
     cl_program program;
     char why[256];
+    double load_seconds, build_seconds, canary_seconds;
     /* Totals of the profile. */
     uint64_t calls;
     double seconds, bytes, operations;

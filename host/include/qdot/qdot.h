@@ -150,6 +150,8 @@ typedef struct qd_kernel_info {
     char formats[48]; /* "q4_1 a8 -> f32" */
     char verdict[16]; /* "passed", "failed", "unavailable", "untried" */
     char why[256];    /* for failed and unavailable */
+    /* Time spent in this context: reading it from the cache, or else compiling and proving it. */
+    double load_seconds, build_seconds, canary_seconds;
 } qd_kernel_info;
 
 /** Builds and proves every kernel variant the device may use, and tells the verdicts. Free *out with qd_kernels_free.
