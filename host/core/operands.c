@@ -129,7 +129,7 @@ static bool find_lacking(const qd_operand_spec *o, int rank, uint32_t *lacking) 
 static qd_status unify_dim(const char *op, const qd_operand_spec *o, int i, int64_t have, qd_symbols *s, bool dynamic) {
     const qd_dim_spec d = o->dim[i];
     const int64_t want = qd_dim_value(d, s);
-    if (have == QD_ROWS && i == 0) {
+    if (have == QD_ROWS) { /* only a tensor's first dimension is; here i may be 1, where the first was left out */
         if (d.a == 'R') return QD_OK;
         return qd_fail(QD_ERR_ARGUMENT, "%s: the first dimension of %s cannot be that of the run", op, o->name);
     }

@@ -59,9 +59,9 @@ START_TEST(test_misuse) {
     ck_fails(qd_graph_view(s.g, s.in, 0, 1, &t), QD_ERR_ARGUMENT, "compiled already");
     ck_fails(qd_graph_describe(s.g, NULL), QD_ERR_ARGUMENT, "");
     ck_fails(qd_graph_describe(NULL, &info), QD_ERR_ARGUMENT, "");
-    static const int64_t bad[] = {0, -1, 5, INT64_MAX, INT64_MIN};
+    static const int64_t bad[] = {-1, 5, INT64_MAX, INT64_MIN};
     for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++)
-        ck_fails(qd_graph_run(s.g, bad[i]), QD_ERR_ARGUMENT, "1 … 4");
+        ck_fails(qd_graph_run(s.g, bad[i]), QD_ERR_ARGUMENT, "up to 4");
     ck_fails(qd_graph_run(NULL, 1), QD_ERR_ARGUMENT, "");
     ck_assert_ptr_null(t);
     ck_ok(qd_graph_describe(s.g, &info));
@@ -214,15 +214,16 @@ START_TEST(test_reruns) {
     ck_ok(qd_graph_compile(s.g, NULL, NULL));
     float x[32], want[32];
     for (int run = 0; run < 300; run++) {
+        const int rows = run % 5; /* also none */
         for (int i = 0; i < 32; i++) {
             x[i] = (float)(run * 32 + i);
-            want[i] = i / 8 < run % 4 + 1 ? 3 * x[i] : 0;
+            want[i] = i / 8 < rows ? 3 * x[i] : 0;
         }
         float zero[32] = {0};
         ck_ok(qd_tensor_write(s.out, 0, zero, sizeof zero));
         ck_ok(qd_tensor_write(s.in, 0, x, sizeof x));
-        ck_ok(qd_graph_run(s.g, run % 4 + 1));
-        if (run % 50 == 49) ck_tensor(s.out, want, "a rerun");
+        ck_ok(qd_graph_run(s.g, rows));
+        if (run % 51 == 50) ck_tensor(s.out, want, "a rerun");
     }
     free_small(&s);
     qd_context_free(c);
