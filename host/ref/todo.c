@@ -5,5 +5,5 @@
         return qd_fail(QD_ERR_UNSUPPORTED, #name " is to be written");                                       \
     }
 TODO(matmul_group)
-TODO(conv_int) TODO(quantize_linear) TODO(dequantize_linear) TODO(dynamic_quantize) TODO(pool) TODO(add_int)
-    TODO(mul_int) TODO(concat) TODO(pad) TODO(resize) TODO(table) TODO(softmax_int)
+TODO(quantize_linear) TODO(dequantize_linear) TODO(dynamic_quantize) TODO(add_int)
+    TODO(mul_int) TODO(concat) TODO(pad) TODO(table) TODO(softmax_int)

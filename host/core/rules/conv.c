@@ -1,0 +1,136 @@
+/* Convolutions of codes. */
+#include <limits.h>
+
+#include "core/rules/window.h"
+
+/* Sizes of w: [O,Y?,X,C/groups] or [O,C/groups,Y?,X]. */
+typedef struct weights {
+    int64_t channels, kernel[2], per_group;
+} weights;
+
+static weights weights_of(const qd_tensor_desc *d, bool nchw) {
+    const int rank = d->rank, first = nchw ? 2 : 1;
+    const bool flat = rank == 3;
+    return (weights){.channels = d->shape[0],
+                     .kernel = {flat ? 1 : d->shape[first], d->shape[flat ? first : first + 1]},
+                     .per_group = d->shape[nchw ? 1 : rank - 1]};
+}
+
+static qd_status check_channels(const qd_node *n, const qd_symbols *s, const weights *w, const qd_window_params *p) {
+    const int asked = n->attrs.conv_int.groups, groups = asked ? asked : 1;
+    const long long C = p->channels, O = p->out_channels;
+    if (groups < 1 || C % groups || O % groups) {
+        return qd_fail(QD_ERR_ARGUMENT, "conv_int: %d groups; they must divide x's %lld and y's %lld channels", asked,
+                       C, O);
+    }
+    if (w->channels != O || w->per_group != C / groups) {
+        return qd_fail(QD_ERR_ARGUMENT,
+                       "conv_int: w is for %lld channels made of %lld each; y has %lld, made of %lld in %d group%s",
+                       (long long)w->channels, (long long)w->per_group, O, C / groups, groups, groups > 1 ? "s" : "");
+    }
+    const int64_t bound = s->of['O' - 'A'];
+    if (bound == QD_UNKNOWN || bound == O) return QD_OK;
+    return qd_fail(QD_ERR_ARGUMENT, "conv_int: zero points, bias or requant for %lld channels where w has %lld",
+                   (long long)bound, O);
+}
+
+static qd_status check(qd_node *n, const qd_symbols *s) {
+    const qd_tensor *w = n->in[0], *x = n->in[1];
+    const qd_window *window = &n->attrs.conv_int.window;
+    const bool nchw = window->nchw;
+    qd_conv_int_params *p = &n->params.conv_int;
+    n->params_bytes = sizeof *p;
+    qd_status status;
+    *p = (qd_conv_int_params){.groups = n->attrs.conv_int.groups ? n->attrs.conv_int.groups : 1,
+                              .w_code = qd_code_of(w->desc.format),
+                              .x_code = qd_code_of(x->desc.format),
+                              .w_zero = qd_share(n->in[2]),
+                              .x_zero = qd_share(n->in[3]),
+                              .bias = n->in[4] ? QD_EACH : QD_ABSENT};
+    QD_TRY(qd_images_check("conv_int", n, x, n->out[0], nchw, &p->window));
+    if (w->desc.rank != x->desc.rank) {
+        return qd_fail(QD_ERR_ARGUMENT, "conv_int: w has rank %d; it needs that of x, %d", w->desc.rank, x->desc.rank);
+    }
+    const weights size = weights_of(&w->desc, nchw);
+    QD_TRY(check_channels(n, s, &size, &p->window));
+    /* An image without height has a window without: its attributes are not looked at. */
+    qd_window used = *window;
+    if (x->desc.rank == 3) used.stride[0] = used.dilation[0] = used.before[0] = used.after[0] = 0;
+    QD_TRY(qd_window_check("conv_int", &used, size.kernel, false, &p->window));
+    const int64_t K = qd_span(&w->desc, 1, w->desc.rank);
+    const int64_t product =
+        qd_code_reach(w->desc.format, n->in[2] != NULL) * qd_code_reach(x->desc.format, n->in[3] != NULL);
+    if (K > INT32_MAX / product) {
+        return qd_fail(
+            QD_ERR_UNSUPPORTED,
+            "conv_int: sums of %lld products of up to %lld may not fit 32 bits (%lld do); split the channels",
+            (long long)K, (long long)product, (long long)(INT32_MAX / product));
+    }
+    const qd_i32 area = p->window.kernel_h * p->window.kernel_w;
+    p->w_channel = nchw ? area : 1;
+    p->w_w = nchw ? 1 : (qd_i32)size.per_group;
+    p->w_h = p->window.kernel_w * p->w_w;
+    QD_TRY(qd_output_check("conv_int", &n->attrs.conv_int.y, n->out[0]->desc.format, n->in[5], &p->y));
+error:
+    return status;
+}
+
+static void choose(qd_choices *c, qd_problem *p) {
+    qd_window *a = &p->attrs.conv_int.window;
+    const bool flat = qd_choose(c, "flat", 0, 3) == 3;
+    const int big = c->size;
+    a->nchw = qd_choose(c, "nchw", 0, 1);
+    int64_t in[2], out[2];
+    /* Lines of more than 16 columns now and then: kernels take so many at once. */
+    const bool wide = qd_choose(c, "wide", 0, 3) == 3;
+    qd_choose_window(c, flat, wide ? 24 : 3 + 2 * big, 4, a, in, out);
+    const int64_t rows = qd_choose_size(c, "R", 3);
+    int64_t groups = 1, per_group = 1, per_out = 1;
+    switch (qd_choose(c, "group kind", 0, 3)) {
+        case 0:
+        case 1:
+            per_group = qd_choose_size(c, "channels", 24 * big);
+            per_out = qd_choose_size(c, "channels y", 9 * big);
+            break;
+        case 2:
+            groups = qd_choose_size(c, "groups", 3);
+            per_group = qd_choose_size(c, "channels", 12 * big);
+            per_out = qd_choose_size(c, "channels y", 6 * big);
+            break;
+        default: /* depthwise, one time in four with several results for each channel */
+            groups = qd_choose_size(c, "groups", 40 * big);
+            per_out = qd_choose(c, "multiplier", -2, 3);
+            if (per_out < 1) per_out = 1;
+            break;
+    }
+    p->attrs.conv_int.groups = groups == 1 ? (int)qd_choose(c, "groups 0", 0, 1) : (int)groups;
+    const int64_t O = groups * per_out, kernel[2] = {flat ? 1 : a->kernel[0], a->kernel[1]};
+    p->s.of['O' - 'A'] = O;
+    p->desc[0] = qd_image_desc(p->formats[0], a->nchw, flat, O, per_group, kernel);
+    p->desc[1] = qd_image_desc(p->formats[1], a->nchw, flat, rows, groups * per_group, in);
+    p->desc[QD_MAX_IN] = qd_image_desc(p->formats[QD_MAX_IN], a->nchw, flat, rows, O, out);
+    p->attrs.conv_int.y = qd_choose_requant(c, p->formats[QD_MAX_IN]);
+    p->present[5] = p->formats[QD_MAX_IN] != QD_FORMAT_I32 || qd_choose(c, "requant", 0, 1);
+}
+
+static bool fill(qd_choices *c, const qd_problem *p, int i, void *data) {
+    const int64_t n = qd_span(&p->desc[i], 0, p->desc[i].rank);
+    switch (i) {
+        case 2:
+            qd_fill_zeros(c, "w zero", p->formats[0], n, data);
+            return true;
+        case 3:
+            qd_fill_zeros(c, "x zero", p->formats[1], n, data);
+            return true;
+        case 4:
+            qd_fill_bias(c, n, data);
+            return true;
+        case 5:
+            qd_fill_requant(c, p->attrs.conv_int.y.rounding, n / 2, data);
+            return true;
+        default:
+            return false;
+    }
+}
+
+const qd_op_rules qd_rules_conv_int = {.attrs = true, .check = check, .choose = choose, .fill = fill};

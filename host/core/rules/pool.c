@@ -1,0 +1,131 @@
+/* Pooling of codes. */
+#include <limits.h>
+#include <math.h>
+
+#include "core/rules/window.h"
+
+/* Positions of a window whose codes' sum, and what rounding adds to it, fit 32 bits. */
+#define MOST_POSITIONS (INT32_MAX / 256)
+
+static qd_status check_average(const qd_node *n, qd_pool_params *p) {
+    const qd_quant x = n->attrs.pool.x, y = n->attrs.pool.y;
+    const qd_format f = n->in[0]->desc.format;
+    qd_status status;
+    if ((unsigned)n->attrs.pool.rounding > QD_ROUND_FLOAT)
+        return qd_fail(QD_ERR_ARGUMENT, "pool: %d is no rounding", (int)n->attrs.pool.rounding);
+    QD_TRY(qd_zero_check("pool", "x", x.zero_point, f));
+    QD_TRY(qd_zero_check("pool", "y", y.zero_point, f));
+    QD_TRY(qd_scale_check("pool", "x", x.scale));
+    QD_TRY(qd_scale_check("pool", "y", y.scale));
+    p->mode = (qd_i32)n->attrs.pool.rounding;
+    p->x_zero = x.zero_point;
+    p->y_zero = y.zero_point;
+    p->multiplier = x.scale / y.scale;
+    if (p->mode == QD_ROUND_FLOAT) {
+        if (isfinite(p->multiplier)) return QD_OK;
+        return qd_fail(QD_ERR_ARGUMENT, "pool: the scale of x, %g, is too large for that of y, %g", (double)x.scale,
+                       (double)y.scale);
+    }
+    if (x.scale == y.scale && x.zero_point == y.zero_point) return QD_OK;
+    return qd_fail(QD_ERR_UNSUPPORTED,
+                   "pool: with this rounding x and y must have the same scale and zero point; use QD_ROUND_FLOAT");
+error:
+    return status;
+}
+
+static qd_status check(qd_node *n, const qd_symbols *s) {
+    (void)s;
+    qd_pool_params *p = &n->params.pool;
+    n->params_bytes = sizeof *p;
+    int64_t min, max;
+    qd_code_range(n->in[0]->desc.format, &min, &max);
+    const bool average = n->attrs.pool.average;
+    *p = (qd_pool_params){.average = average,
+                          .count_padding = average && n->attrs.pool.count_padding,
+                          .x_code = qd_code_of(n->in[0]->desc.format),
+                          .min = (qd_i32)min,
+                          .max = (qd_i32)max};
+    qd_window a = n->attrs.pool.window;
+    qd_window_params *w = &p->window;
+    qd_status status;
+    QD_TRY(qd_images_check("pool", n, n->in[0], n->out[0], a.nchw, w));
+    if (w->channels != w->out_channels) {
+        return qd_fail(QD_ERR_ARGUMENT, "pool: x has %d channels and y has %d", w->channels, w->out_channels);
+    }
+    const bool flat = n->in[0]->desc.rank == 3;
+    for (int i = 0; i < 2; i++) { /* what is not looked at */
+        if (n->attrs.pool.global || (flat && i == 0)) a.stride[i] = a.dilation[i] = a.before[i] = a.after[i] = 0;
+    }
+    int64_t kernel[2] = {flat ? 1 : a.kernel[0], a.kernel[1]};
+    if (n->attrs.pool.global) {
+        kernel[0] = w->in_h;
+        kernel[1] = w->in_w;
+        if (w->out_h != 1 || w->out_w != 1)
+            return qd_fail(QD_ERR_ARGUMENT, "pool: a global pool leaves one line and one column; y has %d and %d",
+                           w->out_h, w->out_w);
+        w->kernel_h = w->in_h;
+        w->kernel_w = w->in_w;
+        w->stride_h = w->stride_w = w->dilation_h = w->dilation_w = 1;
+    } else {
+        QD_TRY(qd_window_check("pool", &a, kernel, true, w));
+    }
+    p->padded_h = w->in_h + a.after[0];
+    p->padded_w = w->in_w + a.after[1];
+    if (!p->count_padding && !(qd_windows_touch(w->in_h, w->out_h, w->kernel_h, w->stride_h, w->dilation_h, w->top) &&
+                               qd_windows_touch(w->in_w, w->out_w, w->kernel_w, w->stride_w, w->dilation_w, w->left))) {
+        return qd_fail(QD_ERR_ARGUMENT,
+                       "pool: a window lies wholly in the padding and has no codes; pad less than the window's size");
+    }
+    if ((average || !n->attrs.pool.global) && (int64_t)w->kernel_h * w->kernel_w > MOST_POSITIONS) {
+        return qd_fail(QD_ERR_UNSUPPORTED, "pool: a window of %lld positions; %d are the most",
+                       (long long)w->kernel_h * w->kernel_w, MOST_POSITIONS);
+    }
+    if (average) QD_TRY(check_average(n, p));
+error:
+    return status;
+}
+
+static void choose(qd_choices *c, qd_problem *p) {
+    qd_window *a = &p->attrs.pool.window;
+    const int big = c->size;
+    const bool flat = qd_choose(c, "flat", 0, 3) == 3;
+    const bool global = qd_choose(c, "global", 0, 3) == 3;
+    p->attrs.pool.global = global;
+    p->attrs.pool.average = qd_choose(c, "average", 0, 3) != 0;
+    p->attrs.pool.count_padding = qd_choose(c, "count padding", 0, 1);
+    a->nchw = qd_choose(c, "nchw", 0, 1);
+    int64_t in[2], out[2];
+    const bool wide = qd_choose(c, "wide", 0, 3) == 3;
+    qd_choose_window(c, flat, wide ? 40 : 4 + 2 * big, 4, a, in, out);
+    bool pads = true;
+    if (!(p->attrs.pool.average && p->attrs.pool.count_padding)) {
+        for (int i = flat; i < 2; i++) {
+            pads = pads && qd_windows_touch(in[i], out[i], a->kernel[i], a->stride[i] ? a->stride[i] : 1,
+                                            a->dilation[i] ? a->dilation[i] : 1, a->before[i]);
+        }
+    }
+    for (int i = flat; i < 2; i++) {
+        const int stride = a->stride[i] ? a->stride[i] : 1, dilation = a->dilation[i] ? a->dilation[i] : 1;
+        const int64_t reach = dilation * (a->kernel[i] - 1) + 1;
+        if (!pads) { /* the padding becomes image */
+            in[i] += a->before[i] + a->after[i];
+            a->before[i] = a->after[i] = 0;
+        }
+        /* One window more, over the end. */
+        const int64_t padded = in[i] + a->before[i] + a->after[i];
+        const bool inside = out[i] * stride - a->before[i] < in[i];
+        if ((padded - reach) % stride && inside && qd_choose(c, i ? "hang w" : "hang h", 0, 1)) out[i]++;
+        if (global) out[i] = 1;
+    }
+    const int64_t rows = qd_choose_size(c, "R", 3), channels = qd_choose_size(c, "channels", 50 * big);
+    p->desc[0] = qd_image_desc(p->formats[0], a->nchw, flat, rows, channels, in);
+    p->desc[QD_MAX_IN] = qd_image_desc(p->formats[QD_MAX_IN], a->nchw, flat, rows, channels, out);
+    p->attrs.pool.rounding = (qd_rounding)qd_choose(c, "rounding", QD_ROUND_FIXED, QD_ROUND_FLOAT);
+    p->attrs.pool.x = (qd_quant){qd_choose_scale(c, "x scale"), qd_choose_code(c, "x zero", p->formats[0])};
+    p->attrs.pool.y = p->attrs.pool.x;
+    if (p->attrs.pool.rounding == QD_ROUND_FLOAT && qd_choose(c, "other y", 0, 2)) {
+        p->attrs.pool.y = (qd_quant){qd_choose_scale(c, "y scale"), qd_choose_code(c, "y zero", p->formats[0])};
+    }
+}
+
+const qd_op_rules qd_rules_pool = {.attrs = true, .check = check, .choose = choose};
