@@ -4,6 +4,6 @@
         (void)n, (void)in, (void)out, (void)rows;                                                            \
         return qd_fail(QD_ERR_UNSUPPORTED, #name " is to be written");                                       \
     }
-TODO(matmul_group)
-TODO(quantize_linear) TODO(dequantize_linear) TODO(dynamic_quantize) TODO(add_int)
+
+TODO(add_int)
     TODO(mul_int) TODO(concat) TODO(pad) TODO(table) TODO(softmax_int)

@@ -4,5 +4,5 @@ static void choose(qd_choices *c, qd_problem *p) {
     (void)p;
 }
 #define TODO(name) const qd_op_rules qd_rules_##name = {.attrs = true, .choose = choose};
-TODO(quantize_linear) TODO(dynamic_quantize) TODO(binary) TODO(concat) TODO(pad) TODO(table)
+TODO(binary) TODO(concat) TODO(pad) TODO(table)
     TODO(softmax_int)

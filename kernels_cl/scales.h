@@ -1,0 +1,63 @@
+/* The scales of QUANTIZE_LINEAR and DEQUANTIZE_LINEAR, found for runs of elements instead of one by one.
+ *
+ *   a tensor as [outer, axis, inner] (qd_quantize_linear_params), with the scales of
+ *     the axis     s0 s0 s0 | s1 s1 s1 | …     a run is what is left of the inner elements, and of a block
+ *     blocks       s0 s1 s2 | s0 s1 s2 | …     with inner elements: each has its own scale, up to the last inner one */
+#ifndef QD_SCALES_H
+#define QD_SCALES_H
+
+#include "codes.h"
+
+/* The scale of the next element; `left` elements have it (step 0) or those that follow it (step 1). */
+typedef struct qd_scale_run {
+    ulong at, left;
+    int step;
+} qd_scale_run;
+
+static inline qd_scale_run qd_find_scale(const qd_quantize_linear_params *p, const ulong element) {
+    const ulong index = element / p->inner;
+    const int inner = (int)(element % p->inner), a = (int)(index % p->axis), block = a / p->block;
+    qd_scale_run run;
+    run.at = index / p->axis * p->scale_outer + (ulong)block * p->scale_axis + (ulong)inner * p->scale_inner;
+    run.step = p->scale_inner;
+    run.left = p->inner - inner;
+    if (!run.step) run.left += (ulong)(min(p->block - a % p->block, p->axis - a) - 1) * p->inner;
+    return run;
+}
+
+/* Scales and zero points of n elements (at most 16) from `element` on; *run is that of the first, and moves on. */
+static inline void qd_load_scales(const qd_quantize_linear_params *p, qd_scale_run *run, const ulong element,
+                                  const int n, __global const float *scale, __global const uchar *zero, float16 *s,
+                                  int16 *z) {
+    if (run->left == 0) *run = qd_find_scale(p, element);
+    if (run->step == 0 && run->left >= (ulong)n) {
+        *s = scale[run->at];
+        *z = qd_zero_at(zero, p->zero, run->at, p->code);
+        run->left -= n;
+        return;
+    }
+    float scales[16];
+    int zeros[16];
+    for (int i = 0; i < 16; i++) {
+        scales[i] = 1.0f;
+        zeros[i] = 0;
+        if (i >= n) continue;
+        if (run->left == 0) *run = qd_find_scale(p, element + i);
+        scales[i] = scale[run->at];
+        zeros[i] = qd_zero_at(zero, p->zero, run->at, p->code);
+        run->at += run->step;
+        run->left--;
+    }
+    *s = vload16(0, scales);
+    *z = vload16(0, zeros);
+}
+
+/* Elements of the last dimension, and how many such lines `rows` rows of the run have. */
+static inline int qd_line_length(const qd_quantize_linear_params *p, const int rows) {
+    return p->cols ? p->cols : rows;
+}
+static inline ulong qd_line_count(const qd_quantize_linear_params *p, const int rows) {
+    return p->cols ? (ulong)rows * (p->size / p->cols) : rows > 0;
+}
+
+#endif
