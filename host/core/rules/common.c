@@ -1,6 +1,7 @@
 /* What the rules of several operators share. */
 #include <math.h>
 #include <stdio.h>
+#include <string.h>
 
 #include "core/rules/rules.h"
 #include "qdot/qdot_num.h"
@@ -75,6 +76,12 @@ qd_status qd_zero_check(const char *op, const char *name, int32_t zero_point, qd
     if (zero_point >= min && zero_point <= max) return QD_OK;
     return qd_fail(QD_ERR_ARGUMENT, "%s: the zero point of %s is %d, which is no %s (%lld … %lld)", op, name,
                    zero_point, qd_format_get(f)->name, (long long)min, (long long)max);
+}
+
+qd_status qd_same_shape_check(const char *op, const qd_node *n) {
+    const qd_tensor_desc x = qd_sized(n, n->in[0]), y = qd_sized(n, n->out[0]);
+    if (x.rank == y.rank && !memcmp(x.shape, y.shape, (size_t)x.rank * sizeof *x.shape)) return QD_OK;
+    return qd_fail(QD_ERR_ARGUMENT, "%s: x and y must have the same shape", op);
 }
 
 qd_status qd_count_check(const char *op, int64_t count) {

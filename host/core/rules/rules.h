@@ -64,6 +64,8 @@ int32_t qd_share(const qd_tensor *t);
 qd_status qd_scale_check(const char *op, const char *name, float scale);
 /** Refuses a zero point that is no code of the format. */
 qd_status qd_zero_check(const char *op, const char *name, int32_t zero_point, qd_format f);
+/** Refuses an x and a y of different shapes: the first input and the first output. */
+qd_status qd_same_shape_check(const char *op, const qd_node *n);
 /** Fails when a dimension or product of them does not fit the 32 bits that kernels count with. */
 qd_status qd_count_check(const char *op, int64_t count);
 

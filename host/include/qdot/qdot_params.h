@@ -152,7 +152,8 @@ typedef struct qd_table_params {
 } qd_table_params;
 
 typedef struct qd_softmax_int_params {
-    qd_i32 rows, cols; /* rows: of the last dimension in one row of the run */
+    qd_i32 cols;
+    qd_i32 rows; /* of the last dimension in one row of the run; 0: x has no other dimension */
     qd_i32 x_code, y_code, y_zero;
     qd_i32 y_inverse; /* round(2^16 / y's scale) */
     qd_f32 x_scale;

@@ -1,0 +1,43 @@
+/* Operators that look at codes one by one, or at a row of them. */
+#include "ref/ref.h"
+
+qd_status qd_ref_table(const qd_node *n, const qd_operand in[], const qd_operand out[], int64_t rows) {
+    const qd_table_params *p = &n->params.table;
+    const uint8_t *table = in[1].data;
+    for (int64_t i = 0; i < rows * p->size; i++) {
+        const int32_t x = qd_ref_code(in[0].data, i, QD_CODE(8, p->x_signed));
+        ((uint8_t *)out[0].data)[i] = table[x - (p->x_signed ? -128 : 0)];
+    }
+    return QD_OK;
+}
+
+/* round(2^24 · exp(-scale · distance)): float32 in this order, ties to even. */
+static uint64_t weight(float scale, int32_t distance) {
+    return (uint64_t)qd_round_even_i32(qd_exp(-(scale * (float)distance)) * 16777216.0f);
+}
+
+qd_status qd_ref_softmax_int(const qd_node *n, const qd_operand in[], const qd_operand out[], int64_t rows) {
+    const qd_softmax_int_params *p = &n->params.softmax_int;
+    const int32_t y_min = QD_CODE_SIGNED(p->y_code) ? -128 : 0;
+    const int64_t total = p->rows ? rows * p->rows : 1;
+    for (int64_t r = 0; r < total; r++) {
+        const uint8_t *x = (const uint8_t *)in[0].data + r * p->cols;
+        uint8_t *y = (uint8_t *)out[0].data + r * p->cols;
+        int32_t max = -128;
+        for (int64_t i = 0; i < p->cols; i++) {
+            const int32_t code = qd_ref_code(x, i, p->x_code);
+            max = code > max ? code : max;
+        }
+        uint64_t sum = 0;
+        for (int64_t i = 0; i < p->cols; i++)
+            sum += weight(p->x_scale, max - qd_ref_code(x, i, p->x_code));
+        for (int64_t i = 0; i < p->cols; i++) {
+            /* floor(share / y scale + 1/2), the reciprocal of the scale in 16 bits after the point. */
+            const uint64_t share = weight(p->x_scale, max - qd_ref_code(x, i, p->x_code)) * (uint64_t)p->y_inverse;
+            const uint64_t one = sum << 16;
+            const int32_t code = (int32_t)((2 * share + one) / (2 * one));
+            qd_ref_put_code(y, i, p->y_code, qd_to_code(code, p->y_zero, y_min, y_min + 255));
+        }
+    }
+    return QD_OK;
+}

@@ -1,0 +1,77 @@
+/* y = a + b (add_int) and y = a · b (mul_int, QD_MULTIPLY), for codes of 8 bits, broadcast.
+ *
+ *   y is one row of elements, index (i0, i1, i2, i3) with i0 < rows and the others in p.shape; a and b have theirs at
+ *   Σ i[d] · step[d], where a step of 0 repeats
+ *   unit u = QD_RUN elements: pieces of runs of p.shape[3] (flat: of one run)
+ *
+ *       y   … | i3 …  | 0 …        | 0 …        | 0 …  | …
+ *               └────────────── QD_RUN ──────────┘               */
+#include "codes.h"
+
+/* What a - a_zero and b - b_zero become, before y's zero point. */
+static inline int combine(const qd_binary_params *p, const int a, const int b) {
+#ifdef QD_MULTIPLY
+    return qd_requantize(a * b, p->y.mode, p->y_multiplier, p->y_shift);
+#else
+    switch (p->y.mode) {
+        case QD_MODE_FIXED: {
+            const long sum = (long)a * p->a_multiplier + (long)b * p->b_multiplier;
+            return p->y_shift > 62 ? 0 : qd_saturate_i32((sum + (1L << (p->y_shift - 1))) >> p->y_shift);
+        }
+        case QD_MODE_GEMMLOWP: {
+            const int scaled_a = qd_requantize_gemmlowp(a * (1 << QD_ADD_LEFT_SHIFT), p->a_multiplier, p->a_shift);
+            const int scaled_b = qd_requantize_gemmlowp(b * (1 << QD_ADD_LEFT_SHIFT), p->b_multiplier, p->b_shift);
+            return qd_requantize_gemmlowp(scaled_a + scaled_b, p->y_multiplier, p->y_shift);
+        }
+        default:
+            return qd_round_even_i32((p->a_scale * (float)a + p->b_scale * (float)b) / p->y_scale);
+    }
+#endif
+}
+
+#ifdef QD_MULTIPLY
+#define KERNEL mul_int
+#else
+#define KERNEL add_int
+#endif
+
+__kernel void KERNEL(QD_IN(a), QD_IN(b), QD_OUT(y), const qd_binary_params p, const int rows) {
+    const uint run = (uint)p.shape[3], row = (uint)p.shape[1] * p.shape[2] * run;
+    const ulong size = (ulong)rows * row;
+    /* A signed code and 128 is unsigned; both are bytes then, and the zero point takes the 128 off again. */
+    const uchar a_flip = QD_CODE_SIGNED(p.a_code) ? 128 : 0, b_flip = QD_CODE_SIGNED(p.b_code) ? 128 : 0;
+    const int a_zero = p.a_zero + a_flip, b_zero = p.b_zero + b_flip;
+    QD_FOR_UNITS(u, (size + QD_RUN - 1) / QD_RUN) {
+        ulong e = u * QD_RUN;
+        const ulong end = min(e + QD_RUN, size);
+        ulong i0 = 0, i3 = e;
+        uint i1 = 0, i2 = 0;
+        if (!p.flat) {
+            const uint in_row = (uint)(e % row), line = in_row / run;
+            i0 = e / row;
+            i1 = line / p.shape[2];
+            i2 = line % p.shape[2];
+            i3 = in_row % run;
+        }
+        while (e < end) {
+            const uint n = (uint)(p.flat ? end - e : min(end - e, run - i3));
+            __global const uchar *a_run = QD_ROW(uchar, a, 0) + i0 * p.a_step[0] + (ulong)i1 * p.a_step[1] +
+                                          (ulong)i2 * p.a_step[2] + i3 * p.a_step[3];
+            __global const uchar *b_run = QD_ROW(uchar, b, 0) + i0 * p.b_step[0] + (ulong)i1 * p.b_step[1] +
+                                          (ulong)i2 * p.b_step[2] + i3 * p.b_step[3];
+            __global uchar *y_run = QD_ROW_OUT(uchar, y, 0) + e;
+            for (uint i = 0; i < n; i++) {
+                const int of_a = (int)(a_run[i * p.a_step[3]] ^ a_flip) - a_zero;
+                const int of_b = (int)(b_run[i * p.b_step[3]] ^ b_flip) - b_zero;
+                y_run[i] = (uchar)qd_to_code(combine(&p, of_a, of_b), p.y.zero_point, p.y.min, p.y.max);
+            }
+            e += n;
+            i3 = 0;
+            if (++i2 < (uint)p.shape[2]) continue;
+            i2 = 0;
+            if (++i1 < (uint)p.shape[1]) continue;
+            i1 = 0;
+            i0++;
+        }
+    }
+}

@@ -1,0 +1,31 @@
+/* Softmax over rows of codes of 8 bits, in integers.
+ *
+ *   x, y [rows · p.rows, p.cols]; p.rows = 0: one row
+ *   weight t[i] = round(2^24 · exp(-scale · (max - x[i]))); y[i] = floor(t[i] · p.y_inverse / (2^16 · Σt) + 1/2) + zero
+ *   unit u = one row: its maximum, the sum of its weights, then its codes */
+#include "codes.h"
+
+static inline uint weight(const float scale, const int distance) {
+    return (uint)qd_round_even_i32(qd_exp(-(scale * (float)distance)) * 16777216.0f);
+}
+
+__kernel void softmax_int(QD_IN(x), QD_OUT(y), const qd_softmax_int_params p, const int rows) {
+    const int lowest = QD_CODE_SIGNED(p.y_code) ? -128 : 0;
+    const uchar flip = QD_CODE_SIGNED(p.x_code) ? 128 : 0; /* makes signed codes unsigned; distances stay */
+    QD_FOR_UNITS(u, p.rows ? (ulong)rows * p.rows : 1) {
+        __global const uchar *x_row = QD_ROW(uchar, x, 0) + u * p.cols;
+        __global uchar *y_row = QD_ROW_OUT(uchar, y, 0) + u * p.cols;
+        uchar greatest = 0;
+        for (int i = 0; i < p.cols; i++)
+            greatest = max(greatest, (uchar)(x_row[i] ^ flip));
+        ulong sum = 0;
+        for (int i = 0; i < p.cols; i++)
+            sum += weight(p.x_scale, greatest - (x_row[i] ^ flip));
+        const ulong one = sum << 16;
+        for (int i = 0; i < p.cols; i++) {
+            const ulong share = (ulong)weight(p.x_scale, greatest - (x_row[i] ^ flip)) * (ulong)p.y_inverse;
+            const int code = (int)((2 * share + one) / (2 * one));
+            y_row[i] = (uchar)qd_to_code(code, p.y_zero, lowest, lowest + 255);
+        }
+    }
+}
