@@ -8,7 +8,7 @@ packages="gcc libc6-dev make cmake pkg-config ocl-icd-opencl-dev opencl-headers 
 libcjson-dev libssl-dev python3-pip ca-certificates"
 for extra; do
     case $extra in
-    tests) packages="$packages check shellcheck" ;;
+    tests) packages="$packages check shellcheck oclgrind clinfo" ;;
     fuzz) packages="$packages clang" ;;
     *)
         echo "setup.sh: unknown word '$extra' (known: tests, fuzz)" >&2

@@ -58,10 +58,10 @@ static inline int qd_zero_at(__global const uchar *zeros, const int share, const
     return clamp(((__global const int *)zeros)[share == QD_SHARED ? 0 : i], qd_code_min(code), qd_code_max(code));
 }
 
-/* A sum, with its bias, as a code of y. */
-static inline int qd_finish(const qd_output *y, __global const uchar *requant, const ulong channel, const int sum) {
+/* A sum, with its bias, as a code of y in channel c. */
+static inline int qd_finish(const qd_output *y, __global const uchar *requant, const ulong c, const int sum) {
     if (y->requant == QD_ABSENT) return sum;
-    __global const int *row = (__global const int *)requant + (y->requant == QD_SHARED ? 0 : 2 * channel);
+    __global const int *row = (__global const int *)requant + (y->requant == QD_SHARED ? 0 : 2 * c);
     return qd_to_code(qd_requantize(sum, y->mode, row[0], row[1]), y->zero_point, y->min, y->max);
 }
 

@@ -8,7 +8,7 @@
 #include "gpu/features.h"
 #endif
 
-static inline int qd_dot16(const char16 w, __global const qd_block_a8 *x) {
+static inline int qd_dot16_a8(const char16 w, __global const qd_block_a8 *x) {
     const char16 q = vload16(0, (__global const char *)x->q);
 #ifdef QD_PACKED_DOT
     const uint4 a = as_uint4(w), b = as_uint4(q);

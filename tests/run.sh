@@ -73,6 +73,8 @@ give_up() {
 
 mkdir -p build
 sh host/setup.sh tests ${long:+fuzz} || give_up "The packages could not be installed"
+# Not seen by any test but those labelled `runtimes`, which say what is absent.
+sh tests/opencl_runtimes.sh >/dev/null || echo "Intel's OpenCL runtimes could not be installed"
 QDOT_TEST_MODEL=$(sh host/fetch_model.sh) || give_up "The model could not be fetched"
 export QDOT_TEST_MODEL
 

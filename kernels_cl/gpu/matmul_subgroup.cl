@@ -46,7 +46,7 @@ static inline void rows_times_row(__global const uchar *w, __global const uchar 
             const float d = qd_w_scale(block);
             for (int t = 0; t < tokens; t++) {
                 __global const qd_block_a8 *a = (__global const qd_block_a8 *)(x + (ulong)t * x_stride) + 2 * b;
-                term[t] = d * (a[0].d * (float)qd_dot16(lo, a) + a[1].d * (float)qd_dot16(hi, a + 1));
+                term[t] = d * (a[0].d * (float)qd_dot16_a8(lo, a) + a[1].d * (float)qd_dot16_a8(hi, a + 1));
 #ifdef QD_W_Q4_1
                 term[t] += qd_w_min(block) * (a[0].d * a[0].sum + a[1].d * a[1].sum);
 #endif
