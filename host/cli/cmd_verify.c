@@ -2,6 +2,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "cli/vectors.h"
 #include "cli/verify.h"
 
 typedef struct report {
@@ -33,6 +34,7 @@ typedef struct settings {
     const char *kernels;
     int64_t seed, cases;
     qd_cli_fuzz fuzz;
+    const char *vectors; /* folder of golden vectors to run instead */
 } settings;
 
 /* Every operator and format a number of times, as a table; adds to `json` when that is not NULL. */
@@ -115,6 +117,8 @@ int qd_cmd_verify(int argc, char **argv) {
         {"case", 0, QD_CLI_TEXT, &s.fuzz.repeat, 0, 0, "CASE", "instead: one case, as --fuzz printed it"},
         {"kernels", 0, QD_CLI_TEXT, &s.kernels, 0, 0, "WORD",
          "only kernel variants whose name contains WORD, where an operator has one (see: qdot devices)"},
+        {"vectors", 0, QD_CLI_TEXT, &s.vectors, 0, 0, "DIR",
+         "instead: golden vectors, a folder with index.json or cases.json"},
         QD_CLI_THREADS_OPTION(s.common),
         QD_CLI_JSON_OPTION(s.common),
         QD_CLI_VERBOSE_OPTION(s.common),
@@ -124,15 +128,18 @@ int qd_cmd_verify(int argc, char **argv) {
     if (!qd_cli_parse(argc, argv, "verify [options]",
                       "Runs every operator and format on random and nasty shapes, on a device and on the C reference, "
                       "and compares\n"
-                      "the bytes. Exit code 1: there was a difference.",
+                      "the bytes. With --vectors: runs what other programs computed, by the rules that come with it.\n"
+                      "Exit code 1: there was a difference.",
                       options, &code)) {
         return code;
     }
     s.fuzz.seed = (uint64_t)s.seed;
     qd_cli_catch_interrupt();
+    const bool all = s.common.device && strcmp(s.common.device, "all") == 0;
+    if (s.vectors && all) return qd_cli_fail("verify: --vectors runs on one device, not on all");
+    if (s.vectors) return qd_vec_verify(&s.common, s.vectors);
     cJSON *root = s.common.json ? cJSON_CreateObject() : NULL;
     cJSON *array = s.common.json ? cJSON_AddArrayToObject(root, "devices") : NULL;
-    const bool all = s.common.device && strcmp(s.common.device, "all") == 0;
     code = all ? verify_all(&s, array) : verify_device(&s, s.common.device, array);
     if (!root || code == QD_EXIT_FAILED) {
         cJSON_Delete(root);

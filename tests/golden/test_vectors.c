@@ -1,214 +1,284 @@
-/* Runs the golden vectors of the number formats. Cases of formats that the library does not have are skipped and
- * counted aloud; a case that runs must pass its own tolerance, without what it relaxes for other implementations. */
-#include <check.h>
-#include <ctype.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
+/* `qdot verify --vectors` on the vectors of this folder: everything passes, only what is listed here is skipped, and
+ * changed bytes are found. The program is run as a user would. */
+#define _XOPEN_SOURCE 700
+#include <sys/wait.h>
+#include <unistd.h>
 
-#include "qdot/qdot.h"
-#include "vectors.h"
+#include "cli/vectors.h"
+#include "unit/devices.h"
 
-#define MAX_SKIPPED 64
+#define VECTORS "tests/golden/vectors"
 
-/* The least number of cases that must run. Raise it when a format is added. */
+/* Cases that must pass, by group. The rest of a group must be in `skipped`. */
 static const struct {
     const char *name;
-    int least;
-} groups[] = {{"gguf_dequantize", 24}, {"gguf_quantize", 48}, {"half_bf16", 13}};
+    int cases, passed;
+} groups[] = {
+    {"gguf_dequantize", 126, 24},
+    {"gguf_quantize", 129, 48},
+    {"half_bf16", 13, 13},
+    {"onnx_conv_integer", 80, 80},
+    {"onnx_dequantize_linear", 80, 80},
+    {"onnx_dynamic_quantize", 14, 14},
+    {"onnx_matmul_integer", 79, 79},
+    {"onnx_matmul_nbits", 44, 32},
+    {"onnx_node_tests", 41, 41},
+    {"onnx_qlinear_conv", 102, 102},
+    {"onnx_qlinear_matmul", 39, 39},
+    {"onnx_qlinear_ops", 84, 84},
+    {"onnx_quantize_linear", 128, 126},
+    {"tflite_ops", 45, 45},
+    {"tflite_requantize", 69, 69},
+    {"torch_quantize", 58, 58},
+};
 #define GROUP_COUNT (int)(sizeof groups / sizeof groups[0])
 
-typedef struct tally {
-    int ran, failed, skipped;
-    struct {
-        char format[24];
-        int cases;
-    } by_format[MAX_SKIPPED];
-    int formats;
-} tally;
+/* What qdot does not do yet. Take a line out when it does. */
+static const char *const skipped[] = {
+    "gguf_dequantize/IQ4_NL",
+    "gguf_dequantize/IQ4_XS",
+    "gguf_dequantize/MXFP4",
+    "gguf_dequantize/NVFP4",
+    "gguf_dequantize/Q2_K",
+    "gguf_dequantize/Q3_K",
+    "gguf_dequantize/Q4_K",
+    "gguf_dequantize/Q5_0",
+    "gguf_dequantize/Q5_1",
+    "gguf_dequantize/Q5_K",
+    "gguf_dequantize/Q6_K",
+    "gguf_dequantize/TQ1_0",
+    "gguf_dequantize/TQ2_0",
+    "gguf_quantize/MXFP4",
+    "gguf_quantize/Q5_0",
+    "gguf_quantize/Q5_1",
+    "gguf_quantize/TQ1_0",
+    "gguf_quantize/TQ2_0",
+    "onnx_matmul_nbits/QuantizeMatMulNBits",
+    "onnx_quantize_linear/saturate0",
+};
+#define SKIPPED_COUNT (int)(sizeof skipped / sizeof skipped[0])
 
-/* Buffers are followed by bytes that nothing may write. */
-#define GUARD 64
-#define GUARD_BYTE 0xa5
+/* ---- Running the program ------------------------------------------------------------------------------------ */
 
-static unsigned char *guarded(size_t bytes) {
-    unsigned char *p = malloc(bytes + GUARD);
-    ck_assert_ptr_nonnull(p);
-    memset(p, GUARD_BYTE, bytes + GUARD);
-    return p;
+/* Runs qdot; *text is its standard output (with `errors`: its messages, too), to be freed. Returns the exit code. */
+static int run_qdot(const char *device, const char *path, bool errors, char **text) {
+    const char *build = getenv("QDOT_BUILD_DIR");
+    char command[1024];
+    size_t used = 0, room = 1 << 20;
+    ck_assert_msg(build != NULL, "QDOT_BUILD_DIR is the build folder");
+    snprintf(command, sizeof command, "'%s/qdot' verify --vectors '%s' --device %s --json%s", build, path, device,
+             errors ? " 2>&1" : "");
+    FILE *f = popen(command, "r");
+    ck_assert_ptr_nonnull(f);
+    *text = malloc(room);
+    ck_assert_ptr_nonnull(*text);
+    for (size_t got = 1; got && used < room - 1; used += got)
+        got = fread(*text + used, 1, room - 1 - used, f);
+    (*text)[used] = 0;
+    const int status = pclose(f);
+    ck_assert_msg(WIFEXITED(status), "qdot crashed: %s", *text);
+    return WEXITSTATUS(status);
 }
 
-/* True when bytes [from, to) are as guarded() left them. */
-static bool untouched(const unsigned char *p, size_t from, size_t to) {
-    for (size_t i = from; i < to; i++) {
-        if (p[i] != GUARD_BYTE) return false;
+static int number(const cJSON *object, const char *key) {
+    const cJSON *item = cJSON_GetObjectItemCaseSensitive(object, key);
+    ck_assert_msg(cJSON_IsNumber(item), "the report lacks %s", key);
+    return item->valueint;
+}
+
+static bool is_listed(const char *const list[], int count, const char *name) {
+    for (int i = 0; i < count; i++) {
+        if (strcmp(list[i], name) == 0) return true;
     }
-    return true;
-}
-
-static void skip(tally *t, const char *format) {
-    int i = 0;
-    while (i < t->formats && strcmp(t->by_format[i].format, format) != 0) {
-        i++;
-    }
-    ck_assert_int_lt(i, MAX_SKIPPED);
-    if (i == t->formats) snprintf(t->by_format[t->formats++].format, sizeof t->by_format[i].format, "%s", format);
-    t->by_format[i].cases++;
-    t->skipped++;
-}
-
-/* Finds a format by its name in a manifest, where it stands in capitals. */
-static bool find_format(const char *name, qd_format *f) {
-    char lower[24] = "";
-    for (size_t i = 0; name[i] && i < sizeof lower - 1; i++) {
-        lower[i] = (char)tolower((unsigned char)name[i]);
-    }
-    return qd_format_find(lower, f) == QD_OK;
-}
-
-/* Rows and columns of a tensor: the last dimension is the columns. */
-static void rows_and_columns(const qd_vec_tensor *t, int64_t *rows, int64_t *cols) {
-    *cols = t->rank ? t->shape[t->rank - 1] : 1;
-    *rows = *cols ? t->count / *cols : 0;
-}
-
-/* Judges one output; prints why when it fails. */
-static bool accept(const qd_vec_case *c, const qd_vec_tensor *want, const void *got, size_t bytes) {
-    qd_vec_result r;
-    ck_assert_ptr_nonnull(want);
-    if (qd_vec_compare(c, want, got, bytes, NULL, &r) != QD_OK) {
-        fprintf(stderr, "  %s: %s\n", c->name, qd_last_message());
-        return false;
-    }
-    if (r.verdict == QD_VEC_PASS) return true;
-    fprintf(stderr, "  %s: %lld different: %s\n", c->name, (long long)r.different, r.first);
     return false;
 }
 
-/* Floats to format f; compares the bytes with output `packed`, and what they give back with output "dequantized". */
-static bool run_quantize(const qd_vec_case *c, qd_format f, const char *packed) {
-    const qd_vec_tensor *x = qd_vec_input(c, "x"), *y = qd_vec_output(c, "dequantized");
-    int64_t rows, cols;
-    ck_assert(x && x->dtype == QD_VEC_F32);
-    rows_and_columns(x, &rows, &cols);
-    const qd_format_info *info = qd_format_get(f);
-    const size_t bytes = (size_t)(rows * (cols / info->block + 1)) * (size_t)info->bytes; /* enough for any remainder */
-    unsigned char *data = guarded(bytes);
-    const qd_status status = qd_quantize(f, x->data, rows, cols, data);
-    bool good;
-    if (c->must_fail) {
-        good = status == QD_ERR_ARGUMENT && untouched(data, 0, bytes + GUARD);
-        if (!good) fprintf(stderr, "  %s: no clean failure (%s)\n", c->name, c->error);
-    } else {
-        const size_t used = (size_t)rows * qd_format_row_bytes(f, cols);
-        good = status == QD_OK && untouched(data, used, bytes + GUARD);
-        if (!good) fprintf(stderr, "  %s: %s\n", c->name, status ? qd_last_message() : "wrote too much");
-        good = good && accept(c, qd_vec_output(c, packed), data, used);
-        if (good && y) {
-            unsigned char *back = guarded(x->bytes);
-            good = qd_dequantize(f, data, rows, cols, (float *)(void *)back) == QD_OK && accept(c, y, back, x->bytes) &&
-                   untouched(back, x->bytes, x->bytes + GUARD);
-            free(back);
-        }
+static void show(const cJSON *list) {
+    const cJSON *item;
+    cJSON_ArrayForEach(item, list) {
+        char *line = cJSON_PrintUnformatted(item);
+        fprintf(stderr, "  %s\n", line);
+        free(line);
     }
-    free(data);
-    return good;
 }
 
-/* Format f to floats; compares with output "y". `row_bytes` of the input are a row. */
-static bool run_dequantize(const qd_vec_case *c, qd_format f, const qd_vec_tensor *data, int64_t rows,
-                           int64_t row_bytes) {
-    const qd_format_info *info = qd_format_get(f);
-    /* The bytes of a part of a block stand for at least one element. */
-    const int64_t cols = row_bytes / info->bytes * info->block + (row_bytes % info->bytes != 0);
-    const size_t bytes = (size_t)(rows * cols) * sizeof(float);
-    unsigned char *y = guarded(bytes);
-    const qd_status status = qd_dequantize(f, data->data, rows, cols, (float *)(void *)y);
-    bool good;
-    if (c->must_fail) {
-        good = status == QD_ERR_ARGUMENT && untouched(y, 0, bytes + GUARD);
-        if (!good) fprintf(stderr, "  %s: no clean failure (%s)\n", c->name, c->error);
-    } else {
-        good = status == QD_OK && untouched(y, bytes, bytes + GUARD);
-        if (!good) fprintf(stderr, "  %s: %s\n", c->name, status ? qd_last_message() : "wrote too much");
-        good = good && accept(c, qd_vec_output(c, "y"), y, bytes);
+/* ---- The vectors -------------------------------------------------------------------------------------------- */
+
+/* Device 0 is the reference, 1 is OpenCL. */
+START_TEST(test_vectors) {
+    if (_i && !have_opencl()) return;
+    char *text;
+    const int code = run_qdot(_i ? "opencl" : "ref", VECTORS, false, &text);
+    cJSON *report = cJSON_Parse(text);
+    const cJSON *item;
+    ck_assert_msg(report != NULL, "not one JSON object: %s", text);
+    show(cJSON_GetObjectItemCaseSensitive(report, "failures"));
+    ck_assert_int_eq(number(report, "failed"), 0);
+    ck_assert_int_eq(code, 0);
+    /* Nothing needs the rule that a case allows to others. */
+    const cJSON *relaxed = cJSON_GetObjectItemCaseSensitive(report, "relaxed");
+    show(relaxed);
+    ck_assert(cJSON_IsArray(relaxed));
+    ck_assert_int_eq(cJSON_GetArraySize(relaxed), 0);
+
+    if (_i) ck_assert_int_eq(number(report, "fallbacks"), 0);
+
+    int cases = 0, passed = 0, found = 0;
+    const cJSON *by_group = cJSON_GetObjectItemCaseSensitive(report, "groups");
+    for (int i = 0; i < GROUP_COUNT; i++) {
+        const cJSON *g = cJSON_GetObjectItemCaseSensitive(by_group, groups[i].name);
+        ck_assert_msg(g != NULL, "%s did not run", groups[i].name);
+        ck_assert_msg(number(g, "cases") == groups[i].cases && number(g, "passed") == groups[i].passed,
+                      "%s: %d of %d passed, not %d of %d", groups[i].name, number(g, "passed"), number(g, "cases"),
+                      groups[i].passed, groups[i].cases);
+        ck_assert_int_eq(number(g, "passed") + number(g, "skipped"), groups[i].cases);
+        cases += groups[i].cases;
+        passed += groups[i].passed;
     }
-    free(y);
-    return good;
-}
+    ck_assert_int_eq(cJSON_GetArraySize(by_group), GROUP_COUNT);
+    ck_assert_int_eq(number(report, "passed"), passed);
+    ck_assert_int_eq(number(report, "skipped_cases"), cases - passed);
 
-static const char *attribute(const qd_vec_case *c, const char *key) {
-    const char *text = cJSON_GetStringValue(cJSON_GetObjectItemCaseSensitive(c->attrs, key));
-    ck_assert_msg(text != NULL, "%s lacks the attribute %s", c->name, key);
-    return text;
-}
-
-static void run_case(const qd_vec_case *c, tally *t) {
-    qd_format f;
-    bool good = false;
-    if (strcmp(c->op, "cast") == 0) {
-        const char *from = attribute(c, "from"), *to = attribute(c, "to");
-        const bool encodes = strcmp(from, "f32") == 0;
-        if (!find_format(encodes ? to : from, &f)) {
-            skip(t, encodes ? to : from);
-            return;
-        }
-        const qd_vec_tensor *x = qd_vec_input(c, "x");
-        ck_assert_ptr_nonnull(x);
-        good = encodes ? run_quantize(c, f, "y") : run_dequantize(c, f, x, 1, (int64_t)x->bytes);
-    } else {
-        ck_assert_msg(c->format != NULL, "%s names no format", c->name);
-        if (!find_format(c->format, &f)) {
-            skip(t, c->format);
-            return;
-        }
-        if (strcmp(c->op, "quantize") == 0) {
-            good = run_quantize(c, f, qd_vec_output(c, "y") ? "y" : "data");
-        } else if (strcmp(c->op, "dequantize") == 0) {
-            const qd_vec_tensor *data = qd_vec_input(c, "data");
-            int64_t rows, row_bytes;
-            ck_assert(data && data->dtype == QD_VEC_U8);
-            rows_and_columns(data, &rows, &row_bytes);
-            good = run_dequantize(c, f, data, rows, row_bytes);
-        } else {
-            fprintf(stderr, "  %s: unknown operation %s\n", c->name, c->op);
-        }
+    cJSON_ArrayForEach(item, cJSON_GetObjectItemCaseSensitive(report, "skipped")) {
+        ck_assert_msg(is_listed(skipped, SKIPPED_COUNT, item->string), "%s is skipped: %s", item->string,
+                      cJSON_GetStringValue(item));
+        ck_assert_msg(*cJSON_GetStringValue(item), "%s is skipped without a reason", item->string);
+        found++;
     }
-    t->ran++;
-    t->failed += !good;
+    ck_assert_int_eq(found, SKIPPED_COUNT);
+    cJSON_Delete(report);
+    free(text);
+}
+END_TEST
+
+/* ---- Changed vectors ---------------------------------------------------------------------------------------- */
+
+static char folder[128];
+
+static void write_file(const char *name, const char *bytes, size_t size) {
+    char path[192];
+    snprintf(path, sizeof path, "%s/%s", folder, name);
+    FILE *f = fopen(path, "wb");
+    ck_assert(f && fwrite(bytes, 1, size, f) == size);
+    fclose(f);
 }
 
-START_TEST(test_group) {
-    char folder[128];
-    qd_vectors *v = NULL;
-    tally t = {0};
-    snprintf(folder, sizeof folder, "tests/golden/vectors/%s", groups[_i].name);
-    const qd_status status = qd_vectors_open(folder, &v);
-    ck_assert_msg(status == QD_OK, "%s", qd_last_message());
+static void remove_folder(void) {
+    static const char *const names[] = {"cases.json", "data.bin", "index.json"};
+    char path[192];
+    for (int i = 0; i < 3; i++) {
+        snprintf(path, sizeof path, "%s/%s", folder, names[i]);
+        unlink(path);
+    }
+    rmdir(folder);
+}
+
+static void make_folder(void) {
+    const char *parent = getenv("TMPDIR");
+    snprintf(folder, sizeof folder, "%.96s/qdot-vectors-XXXXXX", parent ? parent : P_tmpdir);
+    ck_assert_ptr_nonnull(mkdtemp(folder));
+}
+
+/* The bytes of an output of the last case of a group that passes exactly are changed: that case fails, and the exit
+ * code says so. */
+START_TEST(test_changed_bytes) {
+    char path[192], *manifest, *data, *text;
+    size_t manifest_size, data_size;
+    snprintf(path, sizeof path, VECTORS "/%s/cases.json", groups[_i].name);
+    ck_assert(qd_cli_read(path, &manifest, &manifest_size));
+    snprintf(path, sizeof path, VECTORS "/%s/data.bin", groups[_i].name);
+    ck_assert(qd_cli_read(path, &data, &data_size));
+
+    cJSON *json = cJSON_Parse(manifest), *cases = cJSON_GetObjectItemCaseSensitive(json, "cases"), *c, *chosen = NULL;
+    qd_context *context;
+    ck_ok(qd_context_create("ref", NULL, &context));
+    qd_vectors *v;
+    snprintf(path, sizeof path, VECTORS "/%s", groups[_i].name);
+    ck_assert_msg(qd_vectors_open(path, &v) == QD_OK, "%s", qd_vec_message());
     for (int i = 0; i < v->case_count; i++) {
-        run_case(&v->cases[i], &t);
+        qd_vec_report r;
+        if (v->cases[i].must_fail || qd_vec_run_case(context, v->group, &v->cases[i], &r) != QD_VEC_PASSED) {
+            continue;
+        }
+        chosen = cJSON_GetArrayItem(cases, i);
     }
-    printf("%s: %d ran, %d failed, %d skipped", v->group, t.ran, t.failed, t.skipped);
-    for (int i = 0; i < t.formats; i++) {
-        printf("%s %s %d", i ? "," : ":", t.by_format[i].format, t.by_format[i].cases);
-    }
-    printf("\n");
-    fflush(stdout);
-    ck_assert_int_eq(t.ran + t.skipped, v->case_count);
+    ck_assert_msg(chosen != NULL, "nothing of %s passes", groups[_i].name);
     qd_vectors_free(v);
-    ck_assert_int_eq(t.failed, 0);
-    ck_assert_msg(t.ran >= groups[_i].least, "only %d of at least %d cases ran", t.ran, groups[_i].least);
+    qd_context_free(context);
+
+    /* Only that case stays; its first output's first byte becomes another. */
+    c = cJSON_Duplicate(chosen, true);
+    cJSON_ReplaceItemInObjectCaseSensitive(json, "case_count", cJSON_CreateNumber(1));
+    cJSON *one = cJSON_CreateArray();
+    cJSON_AddItemToArray(one, c);
+    cJSON_ReplaceItemInObjectCaseSensitive(json, "cases", one);
+    const cJSON *output = cJSON_GetArrayItem(cJSON_GetObjectItemCaseSensitive(c, "outputs"), 0);
+    const cJSON *offset = cJSON_GetObjectItemCaseSensitive(output, "offset");
+    const cJSON *bytes = cJSON_GetObjectItemCaseSensitive(output, "nbytes");
+    ck_assert(cJSON_IsNumber(offset) && cJSON_IsNumber(bytes));
+    char *changed = cJSON_PrintUnformatted(json);
+    make_folder();
+    write_file("cases.json", changed, strlen(changed));
+    write_file("data.bin", data, data_size);
+    const int before = run_qdot("ref", folder, false, &text);
+    ck_assert_msg(before == 0, "%s", text);
+    free(text);
+    /* The most significant byte of the last element, so that no tolerance allows the difference. */
+    data[offset->valueint + bytes->valueint - 1] ^= 0x45;
+    write_file("data.bin", data, data_size);
+    const int after = run_qdot("ref", folder, false, &text);
+    remove_folder();
+    cJSON *report = cJSON_Parse(text);
+    ck_assert_msg(report != NULL, "not one JSON object: %s", text);
+    ck_assert_int_eq(after, 1);
+    ck_assert_int_eq(number(report, "failed"), 1);
+    ck_assert_int_eq(number(report, "passed"), 0);
+    const cJSON *failure = cJSON_GetArrayItem(cJSON_GetObjectItemCaseSensitive(report, "failures"), 0);
+    ck_assert_str_eq(cJSON_GetStringValue(cJSON_GetObjectItemCaseSensitive(failure, "case")),
+                     cJSON_GetStringValue(cJSON_GetObjectItemCaseSensitive(c, "name")));
+    cJSON_Delete(report);
+    cJSON_Delete(json);
+    free(changed);
+    free(text);
+    free(manifest);
+    free(data);
+}
+END_TEST
+
+/* Folders that are none: exit code 2, one line that says what is wrong, no JSON. */
+START_TEST(test_bad_folders) {
+    static const struct {
+        const char *index, *cases, *says;
+    } bad[] = {
+        {NULL, NULL, "cases.json"},
+        {"{", NULL, "no index of golden vectors"},
+        {"{\"groups\": 3}", NULL, "no index of golden vectors"},
+        {"{\"groups\": [{\"group\": \"../x\"}]}", NULL, "names no folder"},
+        {"{\"groups\": [{\"group\": \"..\"}]}", NULL, "names no folder"},
+        {"{\"groups\": [{}]}", NULL, "names no folder"},
+        {"{\"groups\": [{\"group\": \"x\", \"manifest\": \"x/y/cases.json\"}]}", NULL, "names no folder"},
+        {"{\"groups\": [{\"group\": \"x\"}]}", NULL, "x/cases.json"},
+        {NULL, "[]", "no manifest of format_version 1"},
+        {NULL, "nothing", "is no JSON"},
+    };
+    for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
+        char *text;
+        make_folder();
+        if (bad[i].index) write_file("index.json", bad[i].index, strlen(bad[i].index));
+        if (bad[i].cases) write_file("cases.json", bad[i].cases, strlen(bad[i].cases));
+        const int code = run_qdot("ref", folder, true, &text);
+        remove_folder();
+        ck_assert_msg(code == 2 && strstr(text, bad[i].says), "%d: exit code %d, %s", (int)i, code, text);
+        ck_assert_ptr_eq(strchr(text, '\n'), text + strlen(text) - 1);
+        free(text);
+    }
 }
 END_TEST
 
 int main(void) {
-    Suite *suite = suite_create("golden vectors");
-    TCase *tc = tcase_create("groups");
-    tcase_add_loop_test(tc, test_group, 0, GROUP_COUNT);
-    suite_add_tcase(suite, tc);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_NORMAL);
-    const int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed ? 1 : 0;
+    TCase *tc = tcase_create("vectors");
+    tcase_add_loop_test(tc, test_vectors, 0, 2);
+    tcase_add_loop_test(tc, test_changed_bytes, 0, GROUP_COUNT);
+    tcase_add_test(tc, test_bad_folders);
+    return run_tests(tc, "golden vectors");
 }

@@ -1,12 +1,10 @@
-/* The comparison rules of golden vectors; the words are those of vectors/FORMAT.md. */
+/* The comparison rules of golden vectors; the words are those of tests/golden/vectors/FORMAT.md. */
 #include <inttypes.h>
 #include <math.h>
 #include <stdio.h>
 #include <string.h>
 
-#include "core/status.h"
-#include "qdot/qdot_num.h"
-#include "vectors.h"
+#include "cli/vectors.h"
 
 #define MAX_TABLE 256
 
@@ -38,7 +36,7 @@ typedef struct comparison {
 
 /* ---- Elements ----------------------------------------------------------------------------------------------- */
 
-static bool is_float(qd_vec_dtype t) {
+bool qd_vec_is_float(qd_vec_dtype t) {
     return t == QD_VEC_F64 || t == QD_VEC_F32 || t == QD_VEC_F16 || t == QD_VEC_BF16;
 }
 
@@ -64,18 +62,29 @@ static int64_t integer_of(qd_vec_dtype t, uint64_t bits) {
 }
 
 static double float_of(qd_vec_dtype t, uint64_t bits) {
+    const int sign = bits >> 15 & 1, exponent = (int)(bits >> 10 & 31), fraction = (int)(bits & 1023);
     double d;
+    float f;
+    uint32_t word = (uint32_t)bits;
     switch (t) {
-        case QD_VEC_F32:
-            return (double)qd_as_f32((uint32_t)bits);
         case QD_VEC_F16:
-            return (double)qd_half_to_float((uint16_t)bits);
+            d = exponent == 31 ? (fraction ? NAN : INFINITY)
+                               : ldexp(exponent ? 1024 + fraction : fraction, (exponent ? exponent : 1) - 25);
+            return sign ? -d : d;
         case QD_VEC_BF16:
-            return (double)qd_bf16_to_float((uint16_t)bits);
+            word <<= 16;
+            /* fall through */
+        case QD_VEC_F32:
+            memcpy(&f, &word, sizeof f);
+            return (double)f;
         default:
             memcpy(&d, &bits, sizeof d);
             return d;
     }
+}
+
+double qd_vec_float(const qd_vec_tensor *t, int64_t i) {
+    return float_of(t->dtype, bits_at(t, t->data, i));
 }
 
 /* NaN codes of the small floats, sign removed: all from `first` to `last`. The "uz" types have only negative zero. */
@@ -89,7 +98,7 @@ static const struct {
 };
 
 static bool is_nan(const qd_vec_tensor *t, uint64_t bits) {
-    if (is_float(t->dtype)) return isnan(float_of(t->dtype, bits));
+    if (qd_vec_is_float(t->dtype)) return isnan(float_of(t->dtype, bits));
     for (size_t i = 0; t->logical && i < sizeof nan_codes / sizeof nan_codes[0]; i++) {
         if (strcmp(t->logical, nan_codes[i].logical) != 0) continue;
         return (bits & nan_codes[i].mask) >= nan_codes[i].first && (bits & nan_codes[i].mask) <= nan_codes[i].last;
@@ -120,7 +129,7 @@ static bool elements_differ(const comparison *k, const rule *r, int64_t i) {
         return false;
     }
     if (r->kind == EXACT) return true;
-    if (!is_float(t->dtype)) {
+    if (!qd_vec_is_float(t->dtype)) {
         const int64_t a = integer_of(t->dtype, want), b = integer_of(t->dtype, got);
         const double distance = (double)(a > b ? (uint64_t)a - (uint64_t)b : (uint64_t)b - (uint64_t)a);
         return distance > (r->kind == MAX_REL ? r->limit * fabs((double)a) : r->limit);
@@ -173,8 +182,8 @@ static bool codes_differ(const comparison *k, const rule *r, int64_t i) {
 static qd_status find_table(const qd_vec_case *c, const char *name, rule *r) {
     const qd_vec_tensor *t = qd_vec_input(c, name);
     if (!t || t->dtype != QD_VEC_F32 || (t->count != 16 && t->count != MAX_TABLE)) {
-        return qd_fail(QD_ERR_FILE, "%.64s: the tolerance needs a table \"%.32s\" of 16 or %d floats", c->name, name,
-                       MAX_TABLE);
+        return qd_vec_fail(QD_ERR_FILE, "%.64s: the tolerance needs a table \"%.32s\" of 16 or %d floats", c->name,
+                           name, MAX_TABLE);
     }
     r->table = t->data;
     r->table_count = (int)t->count;
@@ -215,7 +224,7 @@ static qd_status parse_rule(const qd_vec_case *c, const cJSON *json, rule *r) {
         const char *table = cJSON_GetStringValue(cJSON_GetObjectItemCaseSensitive(json, "table"));
         return find_table(c, table ? table : "table", r);
     }
-    return qd_fail(QD_ERR_FILE, "%.64s: a tolerance of a kind that this reader does not know", c->name);
+    return qd_vec_fail(QD_ERR_FILE, "%.64s: a tolerance of a kind that this reader does not know", c->name);
 }
 
 /* Decides between elements and codes; see layout. */
@@ -240,7 +249,7 @@ static qd_status find_layout(const qd_vec_case *c, const qd_vec_tensor *want, co
     }
     const bool known = l->bits == 1 || l->bits == 2 || l->bits == 4 || l->bits == 8;
     if (!known || want->dtype != QD_VEC_U8 || l->row_codes < 1 || l->row_codes > l->row_bytes * 8 / l->bits) {
-        return qd_fail(QD_ERR_FILE, "%.64s: %.32s cannot be unpacked as its entry says", c->name, want->name);
+        return qd_vec_fail(QD_ERR_FILE, "%.64s: %.32s cannot be unpacked as its entry says", c->name, want->name);
     }
     return QD_OK;
 }
@@ -255,7 +264,7 @@ static void describe(const comparison *k, int64_t i, char *text, size_t size) {
         return;
     }
     const uint64_t want = bits_at(t, t->data, i), got = bits_at(t, k->got, i);
-    if (is_float(t->dtype)) {
+    if (qd_vec_is_float(t->dtype)) {
         snprintf(text, size, "%.32s[%" PRId64 "] is %.17g (0x%" PRIx64 "), not %.17g (0x%" PRIx64 ")", t->name, i,
                  float_of(t->dtype, got), got, float_of(t->dtype, want), want);
     } else {
@@ -302,7 +311,7 @@ qd_status qd_vec_compare(const qd_vec_case *c, const qd_vec_tensor *want, const 
     k.flushes =
         options && options->flushes_denormals && (qd_vec_tagged(c, "denormal") || qd_vec_tagged(c, "subnormal"));
     if (r.kind == MAX_EXCESS && !k.value) {
-        return qd_fail(QD_ERR_ARGUMENT, "%.64s: max_excess needs the values that the codes stand for", c->name);
+        return qd_vec_fail(QD_ERR_ARGUMENT, "%.64s: max_excess needs the values that the codes stand for", c->name);
     }
     int64_t first = 0;
     status = count_different(c, &k, &r, &out->different, &first);
@@ -325,7 +334,7 @@ qd_status qd_vec_quality_limit(const qd_vec_case *c, double *limit) {
     const cJSON *floor = cJSON_GetObjectItemCaseSensitive(quality, "floor");
     if (!best) best = cJSON_GetObjectItemCaseSensitive(quality, "mse");
     if (!cJSON_IsNumber(best) || !cJSON_IsNumber(ratio) || !cJSON_IsNumber(floor)) {
-        return qd_fail(QD_ERR_FILE, "%.64s: no quality with rmse or mse, max_ratio and floor", c->name);
+        return qd_vec_fail(QD_ERR_FILE, "%.64s: no quality with rmse or mse, max_ratio and floor", c->name);
     }
     *limit = best->valuedouble * ratio->valuedouble + floor->valuedouble;
     return QD_OK;

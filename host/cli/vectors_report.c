@@ -1,0 +1,224 @@
+/* qdot verify --vectors: reads the groups, runs their cases, and tells what came out. */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "cli/vectors.h"
+
+typedef struct tally {
+    int cases, passed, relaxed, failed, skipped;
+    int ops, fallbacks; /* operators that ran, and those of them that the device left to the reference */
+} tally;
+
+typedef struct report {
+    qd_context *context;
+    tally total;
+    bool json;
+    cJSON *skipped, *relaxed, *failures, *groups; /* skipped: by group, or group/part */
+} report;
+
+/* "group" or "group/part", in ASCII. */
+static void skip_name(char *name, size_t size, const char *group, const char *part) {
+    snprintf(name, size, "%.64s%s%.64s", group, *part ? "/" : "", part);
+    for (char *c = name; *c; c++) {
+        if (*c < ' ' || *c > '~') *c = '?';
+    }
+}
+
+static void add_row(cJSON *rows, const char *group, const char *name, const char *text) {
+    cJSON *o = cJSON_CreateObject();
+    cJSON_AddStringToObject(o, "group", group);
+    qd_cli_json_text(o, "case", name, strlen(name));
+    qd_cli_json_text(o, "why", text, strlen(text));
+    cJSON_AddItemToArray(rows, o);
+}
+
+static void count_case(report *rep, tally *t, const char *group, const qd_vec_case *c, qd_vec_outcome outcome,
+                       const qd_vec_report *r) {
+    char name[160];
+    t->cases++;
+    t->ops += r->ops;
+    t->fallbacks += r->fallbacks;
+    switch (outcome) {
+        case QD_VEC_PASSED_RELAXED:
+            t->relaxed++;
+            add_row(rep->relaxed, group, c->name, r->text);
+            /* fall through */
+        case QD_VEC_PASSED:
+            t->passed++;
+            break;
+        case QD_VEC_FAILED:
+            t->failed++;
+            add_row(rep->failures, group, c->name, r->text);
+            break;
+        case QD_VEC_SKIPPED:
+            t->skipped++;
+            skip_name(name, sizeof name, group, r->part);
+            if (!cJSON_GetObjectItemCaseSensitive(rep->skipped, name)) {
+                qd_cli_json_text(rep->skipped, name, r->text, strlen(r->text));
+            }
+            break;
+    }
+}
+
+static void show_group(report *rep, const char *group, const tally *t) {
+    rep->total.cases += t->cases;
+    rep->total.passed += t->passed;
+    rep->total.relaxed += t->relaxed;
+    rep->total.failed += t->failed;
+    rep->total.skipped += t->skipped;
+    rep->total.ops += t->ops;
+    rep->total.fallbacks += t->fallbacks;
+    if (!rep->json) {
+        printf("  %-26.64s %6d %6d %6d %7d %7d\n", group, t->cases, t->passed, t->failed, t->skipped, t->relaxed);
+        fflush(stdout);
+    }
+    cJSON *o = cJSON_CreateObject();
+    cJSON_AddNumberToObject(o, "cases", t->cases);
+    cJSON_AddNumberToObject(o, "passed", t->passed);
+    cJSON_AddNumberToObject(o, "relaxed", t->relaxed);
+    cJSON_AddNumberToObject(o, "failed", t->failed);
+    cJSON_AddNumberToObject(o, "skipped", t->skipped);
+    cJSON_AddItemToObject(rep->groups, group, o);
+}
+
+/* Runs one group. Prints a message and returns false when its folder is damaged, or on Ctrl-C. */
+static bool run_group(report *rep, const char *folder) {
+    qd_vectors *v = NULL;
+    tally t = {0};
+    if (qd_vectors_open(folder, &v) != QD_OK) {
+        qd_cli_fail("%s", qd_vec_message());
+        return false;
+    }
+    for (int i = 0; i < v->case_count && !qd_cli_stopped(); i++) {
+        qd_vec_report r;
+        const qd_vec_outcome outcome = qd_vec_run_case(rep->context, v->group, &v->cases[i], &r);
+        count_case(rep, &t, v->group, &v->cases[i], outcome, &r);
+        qd_cli_progress(v->group, i + 1, v->case_count);
+    }
+    show_group(rep, v->group, &t);
+    qd_vectors_free(v);
+    if (qd_cli_stopped()) qd_cli_fail("stopped after %d cases", rep->total.cases);
+    return !qd_cli_stopped();
+}
+
+/* A folder's name in an index: "NAME" of "NAME/cases.json", or the group's; a plain name. NULL: it is none. */
+static const char *group_folder(const cJSON *entry, char *name, size_t size) {
+    const char *group = cJSON_GetStringValue(cJSON_GetObjectItemCaseSensitive(entry, "group"));
+    const char *manifest = cJSON_GetStringValue(cJSON_GetObjectItemCaseSensitive(entry, "manifest"));
+    const char *end = manifest ? strchr(manifest, '/') : NULL;
+    if (manifest && (!end || strcmp(end, "/cases.json") != 0)) return NULL;
+    const char *from = manifest ? manifest : group;
+    if (!from) return NULL;
+    const size_t length = manifest ? (size_t)(end - manifest) : strlen(group);
+    if (!length || length >= size) return NULL;
+    snprintf(name, size, "%.*s", (int)length, from);
+    return strchr(name, '/') || name[0] == '.' ? NULL : name;
+}
+
+/* Runs the groups that DIR/index.json lists. */
+static bool run_index(report *rep, const char *folder, const char *path) {
+    char *text;
+    size_t bytes;
+    if (!qd_cli_read(path, &text, &bytes)) return false;
+    cJSON *index = cJSON_ParseWithLength(text, bytes);
+    const cJSON *groups = cJSON_GetObjectItemCaseSensitive(index, "groups"), *entry;
+    bool good = cJSON_IsArray(groups);
+    if (!good) qd_cli_fail("'%s' is no index of golden vectors: it needs a list \"groups\"", path);
+    cJSON_ArrayForEach(entry, groups) {
+        char name[128], inside[1024];
+        if (!good) break;
+        if (!group_folder(entry, name, sizeof name)) {
+            qd_cli_fail("'%s': entry %d of \"groups\" names no folder beside it", path,
+                        cJSON_GetArraySize(rep->groups));
+            good = false;
+            break;
+        }
+        const int length = snprintf(inside, sizeof inside, "%s/%s", folder, name);
+        if (length < 0 || (size_t)length >= sizeof inside) {
+            qd_cli_fail("the path of '%s' is too long", folder);
+            good = false;
+            break;
+        }
+        const int before = rep->total.cases;
+        good = run_group(rep, inside);
+        const cJSON *stated = cJSON_GetObjectItemCaseSensitive(entry, "cases");
+        if (good && cJSON_IsNumber(stated) && stated->valuedouble != rep->total.cases - before) {
+            qd_cli_fail("'%s': %s has %d cases, not %.0f", path, name, rep->total.cases - before, stated->valuedouble);
+            good = false;
+        }
+    }
+    cJSON_Delete(index);
+    free(text);
+    return good;
+}
+
+static void print_rows(const char *title, const cJSON *rows) {
+    const cJSON *o;
+    if (cJSON_GetArraySize(rows)) printf("%s:\n", title);
+    cJSON_ArrayForEach(o, rows) {
+        printf("  %s/%s: %s\n", cJSON_GetStringValue(cJSON_GetObjectItemCaseSensitive(o, "group")),
+               cJSON_GetStringValue(cJSON_GetObjectItemCaseSensitive(o, "case")),
+               cJSON_GetStringValue(cJSON_GetObjectItemCaseSensitive(o, "why")));
+    }
+}
+
+static void print_text(const report *rep) {
+    const cJSON *o;
+    const tally *t = &rep->total;
+    printf("  %-26s %6d %6d %6d %7d %7d\n", "all", t->cases, t->passed, t->failed, t->skipped, t->relaxed);
+    printf("  %d operators ran, %d of them on the reference\n", t->ops, t->fallbacks);
+    print_rows("failed", rep->failures);
+    print_rows("relaxed (passed by the rule that the case allows to others)", rep->relaxed);
+    if (cJSON_GetArraySize(rep->skipped)) printf("skipped:\n");
+    cJSON_ArrayForEach(o, rep->skipped) {
+        printf("  %s: %s\n", o->string, cJSON_GetStringValue(o));
+    }
+}
+
+static int finish(report *rep, const qd_device_info *info, cJSON *root) {
+    const int code = rep->total.failed ? QD_EXIT_DIFFERENT : QD_EXIT_OK;
+    if (!rep->json) {
+        print_text(rep);
+        cJSON_Delete(root);
+        return code;
+    }
+    cJSON_AddStringToObject(root, "device", info->id);
+    cJSON_AddNumberToObject(root, "passed", rep->total.passed);
+    cJSON_AddNumberToObject(root, "failed", rep->total.failed);
+    cJSON_AddNumberToObject(root, "skipped_cases", rep->total.skipped);
+    cJSON_AddNumberToObject(root, "operators", rep->total.ops);
+    cJSON_AddNumberToObject(root, "fallbacks", rep->total.fallbacks);
+    const int printed = qd_cli_print_json(root);
+    return printed == QD_EXIT_OK ? code : printed;
+}
+
+int qd_vec_verify(const qd_cli_common *common, const char *folder) {
+    const qd_context_options options = qd_cli_context_options(common);
+    report rep = {.json = common->json};
+    char path[1024];
+    const int length = snprintf(path, sizeof path, "%s/index.json", folder);
+    if (length < 0 || (size_t)length >= sizeof path) return qd_cli_fail("the path '%.64s…' is too long", folder);
+    if (qd_context_create(common->device, &options, &rep.context) != QD_OK) return qd_cli_failed();
+    const qd_device_info *info = qd_context_device(rep.context);
+    cJSON *root = cJSON_CreateObject();
+    rep.skipped = cJSON_AddObjectToObject(root, "skipped");
+    rep.failures = cJSON_AddArrayToObject(root, "failures");
+    rep.relaxed = cJSON_AddArrayToObject(root, "relaxed");
+    rep.groups = cJSON_AddObjectToObject(root, "groups");
+    if (!rep.json) {
+        printf("%s (%s)\n  %-26s %6s %6s %6s %7s %7s\n", info->id, info->name, "group", "cases", "passed", "failed",
+               "skipped", "relaxed");
+    }
+    FILE *index = fopen(path, "rb");
+    const bool good = index ? run_index(&rep, folder, path) : run_group(&rep, folder);
+    if (index) fclose(index);
+    int code = QD_EXIT_FAILED;
+    if (good) {
+        code = finish(&rep, info, root);
+    } else {
+        cJSON_Delete(root);
+    }
+    qd_context_free(rep.context);
+    return code;
+}
