@@ -8,39 +8,76 @@
  *               └────────────── QD_RUN ──────────┘               */
 #include "codes.h"
 
-/* What a - a_zero and b - b_zero become, before y's zero point. */
-static inline int combine(const qd_binary_params *p, const int a, const int b) {
-#ifdef QD_MULTIPLY
-    return qd_requantize(a * b, p->y.mode, p->y_multiplier, p->y_shift);
-#else
-    switch (p->y.mode) {
-        case QD_MODE_FIXED: {
-            const long sum = (long)a * p->a_multiplier + (long)b * p->b_multiplier;
-            return p->y_shift > 62 ? 0 : qd_saturate_i32((sum + (1L << (p->y_shift - 1))) >> p->y_shift);
-        }
-        case QD_MODE_GEMMLOWP: {
-            const int scaled_a = qd_requantize_gemmlowp(a * (1 << QD_ADD_LEFT_SHIFT), p->a_multiplier, p->a_shift);
-            const int scaled_b = qd_requantize_gemmlowp(b * (1 << QD_ADD_LEFT_SHIFT), p->b_multiplier, p->b_shift);
-            return qd_requantize_gemmlowp(scaled_a + scaled_b, p->y_multiplier, p->y_shift);
-        }
-        default:
-            return qd_round_even_i32((p->a_scale * (float)a + p->b_scale * (float)b) / p->y_scale);
-    }
-#endif
+/* A run of codes, or one code that repeats: bytes, made unsigned by `flip`, which the zero point takes off again. */
+typedef struct run_of {
+    __global const uchar *codes;
+    uint step;
+    uchar flip;
+    int zero;
+} run_of;
+
+static inline int value(const run_of x, const uint i) {
+    return (int)(x.codes[i * x.step] ^ x.flip) - x.zero;
 }
+
+/* The loop is written once for each mode: inside of it the choice would cost more than the arithmetic. */
+#define RUN(EXPRESSION)                                                            \
+    for (uint i = 0; i < n; i++) {                                                 \
+        const int a = value(of_a, i), b = value(of_b, i);                          \
+        y[i] = (uchar)qd_to_code(EXPRESSION, p->y.zero_point, p->y.min, p->y.max); \
+    }                                                                              \
+    break
 
 #ifdef QD_MULTIPLY
 #define KERNEL mul_int
+static inline void combine(const qd_binary_params *p, const run_of of_a, const run_of of_b, __global uchar *y,
+                           const uint n) {
+    const int m = p->y_multiplier, shift = p->y_shift;
+    switch (p->y.mode) {
+        case QD_MODE_FIXED:
+            RUN(qd_requantize_fixed(a * b, m, shift));
+        case QD_MODE_GEMMLOWP:
+            RUN(qd_requantize_gemmlowp(a * b, m, shift));
+        case QD_MODE_AWAY:
+            RUN(qd_requantize_away(a * b, m, shift));
+        default:
+            RUN(qd_requantize_float(a * b, m));
+    }
+}
 #else
 #define KERNEL add_int
+static inline int add_fixed(const qd_binary_params *p, const int a, const int b) {
+    const long sum = (long)a * p->a_multiplier + (long)b * p->b_multiplier;
+    return p->y_shift > 62 ? 0 : qd_saturate_i32((sum + (1L << (p->y_shift - 1))) >> p->y_shift);
+}
+
+static inline int add_gemmlowp(const qd_binary_params *p, const int a, const int b) {
+    const int scaled_a = qd_requantize_gemmlowp(a * (1 << QD_ADD_LEFT_SHIFT), p->a_multiplier, p->a_shift);
+    const int scaled_b = qd_requantize_gemmlowp(b * (1 << QD_ADD_LEFT_SHIFT), p->b_multiplier, p->b_shift);
+    return qd_requantize_gemmlowp(scaled_a + scaled_b, p->y_multiplier, p->y_shift);
+}
+
+static inline int add_float(const qd_binary_params *p, const int a, const int b) {
+    return qd_round_even_i32((p->a_scale * (float)a + p->b_scale * (float)b) / p->y_scale);
+}
+
+static inline void combine(const qd_binary_params *p, const run_of of_a, const run_of of_b, __global uchar *y,
+                           const uint n) {
+    switch (p->y.mode) {
+        case QD_MODE_FIXED:
+            RUN(add_fixed(p, a, b));
+        case QD_MODE_GEMMLOWP:
+            RUN(add_gemmlowp(p, a, b));
+        default:
+            RUN(add_float(p, a, b));
+    }
+}
 #endif
 
 __kernel void KERNEL(QD_IN(a), QD_IN(b), QD_OUT(y), const qd_binary_params p, const int rows) {
     const uint run = (uint)p.shape[3], row = (uint)p.shape[1] * p.shape[2] * run;
     const ulong size = (ulong)rows * row;
-    /* A signed code and 128 is unsigned; both are bytes then, and the zero point takes the 128 off again. */
     const uchar a_flip = QD_CODE_SIGNED(p.a_code) ? 128 : 0, b_flip = QD_CODE_SIGNED(p.b_code) ? 128 : 0;
-    const int a_zero = p.a_zero + a_flip, b_zero = p.b_zero + b_flip;
     QD_FOR_UNITS(u, (size + QD_RUN - 1) / QD_RUN) {
         ulong e = u * QD_RUN;
         const ulong end = min(e + QD_RUN, size);
@@ -59,12 +96,9 @@ __kernel void KERNEL(QD_IN(a), QD_IN(b), QD_OUT(y), const qd_binary_params p, co
                                           (ulong)i2 * p.a_step[2] + i3 * p.a_step[3];
             __global const uchar *b_run = QD_ROW(uchar, b, 0) + i0 * p.b_step[0] + (ulong)i1 * p.b_step[1] +
                                           (ulong)i2 * p.b_step[2] + i3 * p.b_step[3];
-            __global uchar *y_run = QD_ROW_OUT(uchar, y, 0) + e;
-            for (uint i = 0; i < n; i++) {
-                const int of_a = (int)(a_run[i * p.a_step[3]] ^ a_flip) - a_zero;
-                const int of_b = (int)(b_run[i * p.b_step[3]] ^ b_flip) - b_zero;
-                y_run[i] = (uchar)qd_to_code(combine(&p, of_a, of_b), p.y.zero_point, p.y.min, p.y.max);
-            }
+            const run_of of_a = {a_run, (uint)p.a_step[3], a_flip, p.a_zero + a_flip};
+            const run_of of_b = {b_run, (uint)p.b_step[3], b_flip, p.b_zero + b_flip};
+            combine(&p, of_a, of_b, QD_ROW_OUT(uchar, y, 0) + e, n);
             e += n;
             i3 = 0;
             if (++i2 < (uint)p.shape[2]) continue;

@@ -9,10 +9,24 @@ static inline uint weight(const float scale, const int distance) {
     return (uint)qd_round_even_i32(qd_exp(-(scale * (float)distance)) * 16777216.0f);
 }
 
+/* There are 256 weights. A CPU's work-item looks them up; elsewhere its memory is farther than the arithmetic. */
+#if QD_CPU
+#define WEIGHT(distance) weights[distance]
+#else
+#define WEIGHT(distance) weight(p.x_scale, distance)
+#endif
+
 __kernel void softmax_int(QD_IN(x), QD_OUT(y), const qd_softmax_int_params p, const int rows) {
     const int lowest = QD_CODE_SIGNED(p.y_code) ? -128 : 0;
     const uchar flip = QD_CODE_SIGNED(p.x_code) ? 128 : 0; /* makes signed codes unsigned; distances stay */
-    QD_FOR_UNITS(u, p.rows ? (ulong)rows * p.rows : 1) {
+    const ulong units = p.rows ? (ulong)rows * p.rows : 1;
+#if QD_CPU
+    uint weights[256];
+    if (get_global_id(0) >= units) return;
+    for (int i = 0; i < 256; i++)
+        weights[i] = weight(p.x_scale, i);
+#endif
+    QD_FOR_UNITS(u, units) {
         __global const uchar *x_row = QD_ROW(uchar, x, 0) + u * p.cols;
         __global uchar *y_row = QD_ROW_OUT(uchar, y, 0) + u * p.cols;
         uchar greatest = 0;
@@ -20,10 +34,10 @@ __kernel void softmax_int(QD_IN(x), QD_OUT(y), const qd_softmax_int_params p, co
             greatest = max(greatest, (uchar)(x_row[i] ^ flip));
         ulong sum = 0;
         for (int i = 0; i < p.cols; i++)
-            sum += weight(p.x_scale, greatest - (x_row[i] ^ flip));
+            sum += WEIGHT(greatest - (x_row[i] ^ flip));
         const ulong one = sum << 16;
         for (int i = 0; i < p.cols; i++) {
-            const ulong share = (ulong)weight(p.x_scale, greatest - (x_row[i] ^ flip)) * (ulong)p.y_inverse;
+            const ulong share = (ulong)WEIGHT(greatest - (x_row[i] ^ flip)) * (ulong)p.y_inverse;
             const int code = (int)((2 * share + one) / (2 * one));
             y_row[i] = (uchar)qd_to_code(code, p.y_zero, lowest, lowest + 255);
         }
