@@ -23,7 +23,8 @@ static inline void copy_runs(__global const uchar *x, const ulong x_stride, __gl
     const ulong runs = p->per_row ? (ulong)rows * p->runs[i] : (ulong)p->runs[i];
     const int bytes = p->bytes[i];
     const int pieces = (bytes + QD_RUN - 1) / QD_RUN;
-    const int together = bytes < QD_RUN ? QD_RUN / bytes : 1;
+    /* max: Intel's FPGA emulator also divides for the inputs that are absent, whose bytes are 0. */
+    const int together = bytes < QD_RUN ? QD_RUN / max(bytes, 1) : 1;
     QD_FOR_UNITS(u, (runs + together - 1) / together * pieces) {
         const ulong first = u / pieces * together, end = min(first + together, runs);
         const int from = (int)(u % pieces) * QD_RUN, n = min(QD_RUN, bytes - from);

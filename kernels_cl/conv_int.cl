@@ -95,9 +95,9 @@ static void runs(const conv *a, const qd_conv_int_params *p, const long r, const
     int zero[QD_CH];
     long w_row[QD_CH];
     for (int j = 0; j < QD_CH; j++) {
-        const int channel = o + min(j, n - 1);
-        zero[j] = w_zero_at(a, p, channel);
-        w_row[j] = channel * a->w_row;
+        const int chan = o + min(j, n - 1);
+        zero[j] = w_zero_at(a, p, chan);
+        w_row[j] = chan * a->w_row;
         for (int t = 0; t < QD_PX; t++)
             sum[t][j] = (int8)0;
     }
@@ -142,8 +142,8 @@ static void channels(const conv *a, const qd_conv_int_params *p, const long r, c
     for (int k = 0; k < v->kernel_h * v->kernel_w; k++) {
         short lanes[16];
         for (int i = 0; i < 16; i++) {
-            const int channel = o + min(i, n - 1);
-            lanes[i] = (short)((char)(a->w[channel * a->w_row + k] ^ a->w_flip) - w_zero_at(a, p, channel));
+            const int chan = o + min(i, n - 1);
+            lanes[i] = (short)((char)(a->w[chan * a->w_row + k] ^ a->w_flip) - w_zero_at(a, p, chan));
         }
         weights[k] = vload16(0, lanes);
     }
@@ -162,8 +162,8 @@ static void channels(const conv *a, const qd_conv_int_params *p, const long r, c
                 } else {
                     short lanes[16];
                     for (int i = 0; i < 16; i++) {
-                        const int channel = (o + min(i, n - 1)) / a->out_per_group;
-                        lanes[i] = (short)((char)(a->x[at + channel] ^ a->x_flip) - a->x_zero);
+                        const int chan = (o + min(i, n - 1)) / a->out_per_group;
+                        lanes[i] = (short)((char)(a->x[at + chan] ^ a->x_flip) - a->x_zero);
                     }
                     x = vload16(0, lanes);
                 }
@@ -206,9 +206,9 @@ static inline void columns(const conv *a, const qd_conv_int_params *p, const lon
     int zero[QD_CH];
     long w_row[QD_CH];
     for (int j = 0; j < tile; j++) {
-        const int channel = o + min(j, n - 1);
-        zero[j] = w_zero_at(a, p, channel);
-        w_row[j] = channel * a->w_row;
+        const int chan = o + min(j, n - 1);
+        zero[j] = w_zero_at(a, p, chan);
+        w_row[j] = chan * a->w_row;
         sum[j] = (int16)0;
     }
     for (int c = 0; c < a->per_group; c++) {

@@ -90,11 +90,11 @@ __kernel void matmul_group(QD_IN(w), QD_IN(w_scale), QD_IN(x), QD_IN(w_zero), QD
                            QD_IN(bias), QD_OUT(y), const qd_matmul_group_params p, const int rows) {
     const int batches = (rows + QD_TOKENS - 1) / QD_TOKENS;
     QD_FOR_UNITS(u, (ulong)batches * p.count) {
-        const int i = (int)(u % p.count), channel = p.first + i;
+        const int i = (int)(u % p.count), chan = p.first + i;
         const int r = (int)(u / p.count) * QD_TOKENS;
         const int tokens = min(QD_TOKENS, rows - r);
-        const row_scales of = {QD_ROW(float, w_scale, p.w_scale == QD_SHARED ? 0 : channel),
-                               QD_ROW(uchar, w_zero, p.w_zero == QD_EACH ? channel : 0),
+        const row_scales of = {QD_ROW(float, w_scale, p.w_scale == QD_SHARED ? 0 : chan),
+                               QD_ROW(uchar, w_zero, p.w_zero == QD_EACH ? chan : 0),
                                p.w_zero == QD_ABSENT ? QD_ABSENT : QD_EACH};
         float sum[QD_TOKENS];
         if (p.x_code) {
@@ -108,8 +108,8 @@ __kernel void matmul_group(QD_IN(w), QD_IN(w_scale), QD_IN(x), QD_IN(w_zero), QD
         for (int t = 0; t < tokens; t++) {
             float v = sum[t];
             if (p.x_scale != QD_ABSENT) v *= QD_ROW(float, x_scale, 0)[p.x_scale == QD_SHARED ? 0 : r + t];
-            if (p.bias != QD_ABSENT) v += QD_ROW(float, bias, 0)[channel];
-            QD_ROW_OUT(float, y, r + t)[channel] = qd_one_nan(v);
+            if (p.bias != QD_ABSENT) v += QD_ROW(float, bias, 0)[chan];
+            QD_ROW_OUT(float, y, r + t)[chan] = qd_one_nan(v);
         }
     }
 }
