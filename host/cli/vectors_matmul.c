@@ -6,12 +6,12 @@
 
 /* ---- Parameters of rows, columns and batches ---------------------------------------------------------------- */
 
-/* Values that may be one for all, one for each row (or column), or that of each batch. */
+/* Values that may be one for all, one for each row (or column), or so for each batch. */
 typedef struct parameter {
-    const float *f;   /* scales, or */
-    const int32_t *i; /* zero points */
-    int64_t count;    /* 0: absent */
-    int64_t each;     /* values of one batch: 1, or the number of rows or columns */
+    const qd_vec_tensor *t; /* NULL: absent */
+    const float *f;         /* scales, or */
+    const int32_t *i;       /* zero points */
+    int64_t each;           /* values of one batch: 1, or the number of rows or columns */
     bool per_batch;
 } parameter;
 
@@ -85,7 +85,7 @@ static qd_status transpose_b(qd_vec_run *r, product *p) {
     return QD_OK;
 }
 
-/* Reads input `name`: of one value, of `each` values, or of `each` (or 1) values for each batch. */
+/* Reads input `name`: one value or `each` values, or so many for each batch in the dimensions before the last two. */
 static qd_status read_parameter(qd_vec_run *r, const product *p, const char *name, int64_t each, bool scale,
                                 parameter *out) {
     const qd_vec_tensor *t = qd_vec_input(r->c, name);
@@ -100,27 +100,33 @@ static qd_status read_parameter(qd_vec_run *r, const product *p, const char *nam
         QD_VEC_TRY(qd_vec_ints(r, t, &values));
         out->i = values;
     }
-    out->count = t->count;
-    out->each = t->count == 1 ? 1 : each;
-    out->per_batch = t->count != 1 && t->count != each;
-    if (out->per_batch && t->count == p->batches && t->rank > 2) out->each = 1;
-    if (out->per_batch && t->count != p->batches * out->each) {
-        return qd_vec_bad(r, "%s has %lld values, which is not one for each row or column", name, (long long)t->count);
+    int64_t batches = 1;
+    for (int d = p->rank - 1, at = t->rank - 3; at >= 0; d--, at--) {
+        if (t->shape[at] != 1 && (d < 0 || t->shape[at] != p->batch[d])) {
+            return qd_vec_bad(r, "the batches of %s are not those of the result", name);
+        }
+        batches *= t->shape[at];
+    }
+    out->t = t;
+    out->each = t->count / batches;
+    out->per_batch = batches > 1;
+    if (out->each != 1 && out->each != each) {
+        return qd_vec_bad(r, "%s has %lld values, which is not one for each row or column", name, (long long)out->each);
     }
     return QD_OK;
 }
 
-static int64_t parameter_index(const parameter *q, int64_t batch, int64_t i) {
-    return (q->per_batch ? batch * q->each : 0) + (q->each == 1 ? 0 : i);
+static int64_t parameter_index(const product *p, const parameter *q, int64_t batch, int64_t i) {
+    return (q->per_batch ? batch_of(p, q->t, batch) * q->each : 0) + (q->each == 1 ? 0 : i);
 }
 
-static float scale_at(const parameter *q, int64_t batch, int64_t i) {
-    return q->f[parameter_index(q, batch, i)];
+static float scale_at(const product *p, const parameter *q, int64_t batch, int64_t i) {
+    return q->f[parameter_index(p, q, batch, i)];
 }
 
 /* True when it is the same in all batches and rows. */
 static bool is_single(const parameter *q) {
-    return q->count <= 1;
+    return !q->t || q->t->count == 1;
 }
 
 /* ---- Integer products --------------------------------------------------------------------------------------- */
@@ -137,8 +143,8 @@ static qd_status round_to_half(qd_vec_run *r, float *values, uint16_t *half, int
 
 /* The requant operand of a part. */
 static qd_status load_requant(qd_vec_run *r, const product *p, int64_t batch, int64_t row, qd_tensor **out) {
-    const float x = scale_at(&p->a_scale, batch, row), y = scale_at(&p->y_scale, batch, row);
-    const float *w = p->b_scale.f + parameter_index(&p->b_scale, batch, 0);
+    const float x = scale_at(p, &p->a_scale, batch, row), y = scale_at(p, &p->y_scale, batch, row);
+    const float *w = p->b_scale.f + parameter_index(p, &p->b_scale, batch, 0);
     if (!p->half_scales) return qd_vec_requant(r, QD_ROUND_FLOAT, x, w, p->b_scale.each, y, out);
     float *ratio;
     uint16_t *half;
@@ -157,12 +163,12 @@ static qd_status load_requant(qd_vec_run *r, const product *p, int64_t batch, in
 /* x's zero points of a part, as [1], [rows], or [count, rows]. */
 static qd_status load_x_zero(qd_vec_run *r, const product *p, int64_t first, int64_t count, int64_t row, int64_t rows,
                              bool batched, qd_tensor **out) {
-    if (!p->a_zero.count) return QD_OK;
+    if (!p->a_zero.t) return QD_OK;
     if (is_single(&p->a_zero)) return qd_vec_put_ints(r, p->a_zero.i, 1, out);
     int32_t *zeros;
     QD_VEC_TRY(qd_vec_alloc(r, count * rows, sizeof *zeros, &zeros));
     for (int64_t i = 0; i < count * rows; i++)
-        zeros[i] = p->a_zero.i[parameter_index(&p->a_zero, first + i / rows, row + i % rows)];
+        zeros[i] = p->a_zero.i[parameter_index(p, &p->a_zero, first + i / rows, row + i % rows)];
     const int64_t each[] = {count, rows}, all[] = {count * rows};
     const qd_tensor_desc d = batched ? qd_vec_shape(QD_FORMAT_I32, 2, each) : qd_vec_shape(QD_FORMAT_I32, 1, all);
     return qd_vec_put(r, &d, zeros, true, out);
@@ -194,7 +200,7 @@ static qd_status keep_part(qd_vec_run *r, const product *p, qd_tensor *y, int64_
  * Without y_scale the result is the sums. */
 static qd_status run_part(qd_vec_run *r, const product *p, int64_t first, int64_t count, int64_t row, int64_t rows,
                           const result *to) {
-    const bool requantized = p->y_scale.count != 0, batched = p->b->rank > 2 && count > 1;
+    const bool requantized = p->y_scale.t != NULL, batched = p->b->rank > 2 && count > 1;
     const int64_t x_shape[] = {batched ? count : count * rows, batched ? rows : p->K, p->K};
     const int64_t w_shape[] = {batched ? count : p->N, batched ? p->N : p->K, p->K};
     const int64_t y_shape[] = {x_shape[0], batched ? rows : p->N, p->N};
@@ -216,8 +222,8 @@ static qd_status run_part(qd_vec_run *r, const product *p, int64_t first, int64_
     qd_tensor *in[6] = {0}, *y;
     QD_VEC_TRY(qd_vec_put(r, &w_desc, w, true, &in[0]));
     QD_VEC_TRY(qd_vec_put(r, &x_desc, x, false, &in[1]));
-    if (p->b_zero.count) {
-        QD_VEC_TRY(qd_vec_put_ints(r, p->b_zero.i + parameter_index(&p->b_zero, first, 0), p->b_zero.each, &in[2]));
+    if (p->b_zero.t) {
+        QD_VEC_TRY(qd_vec_put_ints(r, p->b_zero.i + parameter_index(p, &p->b_zero, first, 0), p->b_zero.each, &in[2]));
     }
     QD_VEC_TRY(load_x_zero(r, p, first, count, row, rows, batched, &in[3]));
     qd_attrs attrs = {.matmul_int = {.wide = needs_wide(p->K)}};
