@@ -113,6 +113,13 @@ static double seconds(void) {
     return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
 }
 
+static bool load(cl_device_state *d, const char *key, cl_proof *proof, cl_verdict *verdict) {
+    const double start = seconds();
+    const bool known = cl_cache_load(d, key, verdict, &proof->program, proof->why, sizeof proof->why);
+    proof->load_seconds += seconds() - start;
+    return known;
+}
+
 qd_status cl_variant_prove(cl_device_state *d, int variant) {
     const cl_variant *v = &cl_variants[variant];
     cl_proof *proof = &d->proofs[variant];
@@ -131,10 +138,21 @@ qd_status cl_variant_prove(cl_device_state *d, int variant) {
     if (status) return status;
     cl_verdict verdict = CL_UNTRIED;
     bool lasting = true;
-    double start = seconds();
-    const bool known = cl_cache_load(d, key, &verdict, &proof->program, proof->why, sizeof proof->why);
-    proof->load_seconds = seconds() - start;
-    if (known) goto done;
+    if (load(d, key, proof, &verdict)) goto done;
+    cl_attempt attempt;
+    const int deaths = cl_attempt_begin(d, key, &attempt);
+    if (load(d, key, proof, &verdict)) { /* by another process */
+        cl_attempt_end(&attempt, false);
+        goto done;
+    }
+    if (deaths >= CL_DEATHS) {
+        verdict = CL_FAILED;
+        snprintf(proof->why, sizeof proof->why,
+                 "%d programs ended while it was compiled or proven; to try it again, remove %.160s", deaths,
+                 attempt.path);
+        cl_attempt_end(&attempt, true);
+        goto done;
+    }
     verdict = CL_UNTRIED;
     if (d->options.log) {
         char line[160];
@@ -142,7 +160,7 @@ qd_status cl_variant_prove(cl_device_state *d, int variant) {
         d->options.log(d->options.log_user, line);
     }
     d->canary_depth++;
-    start = seconds();
+    double start = seconds();
     status = cl_program_build(d, v, source, &proof->program, proof->why, sizeof proof->why);
     proof->build_seconds = seconds() - start;
     if (status == QD_ERR_BUILD) {
@@ -158,6 +176,7 @@ qd_status cl_variant_prove(cl_device_state *d, int variant) {
     malloc_trim(0); /* what a compiler inside this process took */
 #endif
     if (!status && lasting) cl_cache_store(d, key, verdict, proof->program, proof->why);
+    cl_attempt_end(&attempt, false);
 done:
     free(source);
     proof->verdict = status ? CL_UNTRIED : verdict;

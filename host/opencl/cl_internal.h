@@ -178,8 +178,8 @@ void cl_pool_trim(cl_device_state *d);
 /** Hexadecimal SHA-256 of everything that a variant's binary and verdict depend on. */
 qd_status cl_program_key(const cl_device_state *d, const cl_variant *v, char key[65], char **source);
 /** Builds from source. On QD_ERR_BUILD `why` holds the build log's first error. */
-qd_status cl_program_build(cl_device_state *d, const cl_variant *v, const char *source, cl_program *out,
-                           char *why, size_t capacity);
+qd_status cl_program_build(cl_device_state *d, const cl_variant *v, const char *source, cl_program *out, char *why,
+                           size_t capacity);
 /** Reads a verdict and, when it is CL_PASSED, the program from the cache. False: nothing usable there. */
 bool cl_cache_load(const cl_device_state *d, const char *key, cl_verdict *verdict, cl_program *out, char *why,
                    size_t capacity);
@@ -187,6 +187,22 @@ bool cl_cache_load(const cl_device_state *d, const char *key, cl_verdict *verdic
 void cl_cache_store(const cl_device_state *d, const char *key, cl_verdict verdict, cl_program program, const char *why);
 /** Sets options' cache_dir or its default; creates it. Empty when there is none. */
 void cl_cache_open(const qd_context_options *o, char *dir, size_t capacity);
+
+/* ---- cl_attempt.c ------------------------------------------------------------------------------------------- */
+
+/** So many processes may end while they try a variant before it is refused: once may be anything. */
+enum { CL_DEATHS = 2 };
+
+typedef struct cl_attempt {
+    int file; /* -1: no mark */
+    char path[640];
+} cl_attempt;
+
+/** Marks that the variant with this key is being tried, after any other process that does so has ended. Returns how
+ * many processes ended while they tried it. Without a cache: 0. */
+int cl_attempt_begin(const cl_device_state *d, const char *key, cl_attempt *a);
+/** The attempt is over, however it ended; `keep`: the mark stays, for later processes to see. */
+void cl_attempt_end(cl_attempt *a, bool keep);
 
 /* ---- cl_launch.c -------------------------------------------------------------------------------------------- */
 
