@@ -1,179 +1,105 @@
 /* Plans: every operator with its operands in every kind of memory, on a device and on the reference; lifetimes. */
-#include "core/operands.h"
-#include "unit/devices.h"
-
-enum { OPERANDS = QD_MAX_IN + QD_MAX_OUT };
+#include "unit/calls.h"
 
 /* Where an operand's bytes are. */
-typedef enum place { PLAIN, CONSTANT, VIEW_AT_0, VIEW_INSIDE, ONE_ROW, ONE_ROW_CONSTANT, ABSENT, PLACES } place;
+typedef enum place { PLAIN, CONSTANT, VIEW_AT_0, VIEW_INSIDE, PLACES } place;
 
-static const char *const place_names[PLACES] = {
-    "plain", "constant", "view from column 0", "view inside", "one row", "one constant row", "absent"};
+static const char *const place_names[PLACES] = {"plain", "constant", "view from column 0", "view inside"};
 
-/* The problem of an operator and formats: descs and bytes of the operands, as bases of views where they are views. */
-typedef struct problem {
-    qd_op op;
-    qd_op_spec spec;
-    qd_attrs attrs;
-    place places[OPERANDS];
-    qd_tensor_desc desc[OPERANDS], base[OPERANDS];
-    void *data[OPERANDS];
-} problem;
+enum { MORE = 9, INSIDE = 5 }; /* columns of a view's base beyond its own; before it */
 
-static const qd_operand_spec *operand(const problem *p, int i) {
-    if (i < QD_MAX_IN) return i < p->spec.n_in ? &p->spec.in[i] : NULL;
-    return i - QD_MAX_IN < p->spec.n_out ? &p->spec.out[i - QD_MAX_IN] : NULL;
+static bool place_is_legal(const call *x, int i, place where) {
+    const bool view = where == VIEW_AT_0 || where == VIEW_INSIDE;
+    if (where == CONSTANT) return i < QD_MAX_IN;
+    return !view || (x->desc[i].format == QD_FORMAT_F32 && x->desc[i].rank == 2);
 }
 
-static bool place_is_legal(const problem *p, int i, qd_format f, place where) {
-    const qd_operand_spec *o = operand(p, i);
-    switch (where) {
-        case PLAIN:
-            return true;
-        case CONSTANT:
-            return i < QD_MAX_IN;
-        case VIEW_AT_0:
-        case VIEW_INSIDE:
-            return f == QD_FORMAT_F32 && o->rank == 2;
-        case ONE_ROW:
-        case ONE_ROW_CONSTANT:
-            return o->optional && o->rank == 2;
-        case ABSENT:
-            return o->optional;
-        default:
-            return false;
+/* A tensor of the call at a place; *base: what is to be read and freed in its stead, or NULL. */
+static qd_tensor *put(qd_context *c, const call *x, int i, place where, qd_tensor **base) {
+    qd_tensor *t;
+    *base = NULL;
+    if (where == CONSTANT) {
+        ck_ok(qd_tensor_constant(c, &x->desc[i], x->data[i], &t));
+        return t;
     }
+    if (where == PLAIN) return tensor_with(c, x->desc[i], x->data[i]);
+    qd_tensor_desc wide = x->desc[i];
+    const int64_t rows = wide.shape[0], cols = wide.shape[1], first = where == VIEW_INSIDE ? INSIDE : 0;
+    wide.shape[1] += MORE;
+    float *data = malloc(qd_desc_bytes(&wide));
+    ck_assert_ptr_nonnull(data);
+    memset(data, 0x5a, qd_desc_bytes(&wide));
+    for (int64_t r = 0; r < rows; r++)
+        memcpy(data + r * wide.shape[1] + first, x->data[i] + (size_t)(r * cols) * sizeof(float),
+               (size_t)cols * sizeof(float));
+    *base = tensor_with(c, wide, data);
+    ck_ok(qd_tensor_view(*base, first, cols, &t));
+    free(data);
+    return t;
 }
 
-static void fill(const problem *p, int i, uint32_t *rng, int64_t vocabulary) {
-    const qd_tensor_desc *d = &p->base[i];
-    if (d->format != QD_FORMAT_I32) return;
-    int32_t *x = p->data[i];
-    const bool ids = !strcmp(operand(p, i)->name, "ids");
-    for (int64_t j = 0; j < d->shape[0]; j++)
-        x[j] = ids ? (int32_t)random_between(rng, 0, vocabulary - 1) : 5;
+/* What a view's base holds after the run. */
+static void ck_view(qd_tensor *base, const call *x, int i, place where, const char *what) {
+    const qd_tensor_desc *d = qd_tensor_describe(base);
+    const size_t cols = (size_t)x->desc[i].shape[1] * sizeof(float), wide = (size_t)d->shape[1] * sizeof(float);
+    const size_t first = where == VIEW_INSIDE ? INSIDE * sizeof(float) : 0;
+    unsigned char *want = malloc(qd_desc_bytes(d));
+    ck_assert_ptr_nonnull(want);
+    memset(want, 0x5a, qd_desc_bytes(d));
+    for (int64_t r = 0; r < d->shape[0]; r++)
+        memcpy(want + (size_t)r * wide + first, x->want[i] + (size_t)r * cols, cols);
+    ck_tensor(base, want, what);
+    free(want);
 }
 
-static void make_problem(problem *p, qd_op op, const qd_format formats[OPERANDS], int special, place where) {
-    static const qd_symbols symbols = {{['R' - 'A'] = 6,
-                                        ['C' - 'A'] = 96,
-                                        ['K' - 'A'] = 160,
-                                        ['N' - 'A'] = 37,
-                                        ['V' - 'A'] = 11,
-                                        ['H' - 'A'] = 4,
-                                        ['G' - 'A'] = 2,
-                                        ['D' - 'A'] = 32,
-                                        ['P' - 'A'] = 48}};
-    memset(p, 0, sizeof *p);
-    p->op = op;
-    qd_op_spec_read(op, &p->spec);
-    const int H = (int)symbols.of['H' - 'A'], G = (int)symbols.of['G' - 'A'], D = (int)symbols.of['D' - 'A'];
-    if (op == QD_OP_RMS_NORM) p->attrs.rms_norm.epsilon = 1e-5f;
-    if (op == QD_OP_ROPE) {
-        p->attrs.rope.heads = H;
-        p->attrs.rope.head_dim = D;
-        p->attrs.rope.neox = special % 2;
-    }
-    if (op == QD_OP_KV_STORE) {
-        p->attrs.kv.heads = G;
-        p->attrs.kv.head_dim = D;
-    }
-    if (op == QD_OP_ATTENTION) {
-        p->attrs.attention.heads = H;
-        p->attrs.attention.kv_heads = G;
-        p->attrs.attention.head_dim = D;
-        p->attrs.attention.scale = 0.25f;
-    }
-    uint32_t rng = 17;
+/* Runs the call with one operand at a place: its results must be those of the reference, everything else as it was. */
+static void run_at(qd_context *c, bool is_reference, const call *x, int special, place where) {
+    qd_tensor *t[OPERANDS] = {0}, *base[OPERANDS] = {0};
+    char what[160];
     for (int i = 0; i < OPERANDS; i++) {
-        const qd_operand_spec *o = operand(p, i);
-        if (!o) continue;
-        p->places[i] = i == special ? where : PLAIN;
-        const int skip = p->places[i] == ONE_ROW || p->places[i] == ONE_ROW_CONSTANT;
-        p->desc[i].format = formats[i];
-        p->desc[i].rank = o->rank - skip;
-        for (int d = 0; d < p->desc[i].rank; d++)
-            p->desc[i].shape[d] = qd_dim_value(o->dim[d + skip], &symbols);
-        p->base[i] = p->desc[i];
-        if (p->places[i] == VIEW_AT_0 || p->places[i] == VIEW_INSIDE) p->base[i].shape[1] += 9;
-        p->data[i] = random_data(&rng, &p->base[i]);
-        fill(p, i, &rng, symbols.of['V' - 'A']);
-    }
-}
-
-static void free_problem(problem *p) {
-    for (int i = 0; i < OPERANDS; i++)
-        free(p->data[i]);
-}
-
-typedef struct result {
-    void *bytes[QD_MAX_OUT];
-    char variant[48];
-} result;
-
-/* Runs the problem twice on a context: into its outputs, whose bases come back. */
-static result run_problem(qd_context *c, const problem *p) {
-    qd_tensor *base[OPERANDS] = {0}, *t[OPERANDS] = {0};
-    result r = {{0}, ""};
-    for (int i = 0; i < OPERANDS; i++) {
-        if (!operand(p, i) || p->places[i] == ABSENT) continue;
-        if (p->places[i] == CONSTANT || p->places[i] == ONE_ROW_CONSTANT) {
-            ck_ok(qd_tensor_constant(c, &p->desc[i], p->data[i], &t[i]));
-            continue;
-        }
-        base[i] = tensor_with(c, p->base[i], p->data[i]);
-        if (p->base[i].rank == 2 && p->base[i].shape[1] != p->desc[i].shape[1]) {
-            ck_ok(qd_tensor_view(base[i], p->places[i] == VIEW_INSIDE ? 5 : 0, p->desc[i].shape[1], &t[i]));
-        } else {
-            t[i] = base[i];
-        }
+        if (x->given[i]) t[i] = put(c, x, i, i == special ? where : PLAIN, &base[i]);
     }
     qd_plan *plan = NULL;
-    ck_ok(qd_plan_create(c, p->op, &p->attrs, t, p->spec.n_in, t + QD_MAX_IN, p->spec.n_out, &plan));
-    snprintf(r.variant, sizeof r.variant, "%s", qd_plan_variant(plan));
+    ck_ok(qd_plan_create(c, x->op, &x->attrs, t, x->spec.n_in, t + QD_MAX_IN, x->spec.n_out, &plan));
+    const char *variant = qd_plan_variant(plan);
+    snprintf(what, sizeof what, "%s (%s): %s %s %s", qd_op_get(x->op)->name, variant,
+             qd_format_get(x->desc[special].format)->name, operand(x, special)->name, place_names[where]);
+    /* Weights that are no constants may be where a kernel cannot take them. */
+    if (is_reference) ck_assert_str_eq(variant, "reference");
+    if (!is_reference && (special > 0 || where == CONSTANT || where == PLAIN))
+        ck_assert_msg(strcmp(variant, "reference") != 0, "%s", what);
     ck_ok(qd_plan_run(plan));
     ck_ok(qd_plan_run(plan));
-    for (int o = 0; o < p->spec.n_out; o++) {
-        const size_t bytes = qd_desc_bytes(&p->base[QD_MAX_IN + o]);
-        r.bytes[o] = malloc(bytes);
-        ck_assert_ptr_nonnull(r.bytes[o]);
-        ck_ok(qd_tensor_read(base[QD_MAX_IN + o], 0, r.bytes[o], bytes));
+    for (int i = 0; i < OPERANDS; i++) {
+        if (!t[i] || (i == special && where == CONSTANT)) continue;
+        if (base[i]) {
+            call same = *x;
+            if (i < QD_MAX_IN) same.want[i] = x->data[i];
+            ck_view(base[i], &same, i, where, what);
+        } else {
+            ck_tensor(t[i], i < QD_MAX_IN ? x->data[i] : x->want[i], what);
+        }
     }
     qd_plan_free(plan);
     for (int i = 0; i < OPERANDS; i++) {
         qd_tensor_free(t[i]);
-        if (base[i] != t[i]) qd_tensor_free(base[i]);
+        qd_tensor_free(base[i]);
     }
-    return r;
+    qd_memory_info m;
+    ck_ok(qd_context_memory(c, &m));
+    ck_assert_uint_eq(m.used, 0);
 }
 
-/* Loops over operators; the fixture's devices are those of the whole loop. */
+/* Loops over operators; each on the reference and on the device. */
 START_TEST(test_places) {
     qd_context *ref = open_device(0, NULL), *c = open_device(1, NULL);
-    const qd_op op = (qd_op)_i;
-    qd_format formats[OPERANDS];
-    for (int combination = 0; c && qd_case_formats(op, combination, formats); combination++) {
-        problem p;
-        memset(&p, 0, sizeof p);
-        qd_op_spec_read(op, &p.spec);
+    call_walk walk = {.op = (qd_op)_i};
+    for (const call *x; (x = next_call(&walk)) != NULL;) {
         for (int i = 0; i < OPERANDS; i++) {
-            for (int where = 0; operand(&p, i) && where < PLACES; where++) {
-                if (!place_is_legal(&p, i, formats[i], (place)where)) continue;
-                problem x;
-                make_problem(&x, op, formats, i, (place)where);
-                result want = run_problem(ref, &x), got = run_problem(c, &x);
-                ck_assert_str_eq(want.variant, "reference");
-                /* Weights that are no constants may be where a kernel cannot take them. */
-                if (op != QD_OP_MATMUL || i != 0) ck_assert_str_ne(got.variant, "reference");
-                for (int o = 0; o < x.spec.n_out; o++) {
-                    const size_t bytes = qd_desc_bytes(&x.base[QD_MAX_IN + o]);
-                    ck_assert_msg(!memcmp(want.bytes[o], got.bytes[o], bytes), "%s (%s): %s %s %s: %s differs",
-                                  qd_op_get(op)->name, got.variant, qd_format_get(formats[i])->name,
-                                  operand(&x, i)->name, place_names[where], operand(&x, QD_MAX_IN + o)->name);
-                    free(want.bytes[o]);
-                    free(got.bytes[o]);
-                }
-                free_problem(&x);
+            for (int where = 0; x->given[i] && where < PLACES; where++) {
+                if (!place_is_legal(x, i, (place)where)) continue;
+                run_at(ref, true, x, i, (place)where);
+                if (c) run_at(c, false, x, i, (place)where);
             }
         }
     }
