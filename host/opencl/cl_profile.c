@@ -10,6 +10,12 @@
  * filled is known on the device only. */
 static double rows_touched(const qd_node *n, int operand, int64_t rows) {
     const qd_tensor *t = operand < QD_MAX_IN ? n->in[operand] : n->out[operand - QD_MAX_IN];
+    if (n->params_bytes) { /* integer operators: all of it, or as much as there are rows in the run */
+        double all = 1;
+        for (int i = 0; i + 1 < t->desc.rank; i++)
+            all *= i == 0 && t->desc.shape[0] == QD_ROWS ? (double)rows : (double)t->desc.shape[i];
+        return all;
+    }
     if (t->desc.rank == 1) return 1;
     if (t->desc.rank == 3) {
         return n->op == QD_OP_ATTENTION ? 0 : (double)t->desc.shape[0] * (double)rows;
@@ -28,10 +34,9 @@ static double bytes_moved(const qd_node *n, int64_t rows) {
     return total;
 }
 
-/* Multiplications and additions of a matmul; 0 for the rest, whose work is not counted so. */
+/* Multiplications and additions; 0 where the work is not counted so. */
 static double operations(const qd_node *n, int64_t rows) {
-    if (n->op != QD_OP_MATMUL) return 0;
-    return 2.0 * (double)rows * (double)n->in[0]->desc.shape[0] * (double)qd_columns(n->in[0]);
+    return 2.0 * (double)rows * n->macs;
 }
 
 static uint64_t event_time(cl_event e, cl_profiling_info what) {

@@ -67,6 +67,7 @@ static qd_status check(qd_node *n, const qd_symbols *s) {
             (long long)K, (long long)product, (long long)(INT32_MAX / product));
     }
     const qd_i32 area = p->window.kernel_h * p->window.kernel_w;
+    n->macs = (double)K * (double)p->window.out_channels * (double)p->window.out_h * (double)p->window.out_w;
     p->w_channel = nchw ? area : 1;
     p->w_w = nchw ? 1 : (qd_i32)size.per_group;
     p->w_h = p->window.kernel_w * p->w_w;

@@ -34,6 +34,7 @@ static qd_status check_matmul_int(qd_node *n, const qd_symbols *s) {
                                 .w_zero = qd_share(n->in[2]),
                                 .bias = n->in[4] ? QD_EACH : QD_ABSENT,
                                 .wide = n->attrs.matmul_int.wide};
+    n->macs = (double)M * (double)N * (double)K;
     qd_status status = qd_count_check("matmul_int", M * N);
     if (status) return status;
     status = check_x_zero(n, s, &p->x_zero);
@@ -118,6 +119,7 @@ static qd_status check_matmul_group(qd_node *n, const qd_symbols *s) {
                        "matmul_group: %lld scales in a row where %lld codes in groups of %lld need %lld", (long long)G,
                        (long long)K, (long long)group, (long long)((K + group - 1) / group));
     }
+    n->macs = (double)N * (double)K;
     *p = (qd_matmul_group_params){.count = (qd_i32)N,
                                   .n = (qd_i32)N,
                                   .k = (qd_i32)K,

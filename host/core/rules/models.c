@@ -83,6 +83,11 @@ static qd_status matmul_formats(qd_op op, const qd_format in[], const qd_format 
     return QD_OK;
 }
 
+static qd_status check_matmul(qd_node *n, const qd_symbols *s) {
+    n->macs = (double)s->of['N' - 'A'] * (double)s->of['K' - 'A'];
+    return QD_OK;
+}
+
 static qd_status check_rms_norm(qd_node *n, const qd_symbols *s) {
     (void)s;
     const float epsilon = n->attrs.rms_norm.epsilon;
@@ -134,7 +139,7 @@ static qd_status check_attention(qd_node *n, const qd_symbols *s) {
 }
 
 const qd_op_rules qd_rules_none = {.choose = choose_sizes, .fill = fill};
-const qd_op_rules qd_rules_matmul = {.formats = matmul_formats, .choose = choose_sizes};
+const qd_op_rules qd_rules_matmul = {.formats = matmul_formats, .check = check_matmul, .choose = choose_sizes};
 const qd_op_rules qd_rules_rms_norm = {.attrs = true, .check = check_rms_norm, .choose = choose_rms_norm};
 const qd_op_rules qd_rules_rope = {
     .attrs = true, .symbols = rope_symbols, .check = check_rope, .choose = choose_rope, .fill = fill};

@@ -58,6 +58,7 @@ typedef struct qd_node {
     qd_attrs attrs;
     qd_params params;    /* made from attributes and shapes */
     size_t params_bytes; /* of the member in use; 0: the operator has none */
+    double macs;         /* products and sums that one row of a run needs, for reports; 0: not counted so */
     qd_tensor *in[QD_MAX_IN];
     qd_tensor *out[QD_MAX_OUT];
     int64_t max_rows;    /* rows that a run has at most */
