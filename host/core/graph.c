@@ -321,7 +321,8 @@ qd_status qd_graph_run(qd_graph *g, int64_t rows) {
         int n = 0;
         for (int j = 0; j < x->n_wait; j++) {
             qd_node *w = &g->nodes[x->wait[j]].node;
-            if (!w->fallback) g->wait_list[n++] = w; /* a fallback has finished already */
+            /* A fallback has finished already; what has no rows never starts. */
+            if (!w->fallback && w->max_rows) g->wait_list[n++] = w;
         }
         QD_TRY(qd_node_enqueue(g->context, &x->node, rows, g->wait_list, n));
     }

@@ -92,6 +92,10 @@ static qd_status check_memory(const qd_context *c, const qd_node *n) {
 qd_status qd_node_prepare(qd_context *c, qd_node *n) {
     qd_status status = check_memory(c, n);
     if (status) return status;
+    if (!n->max_rows) { /* never enqueued: no kernel has to cope with sizes of 0 */
+        n->variant = "reference";
+        return QD_OK;
+    }
     status = c->backend->prepare(c->device, n);
     if (status != QD_ERR_UNSUPPORTED) return status;
     n->fallback = true;

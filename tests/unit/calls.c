@@ -37,12 +37,12 @@ void free_call(call *x) {
 }
 
 call *next_call(call_walk *w) {
-    enum { LEAST = 2, MOST = 100 };
+    enum { LEAST = 2, LEAST_CALLS = 8, MOST = 100 };
     free_call(&w->call);
     qd_format formats[OPERANDS];
     if (!qd_case_formats(w->op, w->combination, formats)) {
         qd_op_spec spec;
-        bool complete = w->seed + 1 >= LEAST;
+        bool complete = w->seed + 1 >= LEAST && w->calls >= LEAST_CALLS;
         qd_op_spec_read(w->op, &spec);
         for (int i = 0; i < OPERANDS; i++) {
             const qd_operand_spec *o = qd_operand_at(&spec, i);
@@ -56,6 +56,7 @@ call *next_call(call_walk *w) {
         ck_assert(qd_case_formats(w->op, 0, formats));
     }
     w->combination++;
+    w->calls++;
     make_call(&w->call, w->op, formats, w->seed, w->fixed, w->n_fixed);
     for (int i = 0; i < OPERANDS; i++) {
         if (w->call.given[i]) w->given |= 1u << i;

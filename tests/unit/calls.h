@@ -31,7 +31,7 @@ typedef struct call_walk {
     qd_op op;
     const qd_choice *fixed; /* or NULL */
     int n_fixed;
-    int combination;
+    int combination, calls;
     uint64_t seed;
     unsigned given, absent; /* bit masks of operands */
     call call;

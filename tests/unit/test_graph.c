@@ -205,6 +205,7 @@ START_TEST(test_random_graphs) {
         ck_ok(qd_graph_describe(got.g, &info));
         ck_assert_int_eq(info.fallbacks, 0);
         ck_assert_uint_le(info.arena_bytes, info.tensor_bytes);
+        ck_assert_uint_le(info.live_bytes, info.arena_bytes);
         shared += info.arena_bytes < info.tensor_bytes;
         static const int64_t rows[] = {MAX_ROWS, 1, 4, 4, MAX_ROWS};
         for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
@@ -305,6 +306,7 @@ START_TEST(test_chain) {
     ck_assert_int_eq(info.fallbacks, 0);
     ck_assert_uint_ge(info.tensor_bytes, LINKS * sizeof x);
     ck_assert_uint_eq(info.arena_bytes, info.tensor_bytes / LINKS * 2);
+    ck_assert_uint_eq(info.live_bytes, info.arena_bytes);
     qd_memory_info before, after;
     ck_ok(qd_context_memory(c, &before));
     for (int i = 0; i < 3; i++) {

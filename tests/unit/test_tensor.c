@@ -213,6 +213,52 @@ START_TEST(test_bad_creation) {
 }
 END_TEST
 
+/* No rows are legal, but not of a constant, and not of a tensor of one dimension: its elements are one row. */
+START_TEST(test_no_rows) {
+    qd_context *c = open_device(_i, NULL);
+    if (!c) return;
+    static const qd_tensor_desc empty[] = {{QD_FORMAT_F32, 2, {0, 5}},
+                                           {QD_FORMAT_Q4_1, 2, {0, 64}},
+                                           {QD_FORMAT_I4, 3, {0, 3, 5}},
+                                           {QD_FORMAT_A8, 4, {0, 1, 2, 32}}};
+    static const qd_tensor_desc bad[] = {{QD_FORMAT_F32, 1, {0}},
+                                         {QD_FORMAT_F32, 2, {0, 0}},
+                                         {QD_FORMAT_F32, 3, {2, 0, 4}},
+                                         {QD_FORMAT_F32, 3, {0, 0, 4}},
+                                         {QD_FORMAT_Q4_1, 2, {0, 33}}};
+    const float data[64] = {0};
+    float byte = 7;
+    qd_tensor *t, *v;
+    qd_tensor *const unset = (qd_tensor *)&c;
+    for (size_t i = 0; i < sizeof empty / sizeof empty[0]; i++) {
+        ck_assert_uint_eq(qd_desc_bytes(&empty[i]), 0);
+        ck_ok(qd_tensor_create(c, &empty[i], &t));
+        ck_assert_int_eq(qd_tensor_describe(t)->shape[0], 0);
+        ck_ok(qd_tensor_write(t, 0, NULL, 0));
+        ck_ok(qd_tensor_read(t, 0, NULL, 0));
+        ck_fails(qd_tensor_write(t, 0, data, 1), QD_ERR_ARGUMENT, "outside");
+        ck_fails(qd_tensor_read(t, 0, &byte, 1), QD_ERR_ARGUMENT, "outside");
+        qd_tensor_free(t);
+        t = unset;
+        ck_fails(qd_tensor_constant(c, &empty[i], data, &t), QD_ERR_ARGUMENT, "constant");
+        ck_assert_ptr_eq(t, unset);
+    }
+    for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
+        ck_fails(qd_tensor_create(c, &bad[i], &t), QD_ERR_ARGUMENT, "shape");
+        ck_assert_ptr_eq(t, unset);
+    }
+    ck_ok(qd_tensor_create(c, &empty[0], &t));
+    ck_ok(qd_tensor_view(t, 1, 3, &v));
+    qd_tensor_free(t);
+    qd_tensor_free(v);
+    ck_assert(byte == 7);
+    qd_memory_info m;
+    ck_ok(qd_context_memory(c, &m));
+    ck_assert_uint_eq(m.used, 0);
+    qd_context_free(c);
+}
+END_TEST
+
 /* ---- Views -------------------------------------------------------------------------------------------------- */
 
 START_TEST(test_view) {
@@ -299,6 +345,102 @@ START_TEST(test_bad_views) {
     qd_tensor_free(line);
     qd_tensor_free(halves);
     qd_tensor_free(constant);
+    qd_context_free(c);
+}
+END_TEST
+
+/* ---- Other shapes ------------------------------------------------------------------------------------------- */
+
+/* The same bytes, whatever the shape; the memory stays as long as one of them. */
+START_TEST(test_reshape) {
+    qd_context *c = open_device(_i, NULL);
+    if (!c) return;
+    enum { COUNT = 48 };
+    uint32_t rng = 11;
+    float x[COUNT], doubled[COUNT];
+    random_floats(&rng, x, COUNT);
+    for (int i = 0; i < COUNT; i++)
+        doubled[i] = 2 * x[i];
+    const qd_tensor_desc d = qd_desc(QD_FORMAT_F32, 2, 3, 8, 0), flat = qd_desc(QD_FORMAT_F32, 4, 12, 0, 0),
+                         line = qd_desc(QD_FORMAT_F32, 48, 0, 0, 0);
+    qd_tensor *t = tensor_with(c, d, x), *rows, *again, *y, *y_rows;
+    ck_ok(qd_tensor_create(c, &line, &y));
+    ck_ok(qd_tensor_reshape(t, &flat, &rows));
+    ck_ok(qd_tensor_reshape(rows, &flat, &again)); /* of one that is reshaped already */
+    ck_ok(qd_tensor_reshape(y, &flat, &y_rows));
+    ck_assert_mem_eq(qd_tensor_describe(rows)->shape, flat.shape, sizeof flat.shape);
+    ck_assert_int_eq(qd_tensor_describe(rows)->rank, 2);
+    qd_plan *plan, *late;
+    ck_ok(qd_plan_create(c, QD_OP_ADD, NULL, (qd_tensor *[]){rows, again}, 2, &y_rows, 1, &plan));
+    ck_ok(qd_plan_run(plan));
+    ck_tensor(y, doubled, "through other shapes");
+    qd_plan_free(plan);
+    /* Two shapes of one memory: a result over an input, unless it is in place. */
+    qd_plan *bad = NULL;
+    ck_fails(qd_plan_create(c, QD_OP_SWIGLU, NULL, (qd_tensor *[]){rows, rows}, 2, &again, 1, &bad), QD_ERR_ARGUMENT,
+             "over an input");
+    ck_assert_ptr_null(bad);
+    qd_tensor_free(t);
+    qd_tensor_free(rows);
+    ck_ok(qd_plan_create(c, QD_OP_ADD, NULL, (qd_tensor *[]){again, again}, 2, &again, 1, &late));
+    ck_ok(qd_plan_run(late));
+    ck_ok(qd_plan_create(c, QD_OP_ADD, NULL, (qd_tensor *[]){again, again}, 2, &y_rows, 1, &plan));
+    ck_ok(qd_plan_run(plan));
+    for (int i = 0; i < COUNT; i++)
+        doubled[i] = 4 * x[i];
+    ck_tensor(y, doubled, "after the first owner went");
+    qd_plan_free(plan);
+    qd_plan_free(late);
+    qd_tensor *const all[] = {again, y_rows, y};
+    for (int i = 0; i < 3; i++)
+        qd_tensor_free(all[i]);
+    qd_memory_info m;
+    ck_ok(qd_context_memory(c, &m));
+    ck_assert_uint_eq(m.used, 0);
+    qd_context_free(c);
+}
+END_TEST
+
+START_TEST(test_bad_reshapes) {
+    qd_context *c = open_device(_i, NULL);
+    if (!c) return;
+    static const float data[64] = {0};
+    const qd_tensor_desc d = qd_desc(QD_FORMAT_F32, 4, 12, 0, 0), codes = qd_desc(QD_FORMAT_I4, 4, 6, 0, 0),
+                         same = qd_desc(QD_FORMAT_F32, 6, 8, 0, 0);
+    qd_tensor *t, *packed, *constant, *view;
+    qd_tensor *const unset = (qd_tensor *)&c;
+    qd_tensor *r = unset;
+    ck_ok(qd_tensor_create(c, &d, &t));
+    ck_ok(qd_tensor_create(c, &codes, &packed));
+    ck_ok(qd_tensor_constant(c, &d, data, &constant));
+    ck_ok(qd_tensor_view(t, 0, 6, &view));
+    static const qd_tensor_desc bad[] = {
+        {QD_FORMAT_F32, 2, {4, 11}},       {QD_FORMAT_F32, 2, {5, 12}}, {QD_FORMAT_I32, 2, {4, 12}},
+        {QD_FORMAT_F32, 0, {48}},          {QD_FORMAT_F32, 5, {48}},    {QD_FORMAT_F32, 2, {-4, -12}},
+        {QD_FORMAT_F32, 2, {QD_ROWS, 12}}, {QD_FORMAT_F32, 2, {48, 0}}, {QD_FORMAT_F32, 3, {INT64_MAX, 4, 12}},
+    };
+    for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++)
+        ck_fails(qd_tensor_reshape(t, &bad[i], &r), QD_ERR_ARGUMENT, "reshape");
+    /* Rows of packed codes begin at bytes. */
+    const qd_tensor_desc odd = qd_desc(QD_FORMAT_I4, 8, 3, 0, 0), even = qd_desc(QD_FORMAT_I4, 6, 4, 0, 0),
+                         more = qd_desc(QD_FORMAT_I4, 4, 5, 0, 0);
+    ck_fails(qd_tensor_reshape(packed, &odd, &r), QD_ERR_ARGUMENT, "reshape");
+    ck_fails(qd_tensor_reshape(packed, &more, &r), QD_ERR_ARGUMENT, "reshape"); /* as many bytes, but not codes */
+    ck_fails(qd_tensor_reshape(constant, &same, &r), QD_ERR_UNSUPPORTED, "constant");
+    ck_fails(qd_tensor_reshape(view, &same, &r), QD_ERR_UNSUPPORTED, "view");
+    ck_fails(qd_tensor_reshape(NULL, &same, &r), QD_ERR_ARGUMENT, "NULL");
+    ck_fails(qd_tensor_reshape(t, NULL, &r), QD_ERR_ARGUMENT, "NULL");
+    ck_fails(qd_tensor_reshape(t, &same, NULL), QD_ERR_ARGUMENT, "NULL");
+    ck_assert_ptr_eq(r, unset);
+    ck_ok(qd_tensor_reshape(packed, &even, &r));
+    qd_tensor_free(r);
+    ck_ok(qd_tensor_reshape(t, &same, &r));
+    qd_tensor *v = unset;
+    ck_fails(qd_tensor_view(r, 0, 4, &v), QD_ERR_UNSUPPORTED, "reshaped");
+    ck_assert_ptr_eq(v, unset);
+    qd_tensor *const all[] = {r, view, constant, packed, t};
+    for (int i = 0; i < 5; i++)
+        qd_tensor_free(all[i]);
     qd_context_free(c);
 }
 END_TEST
@@ -423,6 +565,9 @@ int main(void) {
     tcase_add_loop_test(tc, test_bad_transfers, 0, TEST_DEVICES);
     tcase_add_loop_test(tc, test_graph_tensor_is_private, 0, TEST_DEVICES);
     tcase_add_loop_test(tc, test_bad_creation, 0, TEST_DEVICES);
+    tcase_add_loop_test(tc, test_no_rows, 0, TEST_DEVICES);
+    tcase_add_loop_test(tc, test_reshape, 0, TEST_DEVICES);
+    tcase_add_loop_test(tc, test_bad_reshapes, 0, TEST_DEVICES);
     tcase_add_loop_test(tc, test_view, 0, TEST_DEVICES);
     tcase_add_loop_test(tc, test_bad_views, 0, TEST_DEVICES);
     tcase_add_loop_test(tc, test_stack, 0, TEST_DEVICES);
