@@ -48,7 +48,7 @@ static inline void combine(const qd_binary_params *p, const run_of of_a, const r
 #define KERNEL add_int
 static inline int add_fixed(const qd_binary_params *p, const int a, const int b) {
     const long sum = (long)a * p->a_multiplier + (long)b * p->b_multiplier;
-    return p->y_shift > 62 ? 0 : qd_saturate_i32((sum + (1L << (p->y_shift - 1))) >> p->y_shift);
+    return qd_saturate_i32((sum + (1L << (p->y_shift - 1))) >> p->y_shift); /* 1 … 63 */
 }
 
 static inline int add_gemmlowp(const qd_binary_params *p, const int a, const int b) {

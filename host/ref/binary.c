@@ -17,7 +17,7 @@ static int32_t sum(const qd_binary_params *p, int32_t a, int32_t b) {
     switch (p->y.mode) {
         case QD_MODE_FIXED: { /* floor((a·Ma + b·Mb) / 2^shift + 1/2) */
             const int64_t total = (int64_t)a * p->a_multiplier + (int64_t)b * p->b_multiplier;
-            return p->y_shift > 62 ? 0 : qd_saturate_i32((total + ((int64_t)1 << (p->y_shift - 1))) >> p->y_shift);
+            return qd_saturate_i32((total + ((int64_t)1 << (p->y_shift - 1))) >> p->y_shift); /* 1 … 63 */
         }
         case QD_MODE_GEMMLOWP: { /* TensorFlow Lite's reference ADD */
             const int32_t unit = 1 << QD_ADD_LEFT_SHIFT;

@@ -180,7 +180,7 @@ static float power(qd_choices *c, const char *name, int low, int high) {
 }
 
 /* Scales that lie far apart, or at the ends of what floats hold. */
-static void choose_extreme(qd_choices *c, qd_op op, float *a, float *b, float *y) {
+static void choose_extreme(qd_choices *c, qd_op op, qd_rounding rounding, float *a, float *b, float *y) {
     if (op == QD_OP_MUL_INT) {
         *a = power(c, "a 2^", -60, 60);
         *b = power(c, "b 2^", -60, 60);
@@ -192,7 +192,7 @@ static void choose_extreme(qd_choices *c, qd_op op, float *a, float *b, float *y
     const int end = ends[qd_choose(c, "scale end", 0, 3)];
     *a = power(c, "a part", 0, 0) * ldexpf(1.0f, end);
     *b = ldexpf(*a, (int)qd_choose(c, "b 2^", -45, 0));
-    *y = ldexpf(1.0f, end + (int)qd_choose(c, "y 2^", -18, end > 100 ? 1 : 40));
+    *y = ldexpf(1.0f, end + (int)qd_choose(c, "y 2^", rounding == QD_ROUND_GEMMLOWP ? -18 : -28, end > 100 ? 1 : 40));
     if (qd_choose(c, "a is small", 0, 1)) {
         const float swap = *a;
         *a = *b;
@@ -203,15 +203,18 @@ static void choose_extreme(qd_choices *c, qd_op op, float *a, float *b, float *y
 static void choose_scales(qd_choices *c, qd_problem *p) {
     float *a = &p->attrs.binary.a.scale, *b = &p->attrs.binary.b.scale, *y = &p->attrs.binary.y.scale;
     const bool multiply = p->op == QD_OP_MUL_INT;
+    /* Ratios of powers of two make ties, whose terms a float holds exactly; but no reciprocal of 3, 5 … is exact. */
+    const float factor = (float)(2 * qd_choose(c, "factor", 0, 50) + 1);
     switch (qd_choose(c, "scale style", 0, 3)) {
-        case 0: /* powers of two: ties */
-            *a = *b = 0.5f;
-            *y = ldexpf(multiply ? 0.25f : 0.5f, (int)qd_choose(c, "y shift", 1, 8));
+        case 0:
+            *a = 0.5f * factor;
+            *b = multiply ? 0.5f : *a;
+            *y = ldexpf(multiply ? 0.5f * *a : *a, (int)qd_choose(c, "y shift", 1, 5));
             break;
         case 1: /* b weighs more or less */
-            *a = 1.0f;
-            *b = ldexpf(1.0f, (int)qd_choose(c, "b 2^", -9, 9));
-            *y = ldexpf(*b > 1.0f ? *b : 1.0f, (int)qd_choose(c, "y shift", -1, 8));
+            *a = factor;
+            *b = ldexpf(multiply ? 1.0f : factor, (int)qd_choose(c, "b 2^", -9, 9));
+            *y = ldexpf(multiply ? factor * *b : *a > *b ? *a : *b, (int)qd_choose(c, "y shift", -1, 5));
             break;
         case 2:
             *a = qd_choose_scale(c, "a scale");
@@ -219,18 +222,20 @@ static void choose_scales(qd_choices *c, qd_problem *p) {
             *y = (multiply ? *a * *b * 16.0f : *a > *b ? *a : *b) * (1.0f + 3.0f * qd_choose_scale(c, "y scale"));
             break;
         default:
-            choose_extreme(c, p->op, a, b, y);
+            choose_extreme(c, p->op, p->attrs.binary.rounding, a, b, y);
             break;
     }
 }
 
 static void choose(qd_choices *c, qd_problem *p) {
     static const char *const names[] = {"d0", "d1", "d2", "d3"};
-    const int rank = (int)qd_choose(c, "rank", 1, QD_MAX_RANK);
+    /* Mostly all dimensions: only then some of those in the middle repeat, and others do not. */
+    const int64_t more = qd_choose(c, "more dimensions", 0, 5);
+    const int rank = more < 3 ? 1 + (int)more : QD_MAX_RANK;
     qd_tensor_desc d[3] = {{0, rank, {0}}, {0, rank, {0}}, {0, rank, {0}}};
     /* Dimensions of which a or b has one only: bits, the first dimension lowest. */
-    const int64_t ones[2] = {qd_choose(c, "a repeats", 0, 2) ? 0 : qd_choose(c, "a ones", 0, 15),
-                             qd_choose(c, "b repeats", 0, 2) ? 0 : qd_choose(c, "b ones", 0, 15)};
+    const int64_t ones[2] = {qd_choose(c, "a repeats", 0, 2) ? qd_choose(c, "a ones", 0, 15) : 0,
+                             qd_choose(c, "b repeats", 0, 2) ? qd_choose(c, "b ones", 0, 15) : 0};
     for (int i = 0; i < rank; i++) {
         const int64_t size = qd_choose_size(c, names[i], i + 1 < rank ? 4 + c->size : 70 * c->size);
         for (int t = 0; t < 2; t++)
