@@ -8,7 +8,8 @@
 
 #include "codes.h"
 
-/* The scale of the next element; `left` elements have it (step 0) or those that follow it (step 1). */
+/* The scale of the next element; `left` elements have it (step 0) or those that follow it (step 1). No run is used beyond
+ * its line, whose end is also that of a short last block. */
 typedef struct qd_scale_run {
     ulong at, left;
     int step;
@@ -21,7 +22,7 @@ static inline qd_scale_run qd_find_scale(const qd_quantize_linear_params *p, con
     run.at = index / p->axis * p->scale_outer + (ulong)block * p->scale_axis + (ulong)inner * p->scale_inner;
     run.step = p->scale_inner;
     run.left = p->inner - inner;
-    if (!run.step) run.left += (ulong)(min(p->block - a % p->block, p->axis - a) - 1) * p->inner;
+    if (!run.step) run.left += (ulong)(p->block - a % p->block - 1) * p->inner;
     return run;
 }
 

@@ -110,10 +110,9 @@ static qd_status check_matmul_group(qd_node *n, const qd_symbols *s) {
     qd_matmul_group_params *p = &n->params.matmul_group;
     n->params_bytes = sizeof *p;
     const int64_t N = s->of['N' - 'A'], K = s->of['K' - 'A'], G = s->of['G' - 'A'];
-    const int64_t asked = n->attrs.matmul_group.group, group = asked ? asked : K;
-    if (group < 1 || group > K) {
-        if (asked < 1 || !K) return qd_fail(QD_ERR_ARGUMENT, "matmul_group: a group of %lld codes", (long long)asked);
-    }
+    const int64_t asked = n->attrs.matmul_group.group;
+    if (asked < 0) return qd_fail(QD_ERR_ARGUMENT, "matmul_group: a group of %lld codes", (long long)asked);
+    const int64_t group = asked && asked < K ? asked : K;
     if (G != (K + group - 1) / group) {
         return qd_fail(QD_ERR_ARGUMENT,
                        "matmul_group: %lld scales in a row where %lld codes in groups of %lld need %lld", (long long)G,
@@ -123,7 +122,7 @@ static qd_status check_matmul_group(qd_node *n, const qd_symbols *s) {
     *p = (qd_matmul_group_params){.count = (qd_i32)N,
                                   .n = (qd_i32)N,
                                   .k = (qd_i32)K,
-                                  .group = (qd_i32)(group < K ? group : K),
+                                  .group = (qd_i32)group,
                                   .groups = (qd_i32)G,
                                   .w_code = qd_code_of(w->desc.format),
                                   .x_code = qd_code_of(x->desc.format),
@@ -152,12 +151,15 @@ static void choose_matmul_group(qd_choices *c, qd_problem *p) {
     int64_t *of = p->s.of;
     const int64_t K = qd_choose_size(c, "K", large(c, 3, 150));
     int64_t group = 0;
-    switch (qd_choose(c, "group kind", 0, 2)) {
+    switch (qd_choose(c, "group kind", 0, 3)) {
         case 1:
             group = 16 << qd_choose(c, "group 2^", 0, 3);
             break;
         case 2:
-            group = qd_choose(c, "group", 1, K);
+            group = qd_choose(c, "group", 1, 50);
+            break;
+        case 3:
+            group = qd_choose(c, "long group", 1, K + 5);
             break;
         default:
             break;
@@ -172,15 +174,25 @@ static void choose_matmul_group(qd_choices *c, qd_problem *p) {
 
 static bool fill_matmul_group(qd_choices *c, const qd_problem *p, int i, void *data) {
     const int64_t n = qd_span(&p->desc[i], 0, p->desc[i].rank);
-    if (i == 3 && p->formats[3] == QD_FORMAT_I32) {
-        qd_fill_zeros(c, "w zero", p->formats[0], n, data);
-        return true;
+    switch (i) {
+        case 1: { /* now and then scales of a broken model */
+            static const float nasty[] = {INFINITY, NAN, 0, -0.0f, 1e30f, -1};
+            if (qd_choose(c, "nasty scales", 0, 5) < 5) return false;
+            uint64_t stream = qd_stream(c, "nasty scales");
+            for (int64_t g = 0; g < n; g++)
+                ((float *)data)[g] = qd_between(&stream, 0, 3) ? 0.5f : nasty[qd_next_random(&stream) % 6];
+            return true;
+        }
+        case 3:
+            if (p->formats[3] != QD_FORMAT_I32) return false;
+            qd_fill_zeros(c, "w zero", p->formats[0], n, data);
+            return true;
+        case 5:
+            qd_fill_zeros(c, "x zero", p->formats[2], n, data);
+            return true;
+        default:
+            return false;
     }
-    if (i == 5) {
-        qd_fill_zeros(c, "x zero", p->formats[2], n, data);
-        return true;
-    }
-    return false;
 }
 
 const qd_op_rules qd_rules_matmul_group = {.attrs = true,

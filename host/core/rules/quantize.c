@@ -141,7 +141,8 @@ static bool is_small(qd_format f) {
 
 static void choose_linear(qd_choices *c, qd_problem *p) {
     const int rank = (int)qd_choose(c, "rank", 1, QD_MAX_RANK);
-    const int longest = rank - 1 - (int)qd_choose(c, "longest", 0, 3) % rank;
+    const int64_t before_last = qd_choose(c, "longest", 0, 5) - 3;
+    const int longest = rank - 1 - (before_last > 0 ? (int)before_last % rank : 0);
     qd_tensor_desc x = {p->formats[0], rank, {0}}, scale = {QD_FORMAT_F32, 1, {1}};
     static const char *const names[] = {"d0", "d1", "d2", "d3"};
     for (int i = 0; i < rank; i++)
@@ -160,7 +161,7 @@ static void choose_linear(qd_choices *c, qd_problem *p) {
     p->desc[0] = p->desc[QD_MAX_IN] = x;
     p->desc[1] = p->desc[2] = scale;
     const qd_format codes = p->formats[p->op == QD_OP_QUANTIZE_LINEAR ? QD_MAX_IN : 0];
-    if (is_small(codes)) p->present[2] = 0;
+    p->present[2] = !is_small(codes) && qd_choose(c, "with zero", 0, 3) != 0;
     if (p->op != QD_OP_QUANTIZE_LINEAR) return;
     p->attrs.quantize_linear.reciprocal = qd_choose(c, "reciprocal", 0, 1) != 0;
     if (is_small(codes)) return;
