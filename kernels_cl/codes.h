@@ -74,17 +74,31 @@ static inline short16 qd_codes16(__global const uchar *row, const int k, const i
             lanes[i] = k + i < k_end ? (short)(qd_code_at(row, k + i, code) - zero) : (short)0;
         return vload16(0, lanes);
     }
+    const int bits = QD_CODE_BITS(code);
     short16 v;
     if (code == QD_CODE(8, 1)) {
         v = convert_short16(vload16(0, (__global const char *)row + k));
-    } else if (code == QD_CODE(8, 0)) {
+    } else if (bits == 8) {
         v = convert_short16(vload16(0, row + k));
+    } else if (bits == 4 && k % 2 == 0) {
+        const short8 two = convert_short8(vload8(0, row + k / 2));
+        v.even = two & (short8)15;
+        v.odd = two >> (short8)4;
+    } else if (bits == 2 && k % 4 == 0) {
+        const short4 four = convert_short4(vload4(0, row + k / 4));
+        v.s048c = four & (short4)3;
+        v.s159d = four >> (short4)2 & (short4)3;
+        v.s26ae = four >> (short4)4 & (short4)3;
+        v.s37bf = four >> (short4)6;
     } else {
         short lanes[16];
         for (int i = 0; i < 16; i++)
-            lanes[i] = (short)qd_code_at(row, k + i, code);
+            lanes[i] = (short)(qd_code_at(row, k + i, code) & ((1 << bits) - 1));
         v = vload16(0, lanes);
     }
+    /* The sign of packed codes: the highest bit counts negative. */
+    const short sign = (short)(QD_CODE_SIGNED(code) && bits < 8 ? 1 << (bits - 1) : 0);
+    v = (v ^ (short16)sign) - (short16)sign;
     return v - (short16)(short)zero;
 }
 

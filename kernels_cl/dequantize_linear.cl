@@ -13,11 +13,8 @@ static inline float small_value(const uchar code, const int small) {
 /* f32(x - zero) of n codes, rounded once: only 32-bit codes need more than an int for the difference. */
 static inline float16 load_codes(__global const uchar *row, const int c, const int n, const int16 zero,
                                  const qd_quantize_linear_params *p) {
-    if (QD_CODE_BITS(p->code) == 8 && !p->small && n == 16) {
-        const uchar16 bytes = vload16(0, row + c);
-        return convert_float16((QD_CODE_SIGNED(p->code) ? convert_int16(as_char16(bytes)) : convert_int16(bytes)) -
-                               zero);
-    }
+    if (QD_CODE_BITS(p->code) <= 8 && !p->small)
+        return convert_float16(convert_int16(qd_codes16(row, c, c + n, p->code, 0)) - zero);
     float lanes[16];
     int zeros[16];
     vstore16(zero, 0, zeros);
