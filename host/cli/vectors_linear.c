@@ -253,5 +253,7 @@ qd_status qd_vec_torch_quantize(qd_vec_run *r) {
                                                 .max = (int32_t)max}};
     QD_VEC_TRY(qd_vec_op(r, QD_OP_QUANTIZE_LINEAR, &attrs, in, 3, &codes, 1));
     QD_VEC_TRY(qd_vec_check(r, q, codes));
+    /* Where a neighbouring code was allowed, y is that of the published one. */
+    if (y && r->relaxed) QD_VEC_TRY(qd_vec_load(r, q, &d, false, &codes));
     return y ? dequantize(r, &l, codes, y) : QD_OK;
 }

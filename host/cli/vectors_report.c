@@ -8,20 +8,47 @@
 typedef struct tally {
     int cases, passed, relaxed, failed, skipped;
     int ops, fallbacks; /* operators that ran, and those of them that the device left to the reference */
+    cJSON *parts;       /* what is skipped: part → [reason, cases] */
 } tally;
 
 typedef struct report {
     qd_context *context;
     tally total;
     bool json;
-    cJSON *skipped, *relaxed, *failures, *groups; /* skipped: by group, or group/part */
+    cJSON *skipped, *relaxed, *failures, *groups; /* skipped: reasons by group, or by group/part */
 } report;
 
-/* "group" or "group/part", in ASCII. */
-static void skip_name(char *name, size_t size, const char *group, const char *part) {
-    snprintf(name, size, "%.64s%s%.64s", group, *part ? "/" : "", part);
+static void count_skipped(tally *t, const qd_vec_report *r) {
+    cJSON *part = cJSON_GetObjectItemCaseSensitive(t->parts, r->part), *cases = cJSON_GetArrayItem(part, 1);
+    if (cases) {
+        cJSON_SetNumberValue(cases, cases->valuedouble + 1);
+        return;
+    }
+    part = cJSON_AddArrayToObject(t->parts, r->part);
+    cJSON_AddItemToArray(part, cJSON_CreateString(r->text));
+    cJSON_AddItemToArray(part, cJSON_CreateNumber(1));
+}
+
+/* A reason under "group/part", in ASCII, or under the group's name when that is all of it. */
+static void add_skipped(report *rep, const char *group, const char *part, const char *text, int cases) {
+    char name[160], reason[QD_VEC_TEXT + 32];
+    snprintf(name, sizeof name, "%.64s%s%.64s", group, *part ? "/" : "", part);
     for (char *c = name; *c; c++) {
         if (*c < ' ' || *c > '~') *c = '?';
+    }
+    snprintf(reason, sizeof reason, "%s (%d case%s)", text, cases, cases == 1 ? "" : "s");
+    qd_cli_json_text(rep->skipped, name, reason, strlen(reason));
+}
+
+static void show_skipped(report *rep, const char *group, const tally *t) {
+    const cJSON *part;
+    cJSON_ArrayForEach(part, t->parts) {
+        const char *text = cJSON_GetStringValue(cJSON_GetArrayItem(part, 0));
+        const cJSON *cases = cJSON_GetArrayItem(part, 1);
+        if (!text || !cases) continue; /* memory ran out */
+        const bool whole = t->skipped == t->cases;
+        add_skipped(rep, group, whole ? "" : part->string, text, whole ? t->skipped : cases->valueint);
+        if (whole) break;
     }
 }
 
@@ -35,7 +62,6 @@ static void add_row(cJSON *rows, const char *group, const char *name, const char
 
 static void count_case(report *rep, tally *t, const char *group, const qd_vec_case *c, qd_vec_outcome outcome,
                        const qd_vec_report *r) {
-    char name[160];
     t->cases++;
     t->ops += r->ops;
     t->fallbacks += r->fallbacks;
@@ -53,10 +79,7 @@ static void count_case(report *rep, tally *t, const char *group, const qd_vec_ca
             break;
         case QD_VEC_SKIPPED:
             t->skipped++;
-            skip_name(name, sizeof name, group, r->part);
-            if (!cJSON_GetObjectItemCaseSensitive(rep->skipped, name)) {
-                qd_cli_json_text(rep->skipped, name, r->text, strlen(r->text));
-            }
+            count_skipped(t, r);
             break;
     }
 }
@@ -90,6 +113,7 @@ static bool run_group(report *rep, const char *folder) {
         qd_cli_fail("%s", qd_vec_message());
         return false;
     }
+    t.parts = cJSON_CreateObject();
     for (int i = 0; i < v->case_count && !qd_cli_stopped(); i++) {
         qd_vec_report r;
         const qd_vec_outcome outcome = qd_vec_run_case(rep->context, v->group, &v->cases[i], &r);
@@ -97,6 +121,8 @@ static bool run_group(report *rep, const char *folder) {
         qd_cli_progress(v->group, i + 1, v->case_count);
     }
     show_group(rep, v->group, &t);
+    show_skipped(rep, v->group, &t);
+    cJSON_Delete(t.parts);
     qd_vectors_free(v);
     if (qd_cli_stopped()) qd_cli_fail("stopped after %d cases", rep->total.cases);
     return !qd_cli_stopped();
@@ -176,17 +202,22 @@ static void print_text(const report *rep) {
     }
 }
 
-static int finish(report *rep, const qd_device_info *info, cJSON *root) {
+/* Fills a number that was put in its place in the object before. */
+static void set_number(cJSON *root, const char *key, int value) {
+    cJSON *item = cJSON_GetObjectItemCaseSensitive(root, key);
+    if (item) cJSON_SetNumberValue(item, value);
+}
+
+static int finish(report *rep, cJSON *root) {
     const int code = rep->total.failed ? QD_EXIT_DIFFERENT : QD_EXIT_OK;
     if (!rep->json) {
         print_text(rep);
         cJSON_Delete(root);
         return code;
     }
-    cJSON_AddStringToObject(root, "device", info->id);
-    cJSON_AddNumberToObject(root, "passed", rep->total.passed);
-    cJSON_AddNumberToObject(root, "failed", rep->total.failed);
-    cJSON_AddNumberToObject(root, "skipped_cases", rep->total.skipped);
+    set_number(root, "passed", rep->total.passed);
+    set_number(root, "failed", rep->total.failed);
+    set_number(root, "skipped_cases", rep->total.skipped);
     cJSON_AddNumberToObject(root, "operators", rep->total.ops);
     cJSON_AddNumberToObject(root, "fallbacks", rep->total.fallbacks);
     const int printed = qd_cli_print_json(root);
@@ -202,6 +233,10 @@ int qd_vec_verify(const qd_cli_common *common, const char *folder) {
     if (qd_context_create(common->device, &options, &rep.context) != QD_OK) return qd_cli_failed();
     const qd_device_info *info = qd_context_device(rep.context);
     cJSON *root = cJSON_CreateObject();
+    cJSON_AddStringToObject(root, "device", info->id);
+    cJSON_AddNumberToObject(root, "passed", 0);
+    cJSON_AddNumberToObject(root, "failed", 0);
+    cJSON_AddNumberToObject(root, "skipped_cases", 0);
     rep.skipped = cJSON_AddObjectToObject(root, "skipped");
     rep.failures = cJSON_AddArrayToObject(root, "failures");
     rep.relaxed = cJSON_AddArrayToObject(root, "relaxed");
@@ -215,7 +250,7 @@ int qd_vec_verify(const qd_cli_common *common, const char *folder) {
     if (index) fclose(index);
     int code = QD_EXIT_FAILED;
     if (good) {
-        code = finish(&rep, info, root);
+        code = finish(&rep, root);
     } else {
         cJSON_Delete(root);
     }
