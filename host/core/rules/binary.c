@@ -192,7 +192,7 @@ static void choose_extreme(qd_choices *c, qd_op op, qd_rounding rounding, float 
     const int end = ends[qd_choose(c, "scale end", 0, 3)];
     *a = power(c, "a part", 0, 0) * ldexpf(1.0f, end);
     *b = ldexpf(*a, (int)qd_choose(c, "b 2^", -45, 0));
-    *y = ldexpf(1.0f, end + (int)qd_choose(c, "y 2^", rounding == QD_ROUND_GEMMLOWP ? -18 : -28, end > 100 ? 1 : 40));
+    *y = ldexpf(1.0f, end + (int)qd_choose(c, "y 2^", rounding == QD_ROUND_GEMMLOWP ? -18 : -28, end > 100 ? 1 : 12));
     if (qd_choose(c, "a is small", 0, 1)) {
         const float swap = *a;
         *a = *b;
@@ -227,6 +227,24 @@ static void choose_scales(qd_choices *c, qd_problem *p) {
     }
 }
 
+/* Limits that leave out y's zero point, or a zero point at an end of the codes, hide most results: no more than half of
+ * the problems have the one, and none the other. */
+static void choose_end(qd_choices *c, qd_problem *p) {
+    const qd_format format = p->formats[QD_MAX_IN];
+    qd_requant end = qd_choose_requant(c, format);
+    int64_t min, max;
+    qd_code_range(format, &min, &max);
+    if (!qd_choose(c, "y zero at an end", 0, 1)) end.zero_point = (int32_t)(min + max + 1) / 2;
+    if (end.min || end.max) {
+        end.min = end.min < end.zero_point ? end.min : end.zero_point;
+        end.max = end.max > end.zero_point ? end.max : end.zero_point;
+    }
+    p->attrs.binary.rounding = p->op == QD_OP_ADD_INT && end.rounding == QD_ROUND_AWAY ? QD_ROUND_FLOAT : end.rounding;
+    p->attrs.binary.min = end.min;
+    p->attrs.binary.max = end.max;
+    p->attrs.binary.y.zero_point = end.zero_point;
+}
+
 static void choose(qd_choices *c, qd_problem *p) {
     static const char *const names[] = {"d0", "d1", "d2", "d3"};
     /* Mostly all dimensions: only then some of those in the middle repeat, and others do not. */
@@ -255,14 +273,26 @@ static void choose(qd_choices *c, qd_problem *p) {
     p->desc[0] = d[0];
     p->desc[1] = d[1];
     p->desc[QD_MAX_IN] = d[2];
-    const qd_requant end = qd_choose_requant(c, p->formats[QD_MAX_IN]);
-    p->attrs.binary.rounding = p->op == QD_OP_ADD_INT && end.rounding == QD_ROUND_AWAY ? QD_ROUND_FLOAT : end.rounding;
-    p->attrs.binary.min = end.min;
-    p->attrs.binary.max = end.max;
-    p->attrs.binary.y.zero_point = end.zero_point;
+    choose_end(c, p);
     p->attrs.binary.a.zero_point = qd_choose_code(c, "a zero", p->formats[0]);
     p->attrs.binary.b.zero_point = qd_choose_code(c, "b zero", p->formats[1]);
     choose_scales(c, p);
 }
 
-const qd_op_rules qd_rules_binary = {.attrs = true, .check = check, .choose = choose};
+/* Codes next to the zero point, whose sums are no larger than codes; any; or the ends. Seldom twice the same, so that
+ * no wrong index stays unseen. */
+static bool fill(qd_choices *c, const qd_problem *p, int i, void *data) {
+    const int64_t style = qd_choose(c, i ? "b codes" : "a codes", 0, 3);
+    const int32_t zero = i ? p->attrs.binary.b.zero_point : p->attrs.binary.a.zero_point;
+    int64_t min, max;
+    qd_code_range(p->formats[i], &min, &max);
+    uint64_t stream = qd_stream(c, i ? "b codes" : "a codes");
+    for (int64_t e = 0; e < qd_span(&p->desc[i], 0, p->desc[i].rank); e++) {
+        const int64_t any = qd_between(&stream, min, max), near = zero + any / 16;
+        const int64_t code = style < 2 ? near : style == 2 ? any : any % 2 ? min : max;
+        ((uint8_t *)data)[e] = (uint8_t)(code < min ? min : code > max ? max : code);
+    }
+    return true;
+}
+
+const qd_op_rules qd_rules_binary = {.attrs = true, .check = check, .choose = choose, .fill = fill};
