@@ -15,6 +15,7 @@ typedef struct report {
     qd_context *context;
     tally total;
     bool json;
+    bool titled; /* the table has its head: a folder that is none gives a message alone */
     cJSON *skipped, *relaxed, *failures, *groups; /* skipped: reasons by group, or by group/part */
 } report;
 
@@ -92,6 +93,12 @@ static void show_group(report *rep, const char *group, const tally *t) {
     rep->total.skipped += t->skipped;
     rep->total.ops += t->ops;
     rep->total.fallbacks += t->fallbacks;
+    if (!rep->json && !rep->titled) {
+        const qd_device_info *info = qd_context_device(rep->context);
+        printf("%s (%s)\n  %-26s %6s %6s %6s %7s %7s\n", info->id, info->name, "group", "cases", "passed", "failed",
+               "skipped", "relaxed");
+        rep->titled = true;
+    }
     if (!rep->json) {
         printf("  %-26.64s %6d %6d %6d %7d %7d\n", group, t->cases, t->passed, t->failed, t->skipped, t->relaxed);
         fflush(stdout);
@@ -231,9 +238,8 @@ int qd_vec_verify(const qd_cli_common *common, const char *folder) {
     const int length = snprintf(path, sizeof path, "%s/index.json", folder);
     if (length < 0 || (size_t)length >= sizeof path) return qd_cli_fail("the path '%.64s…' is too long", folder);
     if (qd_context_create(common->device, &options, &rep.context) != QD_OK) return qd_cli_failed();
-    const qd_device_info *info = qd_context_device(rep.context);
     cJSON *root = cJSON_CreateObject();
-    cJSON_AddStringToObject(root, "device", info->id);
+    cJSON_AddStringToObject(root, "device", qd_context_device(rep.context)->id);
     cJSON_AddNumberToObject(root, "passed", 0);
     cJSON_AddNumberToObject(root, "failed", 0);
     cJSON_AddNumberToObject(root, "skipped_cases", 0);
@@ -241,10 +247,6 @@ int qd_vec_verify(const qd_cli_common *common, const char *folder) {
     rep.failures = cJSON_AddArrayToObject(root, "failures");
     rep.relaxed = cJSON_AddArrayToObject(root, "relaxed");
     rep.groups = cJSON_AddObjectToObject(root, "groups");
-    if (!rep.json) {
-        printf("%s (%s)\n  %-26s %6s %6s %6s %7s %7s\n", info->id, info->name, "group", "cases", "passed", "failed",
-               "skipped", "relaxed");
-    }
     FILE *index = fopen(path, "rb");
     const bool good = index ? run_index(&rep, folder, path) : run_group(&rep, folder);
     if (index) fclose(index);
