@@ -15,9 +15,18 @@ static inline float16 load_values(__global const uchar *row, const int c, const 
 }
 
 static inline int small_code(const float v, const int small) {
-    return small == QD_SMALL_F8E4M3   ? qd_float_to_f8e4m3(v)
-           : small == QD_SMALL_F8E5M2 ? qd_float_to_f8e5m2(v)
-                                      : qd_float_to_f4e2m1(v);
+    switch (small) {
+        case QD_SMALL_F8E4M3:
+            return qd_float_to_f8e4m3(v);
+        case QD_SMALL_F8E4M3_OVERFLOW:
+            return qd_float_to_f8e4m3_overflow(v);
+        case QD_SMALL_F8E5M2:
+            return qd_float_to_f8e5m2(v);
+        case QD_SMALL_F8E5M2_OVERFLOW:
+            return qd_float_to_f8e5m2_overflow(v);
+        default:
+            return qd_float_to_f4e2m1(v);
+    }
 }
 
 /* Codes of at most 16 bits are found in vectors: what is beyond 2^22 is limited anyway. */

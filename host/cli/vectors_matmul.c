@@ -452,6 +452,47 @@ qd_status qd_vec_matmul_nbits(qd_vec_run *r) {
     return qd_vec_check(r, y, out);
 }
 
+/* Compares packed values with output `name`, each row of which ends with a whole block or byte. */
+static qd_status judge_packed(qd_vec_run *r, const char *name, const nbits *p, const char *rows, size_t row_bytes,
+                              size_t want_bytes) {
+    const qd_vec_tensor *want;
+    char *padded;
+    QD_VEC_TRY(qd_vec_want(r, name, &want));
+    QD_VEC_TRY(qd_vec_alloc(r, p->N, want_bytes, &padded));
+    for (int64_t n = 0; n < p->N; n++)
+        memcpy(padded + (size_t)n * want_bytes, rows + (size_t)n * row_bytes, row_bytes);
+    return qd_vec_judge(r, want, padded, (size_t)p->N * want_bytes);
+}
+
+/* w [K, N] to B [N, groups, bytes], scales [N, groups] and packed zero_points. */
 qd_status qd_vec_quantize_nbits(qd_vec_run *r) {
-    return qd_vec_skip(r, "QuantizeMatMulNBits", "no quantizer of MatMulNBits' rule (half away from zero) yet");
+    const qd_vec_tensor *w, *want;
+    int64_t symmetric;
+    float *values, *rows, *scales;
+    int32_t *zeros;
+    char *codes, *packed;
+    nbits p;
+    QD_VEC_TRY(read_nbits(r, &p));
+    QD_VEC_TRY(qd_vec_attr(r, "symmetric", 0, 0, 1, &symmetric));
+    QD_VEC_TRY(qd_vec_need(r, "w", &w));
+    QD_VEC_TRY(qd_vec_want(r, "scales", &want));
+    QD_VEC_TRY(qd_vec_floats(r, w, &values));
+    if (w->rank != 2 || w->shape[0] != p.K || w->shape[1] != p.N) return qd_vec_bad(r, "w is not [K, N]");
+    const size_t row = qd_format_row_bytes(p.format, p.K), zero_row = (size_t)(p.groups * p.bits + 7) / 8;
+    QD_VEC_TRY(qd_vec_alloc(r, w->count, sizeof *rows, &rows));
+    QD_VEC_TRY(qd_vec_alloc(r, p.N * p.groups, sizeof *scales, &scales));
+    QD_VEC_TRY(qd_vec_alloc(r, p.N * p.groups, sizeof *zeros, &zeros));
+    QD_VEC_TRY(qd_vec_alloc(r, p.N, row, &codes));
+    QD_VEC_TRY(qd_vec_alloc(r, p.N, zero_row, &packed));
+    for (int64_t i = 0; i < w->count; i++)
+        rows[i % p.N * p.K + i / p.N] = values[i];
+    QD_VEC_TRY(
+        qd_vec_library(r, qd_quantize_groups(p.format, symmetric, p.block, rows, p.N, p.K, codes, scales, zeros)));
+    for (int64_t i = 0; i < p.N * p.groups; i++) {
+        const int64_t bit = i % p.groups * p.bits;
+        packed[i / p.groups * (int64_t)zero_row + bit / 8] |= (char)(zeros[i] << bit % 8);
+    }
+    QD_VEC_TRY(judge_packed(r, "B", &p, codes, row, p.row_bytes));
+    QD_VEC_TRY(qd_vec_judge(r, want, scales, (size_t)(p.N * p.groups) * sizeof *scales));
+    return qd_vec_output(r->c, "zero_points") ? judge_packed(r, "zero_points", &p, packed, zero_row, zero_row) : QD_OK;
 }

@@ -22,9 +22,18 @@ static int32_t integer_code(const qd_quantize_linear_params *p, float v, int32_t
 }
 
 static int32_t small_code(int32_t small, float v) {
-    return small == QD_SMALL_F8E4M3   ? qd_float_to_f8e4m3(v)
-           : small == QD_SMALL_F8E5M2 ? qd_float_to_f8e5m2(v)
-                                      : qd_float_to_f4e2m1(v);
+    switch (small) {
+        case QD_SMALL_F8E4M3:
+            return qd_float_to_f8e4m3(v);
+        case QD_SMALL_F8E4M3_OVERFLOW:
+            return qd_float_to_f8e4m3_overflow(v);
+        case QD_SMALL_F8E5M2:
+            return qd_float_to_f8e5m2(v);
+        case QD_SMALL_F8E5M2_OVERFLOW:
+            return qd_float_to_f8e5m2_overflow(v);
+        default:
+            return qd_float_to_f4e2m1(v);
+    }
 }
 
 static float small_value(int32_t small, uint8_t code) {

@@ -73,6 +73,9 @@ static qd_status check_codes(qd_node *n, const char *op, qd_format codes, qd_qua
                                            : 0;
     p->min = n->op == QD_OP_QUANTIZE_LINEAR ? n->attrs.quantize_linear.min : 0;
     p->max = n->op == QD_OP_QUANTIZE_LINEAR ? n->attrs.quantize_linear.max : 0;
+    const bool overflow = n->op == QD_OP_QUANTIZE_LINEAR && n->attrs.quantize_linear.overflow;
+    if (overflow && p->small == QD_SMALL_F8E4M3) p->small = QD_SMALL_F8E4M3_OVERFLOW;
+    if (overflow && p->small == QD_SMALL_F8E5M2) p->small = QD_SMALL_F8E5M2_OVERFLOW;
     if (p->small) {
         p->code = codes == QD_FORMAT_F4E2M1 ? QD_CODE(4, 0) : QD_CODE(8, 0);
         if (!n->in[2] && !p->min && !p->max && !p->zero_first) return QD_OK;
@@ -164,6 +167,7 @@ static void choose_linear(qd_choices *c, qd_problem *p) {
     p->present[2] = !is_small(codes) && qd_choose(c, "with zero", 0, 3) != 0;
     if (p->op != QD_OP_QUANTIZE_LINEAR) return;
     p->attrs.quantize_linear.reciprocal = qd_choose(c, "reciprocal", 0, 1) != 0;
+    if (is_small(codes)) p->attrs.quantize_linear.overflow = qd_choose(c, "overflow", 0, 1) != 0;
     if (is_small(codes)) return;
     p->attrs.quantize_linear.zero_first = qd_choose(c, "zero first", 0, 1) != 0;
     if (!qd_choose(c, "clamp", 0, 1)) return;

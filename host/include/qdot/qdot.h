@@ -79,6 +79,16 @@ QD_API qd_status qd_quantize(qd_format f, const float *src, int64_t rows, int64_
 /** Dequantizes rows × cols elements of `f` to floats, the products in the order of the format's formula. */
 QD_API qd_status qd_dequantize(qd_format f, const void *src, int64_t rows, int64_t cols, float *dst);
 
+/** Quantizes rows × cols floats in groups of `group` (0: the whole row) along each row, the last of which may be short,
+ * to codes with a scale and a zero point for each group: the w, w_scale and w_zero operands of MATMUL_GROUP. f is U2,
+ * U4 or U8; the rule is that of ONNX Runtime's MatMulNBits quantizer. Symmetric: scale = m / -2^(bits-1), where m is
+ * the value of largest magnitude (the positive one of two), zero point 2^(bits-1). Else scale = (max - min) / (2^bits -
+ * 1) of a range with 0 in it, zero point round(-min / scale). code = round(x · f32(1 / scale) + zero point); both round
+ * halves away from zero. dst: rows × qd_format_row_bytes(f, cols); scales, zeros: [rows][groups]. Non-finite values are
+ * refused. */
+QD_API qd_status qd_quantize_groups(qd_format f, bool symmetric, int64_t group, const float *src, int64_t rows,
+                                    int64_t cols, void *dst, float *scales, int32_t *zeros);
+
 /* ---- Devices ------------------------------------------------------------------------------------------------ */
 
 /* A device string is "ref", "opencl" (the best device), "opencl:gpu", "opencl:cpu", "opencl:accelerator", or
@@ -312,9 +322,11 @@ typedef union qd_attrs {
         qd_requant y;
     } requantize;
     struct {
-        int axis;         /* of the scales, when there are several; negative counts from the end */
-        int64_t block;    /* indices of the axis that share a scale; 0: one scale for each index */
-        bool reciprocal;  /* multiply by f32(1 / scale), as PyTorch does, instead of dividing, as ONNX does */
+        int axis;        /* of the scales, when there are several; negative counts from the end */
+        int64_t block;   /* indices of the axis that share a scale; 0: one scale for each index */
+        bool reciprocal; /* multiply by f32(1 / scale), as PyTorch does, instead of dividing, as ONNX does */
+        bool
+            overflow; /* f8: what is too large becomes NaN (f8e4m3) or infinity (f8e5m2) instead of the largest value */
         bool zero_first;  /* add the zero point before rounding */
         int32_t min, max; /* limits of the codes; both 0: the format's range */
     } quantize_linear;    /* DEQUANTIZE_LINEAR reads axis and block */

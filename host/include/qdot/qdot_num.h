@@ -122,6 +122,12 @@ QD_INLINE qd_u8 qd_float_to_f8e4m3(qd_f32 x) {
     return (qd_u8)(sign | (x == x ? qd_float_to_small(x, 3u, 7u, 0x7eu) : 0x7fu));
 }
 
+/** The same, but what rounds beyond 448 is NaN. */
+QD_INLINE qd_u8 qd_float_to_f8e4m3_overflow(qd_f32 x) {
+    const qd_u32 sign = qd_as_u32(x) >> 31 << 7;
+    return (qd_u8)(sign | (x == x ? qd_float_to_small(x, 3u, 7u, 0x7fu) : 0x7fu));
+}
+
 /** FP8 E5M2: as binary16 cut to 8 bits; largest 57344. */
 QD_INLINE qd_f32 qd_f8e5m2_to_float(qd_u8 c) {
     return qd_half_to_float((qd_u16)(c << 8));
@@ -130,6 +136,12 @@ QD_INLINE qd_f32 qd_f8e5m2_to_float(qd_u8 c) {
 QD_INLINE qd_u8 qd_float_to_f8e5m2(qd_f32 x) {
     const qd_u32 sign = qd_as_u32(x) >> 31 << 7;
     return (qd_u8)(sign | (x == x ? qd_float_to_small(x, 2u, 15u, 0x7bu) : 0x7eu));
+}
+
+/** The same, but what rounds beyond 57344 is infinity. */
+QD_INLINE qd_u8 qd_float_to_f8e5m2_overflow(qd_f32 x) {
+    const qd_u32 sign = qd_as_u32(x) >> 31 << 7;
+    return (qd_u8)(sign | (x == x ? qd_float_to_small(x, 2u, 15u, 0x7cu) : 0x7eu));
 }
 
 /** FP4 E2M1: ±{0, 0.5, 1, 1.5, 2, 3, 4, 6}. */

@@ -89,6 +89,9 @@ typedef struct qd_quantize_linear_params {
 #define QD_SMALL_F8E4M3 1
 #define QD_SMALL_F8E5M2 2
 #define QD_SMALL_F4E2M1 3
+/* Quantizing only: too large values overflow. */
+#define QD_SMALL_F8E4M3_OVERFLOW 4
+#define QD_SMALL_F8E5M2_OVERFLOW 5
 
 typedef struct qd_dynamic_quantize_params {
     qd_i32 cols;
