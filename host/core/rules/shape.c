@@ -5,6 +5,12 @@
 
 static const char *const size_names[] = {"d0", "d1", "d2", "d3"};
 
+/* Mostly all dimensions: there is more to go wrong. */
+static int choose_rank(qd_choices *c) {
+    const int64_t more = qd_choose(c, "more dimensions", 0, 5);
+    return more < 3 ? 1 + (int)more : QD_MAX_RANK;
+}
+
 /* ---- CONCAT ------------------------------------------------------------------------------------------------- */
 
 static qd_status find_axis(const qd_node *n, int *axis) {
@@ -86,7 +92,7 @@ error:
 
 static void choose_concat(qd_choices *c, qd_problem *p) {
     static const char *const axis_names[] = {"n0", "n1", "n2", "n3", "n4", "n5", "n6", "n7"};
-    const int rank = (int)qd_choose(c, "rank", 1, QD_MAX_RANK);
+    const int rank = choose_rank(c);
     const int axis = (int)qd_choose(c, "axis", 0, rank - 1);
     const int count = (int)qd_choose(c, "count", 1, QD_MAX_IN);
     p->attrs.concat.axis = qd_choose(c, "negative axis", 0, 1) ? axis - rank : axis;
@@ -165,7 +171,7 @@ error:
 static void choose_pad(qd_choices *c, qd_problem *p) {
     static const char *const before_names[] = {"before0", "before1", "before2", "before3"};
     static const char *const after_names[] = {"after0", "after1", "after2", "after3"};
-    const int rank = (int)qd_choose(c, "rank", 1, QD_MAX_RANK);
+    const int rank = choose_rank(c);
     p->attrs.pad.mode = (qd_pad_mode)qd_choose(c, "mode", QD_PAD_CONSTANT, QD_PAD_REFLECT);
     p->attrs.pad.value = qd_choose_code(c, "value", p->formats[0]);
     qd_tensor_desc x = {0, rank, {0}}, y = {0, rank, {0}};

@@ -39,6 +39,9 @@ error:
     return status;
 }
 
+/* The style of y's scale in which results are ties. */
+enum { TIES = 4 };
+
 static void choose(qd_choices *c, qd_problem *p) {
     static const char *const names[] = {"d0", "d1", "d2", "d3"};
     qd_tensor_desc d = {0, (int)qd_choose(c, "rank", 1, QD_MAX_RANK), {0}};
@@ -53,7 +56,7 @@ static void choose(qd_choices *c, qd_problem *p) {
     if (qd_choose(c, "x scale style", 0, 7) == 7) *x = ldexpf(*x, (int)qd_choose(c, "x scale more", -140, 120));
     /* Shares in all their bits, in few, or mostly too large for a code. */
     y->scale = 1.0f / 256.0f;
-    switch (qd_choose(c, "y scale style", 0, 3)) {
+    switch (qd_choose(c, "y scale style", 0, TIES)) {
         case 1:
             y->scale = qd_choose_scale(c, "y scale");
             break;
@@ -63,9 +66,26 @@ static void choose(qd_choices *c, qd_problem *p) {
         case 3:
             y->scale = ldexpf(1.0f, (int)qd_choose(c, "y power", -14, 16));
             break;
+        case TIES: { /* equal shares, each an odd number of halves */
+            const int64_t cols = d.shape[d.rank - 1], odd = 2 * qd_choose(c, "halves", 0, 10) + 1;
+            y->scale = 2.0f / (float)(cols * odd);
+            break;
+        }
         default:
             break;
     }
 }
 
-const qd_op_rules qd_rules_softmax_int = {.attrs = true, .check = check, .choose = choose};
+/* Codes near each other, or any. */
+static bool fill(qd_choices *c, const qd_problem *p, int i, void *data) {
+    (void)i;
+    const bool equal = qd_choose(c, "y scale style", 0, TIES) == TIES;
+    const int64_t spread = qd_choose(c, "x spread", 0, 2) ? 256 : 16, cols = p->desc[0].shape[p->desc[0].rank - 1];
+    uint64_t stream = qd_stream(c, "x codes");
+    const int64_t base = qd_between(&stream, 0, 255);
+    for (int64_t e = 0; e < qd_span(&p->desc[0], 0, p->desc[0].rank); e++)
+        ((uint8_t *)data)[e] = (uint8_t)(base + (equal ? e / cols : qd_between(&stream, 0, spread - 1)));
+    return true;
+}
+
+const qd_op_rules qd_rules_softmax_int = {.attrs = true, .check = check, .choose = choose, .fill = fill};
