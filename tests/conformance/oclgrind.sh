@@ -2,7 +2,7 @@
 # Every operator under Oclgrind, which interprets the kernels one instruction at a time: no data race, no access out of
 # bounds, no misuse of the API. Races show best here, where work-groups have 64 work-items as on a GPU.
 #
-# First without the slow checks: builds and proves the kernels (a minute the first time; the verdicts stay in
+# First without the slow checks: builds and proves the kernels (minutes the first time; the verdicts stay in
 # $QDOT_CACHE_DIR), with accesses out of bounds reported; then few cases with all checks.
 #
 # Not with --uninitialized: in Oclgrind 21.10 with LLVM 14 it reports values as uninitialised that are not, or crashes, as
@@ -16,6 +16,11 @@ fi
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 
+# Unoptimized: LLVM makes operations (saturating ones) that this Oclgrind does not know, and may optimize a fault away.
+# A cache of its own, because the options are not in the keys.
+QDOT_CACHE_DIR=${QDOT_CACHE_DIR:-${XDG_CACHE_HOME:-$HOME/.cache}/qdot}/oclgrind
+export QDOT_CACHE_DIR
+
 problems=0
 # under CASES oclgrind-options…
 under() {
@@ -23,7 +28,7 @@ under() {
     shift
     code=0
     rm -f "$work/log"
-    oclgrind "$@" --log "$work/log" "$qdot" verify --device opencl:Oclgrind --seed 7 --cases "$cases" \
+    oclgrind "$@" --build-options -cl-opt-disable --log "$work/log" "$qdot" verify --device opencl:Oclgrind --seed 7 --cases "$cases" \
         >"$work/rows" 2>&1 || code=$?
     echo "oclgrind $*:$(tail -n 1 "$work/rows")"
     if [ "$code" -ne 0 ]; then
@@ -42,5 +47,5 @@ under() {
     fi
 }
 under 1
-under 4 --data-races --check-api
+under 2 --data-races --check-api
 [ "$problems" -eq 0 ]
