@@ -97,7 +97,7 @@ static qd_status check_linear(qd_node *n, const qd_symbols *s) {
     (void)s;
     const char *op = qd_op_get(n->op)->name;
     const bool quantize = n->op == QD_OP_QUANTIZE_LINEAR;
-    const qd_tensor_desc x = qd_sized(n, n->in[0]), scale = qd_sized(n, n->in[1]);
+    const qd_tensor_desc x = qd_sized(n, n->in[0]), y = qd_sized(n, n->out[0]), scale = qd_sized(n, n->in[1]);
     qd_quantize_linear_params *p = &n->params.quantize_linear;
     n->params_bytes = sizeof *p;
     *p = (qd_quantize_linear_params){.zero = n->in[2] ? QD_EACH : QD_ABSENT};
@@ -105,11 +105,10 @@ static qd_status check_linear(qd_node *n, const qd_symbols *s) {
         p->reciprocal = n->attrs.quantize_linear.reciprocal;
         p->zero_first = n->attrs.quantize_linear.zero_first;
     }
-    if (!same_shape(&n->in[0]->desc, &n->out[0]->desc)) {
-        return qd_fail(QD_ERR_ARGUMENT, "%s: x and y must have the same shape", op);
-    }
-    if (n->dynamic && n->in[0]->desc.shape[0] != QD_ROWS) {
-        return qd_fail(QD_ERR_ARGUMENT, "%s: QD_ROWS must be the first dimension of x and y, not of scales only", op);
+    if (!same_shape(&x, &y)) return qd_fail(QD_ERR_ARGUMENT, "%s: x and y must have the same shape", op);
+    if (n->dynamic && x.shape[0] != n->max_rows) {
+        return qd_fail(QD_ERR_ARGUMENT, "%s: the first dimension of x must be that of the run when that of scale is",
+                       op);
     }
     if (n->in[1]->base) return qd_fail(QD_ERR_UNSUPPORTED, "%s: scale cannot be a view; pass a whole tensor", op);
     qd_status status = QD_OK;
