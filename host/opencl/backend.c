@@ -39,12 +39,14 @@ static qd_status limit_threads(cl_device_state *d, int threads) {
     return QD_OK;
 }
 
-static qd_status cl_open(const char *device, const qd_context_options *options, qd_device_info *info, void **out) {
+/* Opens the nth best of the devices that are meant. */
+static qd_status open_nth(const char *device, int nth, const qd_context_options *options, qd_device_info *info,
+                          void **out) {
     cl_device_state *d = qd_alloc_zero(1, sizeof *d);
     if (!d) return QD_ERR_MEMORY;
     qd_status status = QD_OK;
     cl_int e;
-    QD_TRY(cl_device_select(device, d));
+    QD_TRY(cl_device_select(device, nth, d));
     QD_TRY(limit_threads(d, options->threads));
     d->options = *options;
     if (options->kernels) snprintf(d->kernels, sizeof d->kernels, "%s", options->kernels);
@@ -72,6 +74,27 @@ static qd_status cl_open(const char *device, const qd_context_options *options, 
 error:
     cl_close(d);
     return status;
+}
+
+/* The best device that can be opened, or why the best one could not. */
+static qd_status cl_open(const char *device, const qd_context_options *options, qd_device_info *info, void **out) {
+    char why[512] = "";
+    qd_status first = QD_OK;
+    for (int nth = 0;; nth++) {
+        const qd_status status = open_nth(device, nth, options, info, out);
+        if (nth && status == QD_ERR_NO_DEVICE) return qd_fail(first, "%s", why);
+        /* Only what is a device's own fault may be better elsewhere. */
+        if (status != QD_ERR_DEVICE && status != QD_ERR_DEVICE_LOST && status != QD_ERR_DEVICE_MEMORY) return status;
+        if (!nth) {
+            first = status;
+            snprintf(why, sizeof why, "%s", qd_last_message());
+        }
+        if (options->log) {
+            char line[600];
+            snprintf(line, sizeof line, "trying the next device: %.500s", qd_last_message());
+            options->log(options->log_user, line);
+        }
+    }
 }
 
 static bool variant_fits(const cl_variant *v, const qd_node *n) {

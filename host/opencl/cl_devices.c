@@ -196,37 +196,67 @@ static int rank(const cl_device_state *d) {
     return 1;
 }
 
-qd_status cl_device_select(const char *device, cl_device_state *d) {
+/* What a device string asks for: part of a name, or a kind, and which of those that match; -1: any. */
+typedef struct wish {
+    const char *device, *what;
+    size_t length;
+    long index;
+} wish;
+
+static wish read_wish(const char *device) {
     const char *what = device + strlen("opencl");
     if (*what == ':') what++;
-    size_t length = strlen(what);
-    long index = -1;
+    wish w = {device, what, strlen(what), -1};
     const char *colon = strrchr(what, ':');
     if (colon && colon[1] && strspn(colon + 1, "0123456789") == strlen(colon + 1)) {
-        index = strtol(colon + 1, NULL, 10);
-        length = (size_t)(colon - what);
+        w.index = strtol(colon + 1, NULL, 10);
+        w.length = (size_t)(colon - what);
     }
+    return w;
+}
+
+/* Marks in fits[] the devices that are meant. */
+static void find_meant(const wish *w, const cl_device_state *all, int n, bool fits[]) {
+    long seen = 0;
+    int exact = -1;
+    for (int i = 0; i < n; i++) {
+        fits[i] = matches(&all[i].info, w->what, w->length) && (w->index < 0 || seen++ == w->index);
+        if (!strcmp(all[i].info.id, w->device)) exact = i;
+    }
+    for (int i = 0; exact >= 0 && i < n; i++)
+        fits[i] = i == exact;
+}
+
+qd_status cl_device_select(const char *device, int nth, cl_device_state *d) {
+    const wish w = read_wish(device);
     cl_device_state *all;
     int n;
     const qd_status status = find_all(&all, &n);
     if (status) return status;
-    const cl_device_state *best = NULL, *refused = NULL;
-    long seen = 0;
+    bool *fits = qd_alloc((size_t)n + 1);
+    if (!fits) {
+        free(all);
+        return QD_ERR_MEMORY;
+    }
+    find_meant(&w, all, n, fits);
+    const cl_device_state *chosen = NULL, *refused = NULL;
     for (int i = 0; i < n; i++) {
-        const bool exact = !strcmp(all[i].info.id, device);
-        if (!exact && !matches(&all[i].info, what, length)) continue;
-        if (!exact && index >= 0 && seen++ != index) continue;
-        if (exact) best = refused = NULL;
+        if (!fits[i]) continue;
         if (!all[i].info.usable) {
             refused = &all[i];
-        } else if (!best || rank(&all[i]) > rank(best)) {
-            best = &all[i];
+            continue;
         }
-        if (exact) break;
+        int better = 0;
+        for (int j = 0; j < n; j++) {
+            const int by = rank(&all[j]) - rank(&all[i]);
+            better += fits[j] && all[j].info.usable && (by > 0 || (by == 0 && j < i));
+        }
+        if (better == nth) chosen = &all[i];
     }
+    free(fits);
     qd_status result = QD_OK;
-    if (best) {
-        *d = *best;
+    if (chosen) {
+        *d = *chosen;
     } else if (n == 0) {
         result = qd_fail(
             QD_ERR_NO_DEVICE,

@@ -140,8 +140,9 @@ qd_status cl_alive(const cl_device_state *d);
 /* ---- cl_devices.c ------------------------------------------------------------------------------------------- */
 
 qd_status cl_devices_list(qd_device_info **devices, int *count);
-/** Finds the device that `device` names; fills platform, id, info and the probed flags. */
-qd_status cl_device_select(const char *device, cl_device_state *d);
+/** Finds the device that `device` names, or the next best that it may mean (nth = 0, 1, …; QD_ERR_NO_DEVICE when there are
+ *  no more); fills platform, id, info and the probed flags. */
+qd_status cl_device_select(const char *device, int nth, cl_device_state *d);
 /** True when the machine and device have what a variant needs; else *why says what is missing. */
 bool cl_device_has(cl_device_state *d, cl_needs needs, const char **why);
 

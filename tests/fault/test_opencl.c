@@ -296,6 +296,46 @@ START_TEST(test_refused_kernel) {
 }
 END_TEST
 
+/* A device that cannot be opened: the next one that the caller may mean, where there is one. */
+START_TEST(test_next_device) {
+    if (!have_opencl()) return;
+    qd_device_info *devices;
+    int count, usable = 0;
+    ck_ok(qd_devices_list(&devices, &count));
+    for (int i = 0; i < count; i++)
+        usable += !strncmp(devices[i].id, "opencl", 6) && devices[i].usable;
+    qd_devices_free(devices);
+    static const char *const asked[] = {"opencl", NULL /* the best one's own name */};
+    char best[96] = "";
+    log_text log = {.used = 0};
+    const qd_context_options o = {.log = collect_log, .log_user = &log};
+    for (int i = 0; i < 2; i++) {
+        qd_context *c = NULL;
+        if (!best[0]) {
+            ck_ok(qd_context_create("opencl", NULL, &c));
+            snprintf(best, sizeof best, "%s", qd_context_device(c)->id);
+            qd_context_free(c);
+            c = NULL;
+        }
+        inject_clear();
+        inject_failure(FN_clCreateContext, 0, CL_OUT_OF_RESOURCES, false);
+        const qd_status status = qd_context_create(asked[i] ? asked[i] : best, &o, &c);
+        ck_assert(inject_happened());
+        if (asked[i] && usable > 1) {
+            ck_assert_int_eq(status, QD_OK);
+            ck_assert_str_ne(qd_context_device(c)->id, best);
+            ck_assert_msg(strstr(log.text, "trying the next device") != NULL, "%s", log.text);
+            qd_context_free(c);
+        } else {
+            ck_assert_int_eq(status, QD_ERR_DEVICE);
+            ck_assert_msg(strstr(qd_last_message(), "opening the device") != NULL, "%s", qd_last_message());
+            ck_assert_ptr_null(c);
+        }
+        inject_clear();
+    }
+}
+END_TEST
+
 START_TEST(test_opening) {
     if (!have_opencl()) return;
     static const struct {
@@ -487,6 +527,7 @@ int main(void) {
     tcase_add_test(tc, test_statuses);
     tcase_add_test(tc, test_refused_kernel);
     tcase_add_test(tc, test_opening);
+    tcase_add_test(tc, test_next_device);
     tcase_add_test(tc, test_listing);
     tcase_add_test(tc, test_rows_after_failure);
     tcase_add_test(tc, test_pool);
