@@ -55,13 +55,12 @@ static const struct qd_kernel_source *find_source(const char *name, size_t n) {
     return NULL;
 }
 
-/* Appends a source with its #include "NAME" lines replaced by those files, each once (bit mask `seen`). */
-static qd_status resolve(text_buffer *b, const char *name, size_t n, uint64_t *seen) {
+/* Appends a source with its #include "NAME" lines replaced by those files, each once (`seen`: one for each source). */
+static qd_status resolve(text_buffer *b, const char *name, size_t n, bool seen[]) {
     const struct qd_kernel_source *s = find_source(name, n);
     if (!s) return qd_fail(QD_ERR_BUILD, "kernel source \"%.*s\" is not in the library", (int)n, name);
-    const uint64_t bit = (uint64_t)1 << (s - qd_kernel_sources);
-    if (*seen & bit) return QD_OK;
-    *seen |= bit;
+    if (seen[s - qd_kernel_sources]) return QD_OK;
+    seen[s - qd_kernel_sources] = true;
     static const char include[] = "#include \"";
     const char *end = s->text + s->size;
     for (const char *line = s->text; line < end;) {
@@ -108,13 +107,14 @@ static void cpu_text(const cl_device_state *d, char *text, size_t capacity) {
 
 qd_status cl_program_key(const cl_device_state *d, const cl_variant *v, char key[65], char **source) {
     text_buffer b = {NULL, 0, 0};
-    uint64_t seen = 0;
+    bool *seen = qd_alloc_zero(qd_kernel_source_count, sizeof *seen);
+    if (!seen) return QD_ERR_MEMORY;
     qd_status status = QD_OK;
     char options[256];
     unsigned char digest[EVP_MAX_MD_SIZE];
     unsigned digest_bytes = 0;
     EVP_MD_CTX *hash = NULL;
-    QD_TRY(resolve(&b, v->file, strlen(v->file), &seen));
+    QD_TRY(resolve(&b, v->file, strlen(v->file), seen));
     build_options(d, v, options, sizeof options);
     char cpu_features[160];
     cpu_text(d, cpu_features, sizeof cpu_features);
@@ -134,10 +134,12 @@ qd_status cl_program_key(const cl_device_state *d, const cl_variant *v, char key
     for (unsigned i = 0; i < 32; i++)
         snprintf(key + 2 * i, 3, "%02x", digest[i]);
     EVP_MD_CTX_free(hash);
+    free(seen);
     *source = b.data;
     return QD_OK;
 error:
     EVP_MD_CTX_free(hash);
+    free(seen);
     free(b.data);
     return status;
 }
@@ -160,8 +162,8 @@ static void first_error(const cl_device_state *d, cl_program p, char *why, size_
     free(log);
 }
 
-qd_status cl_program_build(cl_device_state *d, const cl_variant *v, const char *source, cl_program *out,
-                           char *why, size_t capacity) {
+qd_status cl_program_build(cl_device_state *d, const cl_variant *v, const char *source, cl_program *out, char *why,
+                           size_t capacity) {
     char options[256];
     build_options(d, v, options, sizeof options);
     cl_int e;
