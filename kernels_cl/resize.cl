@@ -36,7 +36,7 @@ static inline int nearest(const qd_resize_params *p, const int o, const int m, c
         a = 2 * a + b - (p->nearest == HALF_DOWN ? 1 : 0);
         b *= 2;
     }
-    return a < 0 ? 0 : (int)min(a / b, (long)m - 1); /* below 0 all floors become 0 */
+    return (int)min(a / b, (long)m - 1); /* no coordinate is below -1/2: towards zero is as good as down and inside */
 }
 
 __kernel void resize(QD_IN(x), QD_OUT(y), const qd_resize_params p, const int rows) {

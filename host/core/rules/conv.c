@@ -83,11 +83,11 @@ static void choose(qd_choices *c, qd_problem *p) {
     a->nchw = qd_choose(c, "nchw", 0, 1);
     int64_t in[2], out[2];
     /* Lines of more than 16 columns now and then: kernels take so many at once. */
-    const bool wide = qd_choose(c, "wide", 0, 3) == 3;
+    const bool wide = qd_choose(c, "wide", 0, 1);
     qd_choose_window(c, flat, wide ? 24 : 3 + 2 * big, 4, a, in, out);
     const int64_t rows = qd_choose_size(c, "R", 3);
     int64_t groups = 1, per_group = 1, per_out = 1;
-    switch (qd_choose(c, "group kind", 0, 3)) {
+    switch (qd_choose(c, "group kind", 0, 4)) {
         case 0:
         case 1:
             per_group = qd_choose_size(c, "channels", 24 * big);
@@ -111,17 +111,32 @@ static void choose(qd_choices *c, qd_problem *p) {
     p->desc[1] = qd_image_desc(p->formats[1], a->nchw, flat, rows, groups * per_group, in);
     p->desc[QD_MAX_IN] = qd_image_desc(p->formats[QD_MAX_IN], a->nchw, flat, rows, O, out);
     p->attrs.conv_int.y = qd_choose_requant(c, p->formats[QD_MAX_IN]);
+    p->present[3] = qd_choose(c, "x zero", 0, 2) != 0;
     p->present[5] = p->formats[QD_MAX_IN] != QD_FORMAT_I32 || qd_choose(c, "requant", 0, 1);
 }
 
 static bool fill(qd_choices *c, const qd_problem *p, int i, void *data) {
     const int64_t n = qd_span(&p->desc[i], 0, p->desc[i].rank);
     switch (i) {
+        case 0:
+        case 1: { /* the usual bytes are one number only too often */
+            if (!qd_choose(c, i ? "x codes" : "w codes", 0, 3)) return false;
+            uint64_t stream = qd_stream(c, i ? "x codes" : "w codes");
+            for (int64_t k = 0; k < n; k++)
+                ((uint8_t *)data)[k] = (uint8_t)qd_next_random(&stream);
+            return true;
+        }
         case 2:
-            qd_fill_zeros(c, "w zero", p->formats[0], n, data);
+            qd_fill_zeros(c, "w zeros", p->formats[0], n, data);
             return true;
         case 3:
-            qd_fill_zeros(c, "x zero", p->formats[1], n, data);
+            if (qd_choose(c, "x zero any", 0, 1)) {
+                int64_t min, max;
+                qd_code_range(p->formats[1], &min, &max);
+                *(int32_t *)data = (int32_t)qd_choose(c, "x zero code", min, max);
+                return true;
+            }
+            qd_fill_zeros(c, "x zeros", p->formats[1], n, data);
             return true;
         case 4:
             qd_fill_bias(c, n, data);

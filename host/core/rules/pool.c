@@ -91,14 +91,15 @@ static void choose(qd_choices *c, qd_problem *p) {
     const bool flat = qd_choose(c, "flat", 0, 3) == 3;
     const bool global = qd_choose(c, "global", 0, 3) == 3;
     p->attrs.pool.global = global;
-    p->attrs.pool.average = qd_choose(c, "average", 0, 3) != 0;
+    p->attrs.pool.average = qd_choose(c, "average", 0, 2) != 0;
     p->attrs.pool.count_padding = qd_choose(c, "count padding", 0, 1);
     a->nchw = qd_choose(c, "nchw", 0, 1);
     int64_t in[2], out[2];
     const bool wide = qd_choose(c, "wide", 0, 3) == 3;
     qd_choose_window(c, flat, wide ? 40 : 4 + 2 * big, 4, a, in, out);
+    const bool needs_codes = !(p->attrs.pool.average && p->attrs.pool.count_padding);
     bool pads = true;
-    if (!(p->attrs.pool.average && p->attrs.pool.count_padding)) {
+    if (needs_codes) {
         for (int i = flat; i < 2; i++) {
             pads = pads && qd_windows_touch(in[i], out[i], a->kernel[i], a->stride[i] ? a->stride[i] : 1,
                                             a->dilation[i] ? a->dilation[i] : 1, a->before[i]);
@@ -113,19 +114,48 @@ static void choose(qd_choices *c, qd_problem *p) {
         }
         /* One window more, over the end. */
         const int64_t padded = in[i] + a->before[i] + a->after[i];
-        const bool inside = out[i] * stride - a->before[i] < in[i];
-        if ((padded - reach) % stride && inside && qd_choose(c, i ? "hang w" : "hang h", 0, 1)) out[i]++;
+        if ((padded - reach) % stride && out[i] * stride < padded && qd_choose(c, i ? "hang w" : "hang h", 0, 2) &&
+            (!needs_codes || qd_windows_touch(in[i], out[i] + 1, a->kernel[i], stride, dilation, a->before[i])))
+            out[i]++;
         if (global) out[i] = 1;
     }
-    const int64_t rows = qd_choose_size(c, "R", 3), channels = qd_choose_size(c, "channels", 50 * big);
+    const int64_t rows = qd_choose_size(c, "R", 3), channels = qd_choose_size(c, "channels", 120 * big);
     p->desc[0] = qd_image_desc(p->formats[0], a->nchw, flat, rows, channels, in);
     p->desc[QD_MAX_IN] = qd_image_desc(p->formats[QD_MAX_IN], a->nchw, flat, rows, channels, out);
-    p->attrs.pool.rounding = (qd_rounding)qd_choose(c, "rounding", QD_ROUND_FIXED, QD_ROUND_FLOAT);
+    const int64_t rounding = qd_choose(c, "rounding", 0, 4);
+    p->attrs.pool.rounding = (qd_rounding)(rounding > 3 ? 3 : rounding);
     p->attrs.pool.x = (qd_quant){qd_choose_scale(c, "x scale"), qd_choose_code(c, "x zero", p->formats[0])};
     p->attrs.pool.y = p->attrs.pool.x;
-    if (p->attrs.pool.rounding == QD_ROUND_FLOAT && qd_choose(c, "other y", 0, 2)) {
-        p->attrs.pool.y = (qd_quant){qd_choose_scale(c, "y scale"), qd_choose_code(c, "y zero", p->formats[0])};
-    }
+    if (p->attrs.pool.rounding != QD_ROUND_FLOAT) return;
+    const int64_t other = qd_choose(c, "other y", 0, 3);
+    if (!other) return;
+    p->attrs.pool.y = (qd_quant){qd_choose_scale(c, "y scale"), qd_choose_code(c, "y zero", p->formats[0])};
+    if (other == 1) return;
+    /* Means of whole windows are eighths, and halves among them: where the order of the operations shows (but not when
+     * the factor is a sum of two powers of two: a quotient times its divisor is exact then). */
+    const int64_t area = global ? in[0] * in[1] : (int64_t)(flat ? 1 : a->kernel[0]) * a->kernel[1];
+    p->attrs.pool.x.scale = 0.125f * (float)(area * qd_choose(c, "eighths", 1, 7));
+    p->attrs.pool.y.scale = 1.0f;
 }
 
-const qd_op_rules qd_rules_pool = {.attrs = true, .check = check, .choose = choose};
+/* Any codes, codes near the least or near the zero point; the usual bytes are one number only too often. */
+static bool fill(qd_choices *c, const qd_problem *p, int i, void *data) {
+    const int64_t style = i ? 0 : qd_choose(c, "codes", 0, 3);
+    if (!style) return false;
+    int64_t min, max;
+    qd_code_range(p->formats[0], &min, &max);
+    int64_t low = min, high = max;
+    if (style == 2) high = min + 3;
+    if (style == 3) {
+        const int64_t zero = p->attrs.pool.x.zero_point;
+        low = zero - 3 > min ? zero - 3 : min;
+        high = zero + 3 < max ? zero + 3 : max;
+    }
+    uint64_t stream = qd_stream(c, "codes");
+    const int64_t n = qd_span(&p->desc[0], 0, p->desc[0].rank);
+    for (int64_t k = 0; k < n; k++)
+        ((uint8_t *)data)[k] = (uint8_t)qd_between(&stream, low, high);
+    return true;
+}
+
+const qd_op_rules qd_rules_pool = {.attrs = true, .check = check, .choose = choose, .fill = fill};
