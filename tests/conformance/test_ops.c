@@ -91,8 +91,8 @@ END_TEST
 static void check_options(const qd_device_info *device) {
     const qd_context_options in_order = {.in_order = true}, out_of_order = {.out_of_order = true},
                              one_thread = {.threads = 1}, profiled = {.profile = true},
-                             /* Room for the operands of these cases, not for all of their weights in one part. */
-        small = {.max_alloc = 1 << 20};
+                             /* Hardly room for the largest operands of these cases. */
+        small = {.max_alloc = 5 << 20};
     verify(device->id, &in_order, 51, 8);
     verify(device->id, &out_of_order, 52, 8);
     verify(device->id, &profiled, 53, 2);

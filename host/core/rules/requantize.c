@@ -102,7 +102,7 @@ static void choose(qd_choices *c, qd_problem *p) {
     qd_tensor_desc d = {p->formats[0], rank, {0}};
     static const char *const names[] = {"d0", "d1", "d2", "d3"};
     for (int i = 0; i < rank; i++)
-        d.shape[i] = qd_choose_size(c, names[i], (i + 1 < rank ? 4 : 60) * c->size);
+        d.shape[i] = qd_choose_size(c, names[i], i + 1 < rank ? 4 : 60 * c->size);
     p->s.of['C' - 'A'] = d.shape[rank - 1];
     p->desc[0] = p->desc[QD_MAX_IN] = d;
     p->attrs.requantize.x_zero = qd_choose_code(c, "x zero", p->formats[0]);
