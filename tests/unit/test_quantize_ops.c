@@ -369,6 +369,11 @@ START_TEST(test_dynamic_onnx) {
     ck_ok(dynamic(c, x, 2, 3, QD_FORMAT_I8, true, 1, codes, &scale, &zero));
     ck_assert(scale == 3.0f / 127 && zero == 0);
     ck_codes(codes, (uint8_t[]){0, 85, 0x81, 0x96, 57, 21}, 6, "symmetric");
+    /* Denormals: 190 / 127 of the least float is rounded to it; -190 is no code then, nor is -128 a symmetric one. */
+    const float tiny[] = {-190 * 0x1p-149f, 0x1p-149f};
+    ck_ok(dynamic(c, tiny, 1, 2, QD_FORMAT_I8, true, 1, codes, &scale, &zero));
+    ck_assert(scale == 0x1p-149f && zero == 0);
+    ck_codes(codes, (uint8_t[]){0x81, 1}, 2, "symmetric denormals");
     qd_context_free(c);
 }
 END_TEST
