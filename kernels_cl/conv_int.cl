@@ -41,23 +41,32 @@ typedef struct conv {
     uchar w_flip, x_flip;   /* makes codes signed */
 } conv;
 
-/* Codes 0 … 15 of t + at, a tensor of `size`, in lanes lo … hi-1; 0 in the others, which may be outside it. Codes are
- * made signed by `flip`, and `zero` is subtracted after that. */
-static inline short16 load(__global const uchar *t, const long at, const long size, const int lo, const int hi,
-                           const uchar flip, const int zero) {
-    uchar16 raw;
+/* 16 codes, made signed by `flip`, then minus `zero`. */
+static inline short16 load16(__global const uchar *t, const uchar flip, const short16 zero) {
+    return convert_short16(as_char16(vload16(0, t) ^ (uchar16)flip)) - zero;
+}
+
+/* The same of t + at, a tensor of `size`, in lanes lo … hi-1; 0 in the others, which may be outside of it. */
+static inline short16 load_part(__global const uchar *t, const long at, const long size, const int lo, const int hi,
+                                const uchar flip, const short16 zero) {
+    short16 v;
     if (at >= 0 && at + 16 <= size) {
-        raw = vload16(0, t + at);
+        v = load16(t + at, flip, zero);
     } else {
         uchar lanes[16];
         for (int i = 0; i < 16; i++)
             lanes[i] = i >= lo && i < hi ? t[at + i] : 0;
-        raw = vload16(0, lanes);
+        v = convert_short16(as_char16(vload16(0, lanes) ^ (uchar16)flip)) - zero;
     }
-    const short16 v = convert_short16(as_char16(raw ^ (uchar16)flip)) - (short16)(short)zero;
-    if (lo <= 0 && hi >= 16) return v;
     const short16 ids = convert_short16(QD_LANE_IDS);
     return v & (ids >= (short16)(short)clamp(lo, 0, 16)) & (ids < (short16)(short)clamp(hi, 0, 16));
+}
+
+/* The same, where most are inside. */
+static inline short16 load(__global const uchar *t, const long at, const long size, const int lo, const int hi,
+                           const uchar flip, const short16 zero) {
+    if (lo <= 0 && hi >= 16) return load16(t + at, flip, zero);
+    return load_part(t, at, size, lo, hi, flip, zero);
 }
 
 /* The zero point of channel o's weights after `flip`. */
@@ -72,18 +81,15 @@ static inline void put(const conv *a, const qd_conv_int_params *p, const int o, 
 
 /* ---- Runs --------------------------------------------------------------------------------------------------- */
 
-static inline int8 products(const short16 a, const short16 b) {
-    const int16 p = convert_int16(a) * convert_int16(b);
-    return p.even + p.odd;
-}
-
-static inline int lanes_sum(const int8 s8) {
+static inline int lanes_sum(const int16 s16) {
+    const int8 s8 = s16.lo + s16.hi;
     const int4 s4 = s8.lo + s8.hi;
     const int2 s2 = s4.lo + s4.hi;
     return s2.x + s2.y;
 }
 
-/* Sums of QD_PX columns from w of line h, and channels o … o+n-1. */
+/* Sums of QD_PX columns from w of line h, and channels o … o+n-1. Loops over them are unrolled, or the sums would not
+ * be in registers. */
 static void runs(const conv *a, const qd_conv_int_params *p, const long r, const int o, const int n, const int h,
                  const int w) {
     const qd_window_params *v = &p->window;
@@ -91,15 +97,19 @@ static void runs(const conv *a, const qd_conv_int_params *p, const long r, const
     const int steps = merged ? 1 : v->kernel_w, together = merged ? v->kernel_w : 1;
     const int run = together * a->per_group, group = o / a->out_per_group;
     const int pixels = min(QD_PX, a->out_w - w);
-    int8 sum[QD_PX][QD_CH];
-    int zero[QD_CH];
-    long w_row[QD_CH];
+    const uchar w_flip = a->w_flip, x_flip = a->x_flip;
+    const short16 x_zero = (short16)(short)a->x_zero;
+    int16 sum[QD_PX][QD_CH];
+    short zero[QD_CH];
+    __global const uchar *w_row[QD_CH];
+#pragma unroll
     for (int j = 0; j < QD_CH; j++) {
         const int chan = o + min(j, n - 1);
-        zero[j] = w_zero_at(a, p, chan);
-        w_row[j] = chan * a->w_row;
+        zero[j] = (short)w_zero_at(a, p, chan);
+        w_row[j] = a->w + chan * a->w_row;
+#pragma unroll
         for (int t = 0; t < QD_PX; t++)
-            sum[t][j] = (int8)0;
+            sum[t][j] = (int16)0;
     }
     for (int ky = 0; ky < v->kernel_h; ky++) {
         const int line = h * v->stride_h - v->top + ky * v->dilation_h;
@@ -107,28 +117,53 @@ static void runs(const conv *a, const qd_conv_int_params *p, const long r, const
         for (int step = 0; step < steps; step++) {
             long at[QD_PX];
             int lo[QD_PX], hi[QD_PX];
+            int inside = run; /* codes that all columns have */
+#pragma unroll
             for (int t = 0; t < QD_PX; t++) {
                 const int column = (w + min(t, pixels - 1)) * v->stride_w - v->left + step * v->dilation_w;
                 lo[t] = clamp(-column, 0, together) * a->per_group;
                 hi[t] = clamp(a->in_w - column, 0, together) * a->per_group;
                 at[t] = r * a->x_row + (long)line * v->x_h + (long)column * v->x_w + (long)group * a->per_group;
+                inside = lo[t] > 0 ? 0 : min(inside, hi[t]);
             }
             const long w_at = (long)ky * p->w_h + (long)step * p->w_w;
-            for (int k = 0; k < run; k += 16) {
+            int k = 0;
+            for (; k + 16 <= inside; k += 16) {
                 short16 b[QD_CH];
+#pragma unroll
                 for (int j = 0; j < QD_CH; j++)
-                    b[j] = load(a->w, w_row[j] + w_at + k, a->w_size, 0, run - k, a->w_flip, zero[j]);
+                    b[j] = load16(w_row[j] + w_at + k, w_flip, (short16)zero[j]);
+#pragma unroll
                 for (int t = 0; t < QD_PX; t++) {
-                    const short16 x = load(a->x, at[t] + k, a->x_size, lo[t] - k, hi[t] - k, a->x_flip, a->x_zero);
+                    const short16 x = load16(a->x + at[t] + k, x_flip, x_zero);
+#pragma unroll
                     for (int j = 0; j < QD_CH; j++)
-                        sum[t][j] += products(x, b[j]);
+                        sum[t][j] += convert_int16(x) * convert_int16(b[j]);
+                }
+            }
+            for (; k < run; k += 16) {
+                short16 b[QD_CH];
+#pragma unroll
+                for (int j = 0; j < QD_CH; j++)
+                    b[j] = load_part(a->w, w_row[j] - a->w + w_at + k, a->w_size, 0, run - k, w_flip, (short16)zero[j]);
+#pragma unroll
+                for (int t = 0; t < QD_PX; t++) {
+                    const short16 x = load_part(a->x, at[t] + k, a->x_size, lo[t] - k, hi[t] - k, x_flip, x_zero);
+#pragma unroll
+                    for (int j = 0; j < QD_CH; j++)
+                        sum[t][j] += convert_int16(x) * convert_int16(b[j]);
                 }
             }
         }
     }
-    for (int t = 0; t < pixels; t++) {
-        for (int j = 0; j < n; j++)
-            put(a, p, o + j, r * a->y_row + (long)h * v->y_h + (long)(w + t) * v->y_w + o + j, lanes_sum(sum[t][j]));
+#pragma unroll
+    for (int t = 0; t < QD_PX; t++) {
+#pragma unroll
+        for (int j = 0; j < QD_CH; j++) {
+            if (t < pixels && j < n)
+                put(a, p, o + j, r * a->y_row + (long)h * v->y_h + (long)(w + t) * v->y_w + o + j,
+                    lanes_sum(sum[t][j]));
+        }
     }
 }
 
@@ -256,9 +291,9 @@ __kernel void conv_int(QD_IN(w), QD_IN(x), QD_IN(w_zero), QD_IN(x_zero), QD_IN(b
     a.y_row = (long)v.out_channels * v.out_h * v.out_w;
     a.w_size = v.out_channels * a.w_row;
     a.x_size = rows * a.x_row;
-    /* Where result and input pixels are the same, all of them are one line. */
-    const int flat = v.kernel_h * v.kernel_w == 1 && v.in_h == v.out_h && v.in_w == v.out_w && v.top + v.left == 0 &&
-                     v.stride_h * v.stride_w == 1;
+    /* Where result and input pixels are the same (without padding, then), all of them are one line. */
+    const int flat =
+        v.kernel_h * v.kernel_w == 1 && v.stride_h * v.stride_w == 1 && v.in_h == v.out_h && v.in_w == v.out_w;
     a.in_w = flat ? v.in_h * v.in_w : v.in_w;
     a.out_w = flat ? v.out_h * v.out_w : v.out_w;
     a.out_h = flat ? 1 : v.out_h;
