@@ -205,21 +205,28 @@ static void choose_scales(qd_choices *c, qd_problem *p) {
     const bool multiply = p->op == QD_OP_MUL_INT;
     /* Ratios of powers of two make ties, whose terms a float holds exactly; but no reciprocal of 3, 5 … is exact. */
     const float factor = (float)(2 * qd_choose(c, "factor", 0, 50) + 1);
-    switch (qd_choose(c, "scale style", 0, 3)) {
+    switch (qd_choose(c, "scale style", 0, 6)) {
         case 0:
+        case 1:
             *a = 0.5f * factor;
             *b = multiply ? 0.5f : *a;
             *y = ldexpf(multiply ? 0.5f * *a : *a, (int)qd_choose(c, "y shift", 1, 5));
             break;
-        case 1: /* b weighs more or less */
+        case 2: /* b weighs more or less */
+        case 3:
             *a = factor;
             *b = ldexpf(multiply ? 1.0f : factor, (int)qd_choose(c, "b 2^", -9, 9));
             *y = ldexpf(multiply ? factor * *b : *a > *b ? *a : *b, (int)qd_choose(c, "y shift", -1, 5));
             break;
-        case 2:
+        case 4:
             *a = qd_choose_scale(c, "a scale");
             *b = qd_choose_scale(c, "b scale");
             *y = (multiply ? *a * *b * 16.0f : *a > *b ? *a : *b) * (1.0f + 3.0f * qd_choose_scale(c, "y scale"));
+            break;
+        case 5: /* y so fine that what a product was rounded by is seen where a and b cancel out */
+            *a = power(c, "a part", 0, 0);
+            *b = multiply ? 1.0f : *a;
+            *y = ldexpf(*a, p->attrs.binary.rounding == QD_ROUND_GEMMLOWP ? -18 : -(int)qd_choose(c, "y fine", 22, 26));
             break;
         default:
             choose_extreme(c, p->op, p->attrs.binary.rounding, a, b, y);
@@ -227,14 +234,18 @@ static void choose_scales(qd_choices *c, qd_problem *p) {
     }
 }
 
-/* Limits that leave out y's zero point, or a zero point at an end of the codes, hide most results: no more than half of
- * the problems have the one, and none the other. */
+/* The middle of the codes, so that there are values of both signs; or any code, often an end. */
+static int32_t choose_zero(qd_choices *c, const char *kind, const char *name, qd_format f) {
+    int64_t min, max;
+    qd_code_range(f, &min, &max);
+    return qd_choose(c, kind, 0, 1) ? qd_choose_code(c, name, f) : (int32_t)((min + max + 1) / 2);
+}
+
+/* Limits that left out y's zero point would hide most results. */
 static void choose_end(qd_choices *c, qd_problem *p) {
     const qd_format format = p->formats[QD_MAX_IN];
     qd_requant end = qd_choose_requant(c, format);
-    int64_t min, max;
-    qd_code_range(format, &min, &max);
-    if (!qd_choose(c, "y zero at an end", 0, 1)) end.zero_point = (int32_t)(min + max + 1) / 2;
+    end.zero_point = choose_zero(c, "y zero kind", "y zero", format);
     if (end.min || end.max) {
         end.min = end.min < end.zero_point ? end.min : end.zero_point;
         end.max = end.max > end.zero_point ? end.max : end.zero_point;
@@ -274,8 +285,8 @@ static void choose(qd_choices *c, qd_problem *p) {
     p->desc[1] = d[1];
     p->desc[QD_MAX_IN] = d[2];
     choose_end(c, p);
-    p->attrs.binary.a.zero_point = qd_choose_code(c, "a zero", p->formats[0]);
-    p->attrs.binary.b.zero_point = qd_choose_code(c, "b zero", p->formats[1]);
+    p->attrs.binary.a.zero_point = choose_zero(c, "a zero kind", "a zero", p->formats[0]);
+    p->attrs.binary.b.zero_point = choose_zero(c, "b zero kind", "b zero", p->formats[1]);
     choose_scales(c, p);
 }
 
