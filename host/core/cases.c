@@ -68,23 +68,31 @@ static float random_float(uint64_t *rng, int style) {
     }
 }
 
+/* Styles of bytes: mostly any, for all of them alike hide what is read from the wrong place. */
+enum { BYTE_STYLES = 10 };
+
 /* Any bytes, or bytes of few kinds: zeros, ones, and those between which signs and carries change. */
 static void fill_bytes(uint64_t *rng, int style, unsigned char *p, size_t n) {
     static const unsigned char edges[] = {0x00, 0x80, 0x7f, 0xff, 0x01, 0x81, 0x0f, 0xf0, 0x88, 0x77};
     for (size_t i = 0; i < n; i++) {
         const uint64_t r = qd_next_random(rng);
-        p[i] = (unsigned char)(style == 0   ? r
-                               : style == 1 ? edges[r % sizeof edges]
-                               : style == 2 ? 0x7f /* sums as large as they can be */
-                               : style == 3 ? 0x80
-                                            : 0xff);
+        p[i] = (unsigned char)(style < 4   ? r
+                               : style < 7 ? edges[r % sizeof edges]
+                               : style < 8 ? 0x7f /* sums as large as they can be */
+                               : style < 9 ? 0x80
+                                           : 0xff);
     }
+}
+
+/* Formats of which any bytes will do. */
+static bool holds_bytes(const qd_format_info *info) {
+    return info->kind == QD_KIND_INTEGER || info->bytes * info->block < 2;
 }
 
 static qd_status fill_row(qd_format f, uint64_t *rng, int style, float *scratch, int64_t cols, void *row) {
     const qd_format_info *info = qd_format_get(f);
     const size_t bytes = qd_format_row_bytes(f, cols);
-    if (info->kind == QD_KIND_INTEGER || info->bytes * info->block < 2) {
+    if (holds_bytes(info)) {
         fill_bytes(rng, style, row, bytes);
         return QD_OK;
     }
@@ -122,7 +130,8 @@ static qd_status fill_operand(qd_choices *c, const qd_problem *p, int i, const q
     }
     float *scratch = qd_alloc((size_t)cols * sizeof *scratch + 1);
     if (!scratch) return QD_ERR_MEMORY;
-    const int style = (int)qd_choose(c, style_name, 0, 4);
+    const int style =
+        (int)qd_choose(c, style_name, 0, holds_bytes(qd_format_get(t->desc.format)) ? BYTE_STYLES - 1 : 4);
     uint64_t stream = qd_stream(c, name);
     for (int64_t r = 0; r < rows && !status; r++)
         status = fill_row(t->desc.format, &stream, style, scratch, cols, data + t->offset + (size_t)r * t->stride);

@@ -56,6 +56,7 @@ int64_t qd_choose_size(qd_choices *c, const char *name, int64_t high) {
     const qd_choice *before = find(c, name);
     if (before) return before->value;
     uint64_t stream = qd_stream(c, name);
-    const int64_t value = qd_between(&stream, 0, 3) ? qd_between(&stream, 1, high) : 1;
-    return remember(c, name, value, 1, high);
+    const int64_t kind = qd_between(&stream, 0, 7), any = qd_between(&stream, 1, high);
+    const int64_t vectors = (any + 15) / 16 * 16 + qd_between(&stream, -1, 1);
+    return remember(c, name, kind < 2 ? 1 : kind < 4 && vectors <= high ? vectors : any, 1, high);
 }

@@ -9,9 +9,9 @@
 
 #include "opencl/cl_internal.h"
 
-/* Problems for each variant, and more for each combination of formats where it takes several. Small seeds, found again
- * by anyone who reads the reason of a refusal. */
-enum { CANARIES = 12, EACH_FORMAT = 4 };
+/* Problems for each variant; where it takes several formats, so many for each combination of them, and no fewer than
+ * MIXED: such kernels also have more ways to go. Seeds are small, for anyone who reads the reason of a refusal. */
+enum { CANARIES = 24, EACH_FORMAT = 5, MIXED = 64 };
 
 /* Runs one problem. A status means that the device failed, not the variant. */
 static qd_status run_canary(cl_device_state *d, int variant, qd_case *c, bool *different, char *why, size_t capacity) {
@@ -35,26 +35,27 @@ static bool formats_match(const cl_variant *v, const qd_format formats[]) {
     return true;
 }
 
-/* Problem number `seed` of a variant, and the circumstances it runs in: plain ones, a single work-item or group that
- * does all the work in turn, weights in several parts, shapes larger than what a kernel takes at once. */
-static qd_status make_canary(cl_device_state *d, const cl_variant *v, const qd_format formats[], uint64_t seed,
-                             qd_case *c) {
-    const int size = seed == CANARIES ? 6 : seed == CANARIES - 1 ? 3 : 1;
-    const qd_status status = qd_case_make(v->op, formats, seed, size, NULL, 0, c);
-    if (status) return status;
-    /* Other layouts than the file's are only for constants. */
-    qd_tensor *w = &c->tensors[0];
-    if (v->layout != QD_LAYOUT_ROWS && !w->constant) w->constant = c->data[0];
-    d->canary_single = seed % 4 == 1;
-    d->canary_rows = seed % 4 == 2 ? 16 : 0;
-    return QD_OK;
-}
-
-/* The combinations of formats that a variant takes, to be freed. */
 typedef struct combination {
     qd_format formats[QD_MAX_IN + QD_MAX_OUT];
 } combination;
 
+/* Problem i of a variant that takes n combinations of formats in turn, and the circumstances it runs in: plain ones, a
+ * single work-item or group that does all the work in turn, weights in several parts, shapes larger than what a kernel
+ * takes at once. Each combination meets all circumstances, one after the other. */
+static qd_status make_canary(cl_device_state *d, const cl_variant *v, const combination *all, int n, int i,
+                             qd_case *c) {
+    const int size = i == 11 ? 6 : i == 10 ? 3 : i % 8 == 7 ? 2 : 1, circumstance = (i + i / n) % 4;
+    const qd_status status = qd_case_make(v->op, all[i % n].formats, (uint64_t)i + 1, size, NULL, 0, c);
+    if (status) return status;
+    /* Other layouts than the file's are only for constants. */
+    qd_tensor *w = &c->tensors[0];
+    if (v->layout != QD_LAYOUT_ROWS && !w->constant) w->constant = c->data[0];
+    d->canary_single = circumstance == 0;
+    d->canary_rows = circumstance == 1 ? 16 : 0;
+    return QD_OK;
+}
+
+/* The combinations that a variant takes, to be freed. */
 static qd_status find_combinations(const cl_variant *v, combination **out, int *count) {
     combination *all = NULL;
     int n = 0;
@@ -82,12 +83,11 @@ static qd_status try_variant(cl_device_state *d, int variant, cl_verdict *verdic
     int n;
     qd_status status = find_combinations(v, &all, &n);
     if (status) return status;
-    /* A kernel that reads many formats meets each of them, with seeds of its own. */
-    const int problems = n == 1 ? CANARIES : CANARIES + n * EACH_FORMAT;
+    const int problems = n == 1 ? CANARIES : n * EACH_FORMAT > MIXED ? n * EACH_FORMAT : MIXED;
     bool different = false;
     for (int i = 0; i < problems && !different && !status; i++) {
         qd_case c;
-        status = make_canary(d, v, all[i % n].formats, (uint64_t)i + 1, &c);
+        status = make_canary(d, v, all, n, i, &c);
         if (!status) {
             status = run_canary(d, variant, &c, &different, proof->why, sizeof proof->why);
             qd_case_free(&c);

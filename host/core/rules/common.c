@@ -171,7 +171,8 @@ void qd_fill_requant(qd_choices *c, qd_rounding rounding, int64_t n, int32_t *ta
         if (style == 2) exponent = (int)qd_between(&stream, -45, 10); /* nothing left of the sum, or far too much */
         if (style == 3) part = 1.0f + (float)qd_between(&stream, -4, 4) * 0x1p-23f;
         const float multiplier = ldexpf(part, exponent);
-        qd_requantize_table(rounding, 1.0f, &multiplier, 1, 1.0f, table + 2 * i);
+        /* Divided by what is no power of two, it has all the bits that a mode keeps, not the 24 of a float. */
+        qd_requantize_table(rounding, 1.0f, &multiplier, 1, style == 1 ? 1.1f : 1.0f, table + 2 * i);
     }
 }
 
@@ -180,13 +181,15 @@ void qd_fill_zeros(qd_choices *c, const char *name, qd_format f, int64_t n, int3
     qd_code_range(f, &min, &max);
     char style_name[32];
     snprintf(style_name, sizeof style_name, "%.15s style", name);
-    const int64_t style = qd_choose(c, style_name, 0, 3);
+    const int64_t style = qd_choose(c, style_name, 0, 5);
     uint64_t stream = qd_stream(c, name);
     for (int64_t i = 0; i < n; i++) {
-        const int64_t any = qd_between(&stream, min, max);
+        const int64_t any = qd_between(&stream, min, max), beyond = qd_between(&stream, min - 9, max + 9);
+        const int64_t ends[] = {min, max, INT32_MIN, INT32_MAX, beyond, any};
         zeros[i] = (int32_t)(style == 0   ? 0
-                             : style == 1 ? (i % 2 ? max : min)
-                             : style == 2 ? (i % 2 ? min : max)
+                             : style == 1 ? ends[i % 2]
+                             : style == 2 ? ends[1 - i % 2]
+                             : style == 3 ? ends[2 + i % 4] /* counts as the nearest code */
                                           : any);
     }
 }

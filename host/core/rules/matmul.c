@@ -54,6 +54,11 @@ static int64_t large(qd_choices *c, int i, int64_t bound) {
     return c->size > 1 && qd_choose(c, "large", 0, 3) == i ? bound * c->size : bound;
 }
 
+/* Whether rows are as long as only 64-bit sums allow. */
+static bool is_long(qd_choices *c) {
+    return qd_choose(c, "wide", 0, 3) == 3 && qd_choose(c, "long", 0, 2) == 2;
+}
+
 static void choose_matmul_int(qd_choices *c, qd_problem *p) {
     int64_t *of = p->s.of;
     of['R' - 'A'] = qd_choose_size(c, "R", large(c, 0, 4));
@@ -61,6 +66,11 @@ static void choose_matmul_int(qd_choices *c, qd_problem *p) {
     of['N' - 'A'] = qd_choose_size(c, "N", large(c, 2, 40));
     of['K' - 'A'] = qd_choose_size(c, "K", large(c, 3, 100) * (c->size > 1 ? 2 : 1));
     p->attrs.matmul_int.wide = qd_choose(c, "wide", 0, 3) == 3;
+    if (is_long(c)) { /* sums beyond 32 bits: of products of 128 · 127, too */
+        of['R' - 'A'] = of['M' - 'A'] = 1;
+        of['N' - 'A'] = qd_choose(c, "long N", 1, 2);
+        of['K' - 'A'] = 132200 + qd_choose(c, "K more", 0, 100);
+    }
     p->attrs.matmul_int.y = qd_choose_requant(c, p->formats[QD_MAX_IN]);
     p->present[5] = p->formats[QD_MAX_IN] != QD_FORMAT_I32 || qd_choose(c, "requant", 0, 1);
     if (p->formats[0] == QD_FORMAT_U4 || p->formats[0] == QD_FORMAT_I4)
@@ -72,9 +82,21 @@ static void choose_matmul_int(qd_choices *c, qd_problem *p) {
     }
 }
 
+/* Codes of which the sum of products is as large as can be, of either sign. */
+static void fill_long(qd_choices *c, const qd_tensor_desc *d, bool is_x, void *data) {
+    const int code = qd_code_of(d->format), rank = d->rank;
+    const bool negative = is_x && qd_choose(c, "negative", 0, 1);
+    const int byte = !QD_CODE_SIGNED(code) ? 0xff : QD_CODE_BITS(code) == 4 ? 0x88 : negative ? 0x7f : 0x80;
+    memset(data, byte, (size_t)qd_span(d, 0, rank - 1) * qd_format_row_bytes(d->format, d->shape[rank - 1]));
+}
+
 static bool fill_matmul_int(qd_choices *c, const qd_problem *p, int i, void *data) {
     const int64_t n = qd_span(&p->desc[i], 0, p->desc[i].rank);
     switch (i) {
+        case 0:
+        case 1:
+            if (is_long(c)) fill_long(c, &p->desc[i], i == 1, data);
+            return is_long(c);
         case 2:
             qd_fill_zeros(c, "w zero", p->formats[0], n, data);
             return true;

@@ -1,6 +1,7 @@
 /* Operators of language models. */
 #include "core/rules/rules.h"
 
+#include <math.h>
 #include <string.h>
 
 /* ---- Choosing ----------------------------------------------------------------------------------------------- */
@@ -32,6 +33,8 @@ static void choose_sizes(qd_choices *c, qd_problem *p) {
     const int64_t room = R + qd_choose(c, "positions beyond", 0, 60 * c->size) * qd_choose(c, "longer cache", 0, 1);
     of['P' - 'A'] = (room + 15) / 16 * 16;
     p->position = qd_choose(c, "position", 0, of['P' - 'A'] - R);
+    /* Rows before and behind the cache, too: they do no harm. */
+    if (qd_choose(c, "outside", 0, 5) == 5) p->position = qd_choose(c, "far", 0, 1) ? of['P' - 'A'] - R / 2 : -(R / 2);
 }
 
 static void choose_rms_norm(qd_choices *c, qd_problem *p) {
@@ -41,6 +44,7 @@ static void choose_rms_norm(qd_choices *c, qd_problem *p) {
 
 static void choose_rope(qd_choices *c, qd_problem *p) {
     choose_sizes(c, p);
+    if (qd_choose(c, "odd D", 0, 2) == 2) p->s.of['D' - 'A'] = 2 * qd_choose(c, "D / 2", 1, 40);
     p->attrs.rope.heads = (int)p->s.of['H' - 'A'];
     p->attrs.rope.head_dim = (int)p->s.of['D' - 'A'];
     p->attrs.rope.neox = qd_choose(c, "neox", 0, 1);
@@ -60,15 +64,33 @@ static void choose_attention(qd_choices *c, qd_problem *p) {
     p->attrs.attention.scale = 0.125f;
 }
 
+/* Floats of which some are not finite: their codes are defined. */
+static void fill_not_finite(qd_choices *c, const qd_tensor_desc *d, float *x) {
+    static const float nasty[] = {INFINITY, -INFINITY, NAN, 3e38f, -3e38f, 1e-40f, -0.0f, 0};
+    uint64_t stream = qd_stream(c, "x");
+    for (int64_t i = 0; i < d->shape[0] * d->shape[1]; i++) {
+        x[i] = (float)qd_between(&stream, -1000, 1000);
+        if (!qd_between(&stream, 0, 15)) x[i] = nasty[qd_between(&stream, 0, 7)];
+    }
+}
+
+/* An id of a table of `count` rows, or one outside of it. */
+static int64_t any_id(uint64_t *stream, int64_t count) {
+    const int64_t outside[] = {-1, count, INT32_MIN, INT32_MAX};
+    return qd_between(stream, 0, 15) ? qd_between(stream, 0, count - 1) : outside[qd_between(stream, 0, 3)];
+}
+
 static bool fill(qd_choices *c, const qd_problem *p, int i, void *data) {
     const qd_operand_spec *o = qd_operand_at(p->spec, i);
+    if (p->op == QD_OP_QUANTIZE && i == 0 && qd_choose(c, "not finite", 0, 3) == 3) {
+        fill_not_finite(c, &p->desc[i], data);
+        return true;
+    }
     if (p->formats[i] != QD_FORMAT_I32) return false;
     const bool ids = !strcmp(o->name, "ids");
     uint64_t stream = qd_stream(c, o->name);
-    for (int64_t at = 0; at < p->desc[i].shape[0]; at++) {
-        const int64_t v = ids ? qd_between(&stream, 0, p->s.of['V' - 'A'] - 1) : p->position;
-        ((int32_t *)data)[at] = (int32_t)v;
-    }
+    for (int64_t at = 0; at < p->desc[i].shape[0]; at++)
+        ((int32_t *)data)[at] = (int32_t)(ids ? any_id(&stream, p->s.of['V' - 'A']) : p->position);
     return true;
 }
 

@@ -105,13 +105,65 @@ static void choose(qd_choices *c, qd_problem *p) {
         d.shape[i] = qd_choose_size(c, names[i], i + 1 < rank ? 4 : 60 * c->size);
     p->s.of['C' - 'A'] = d.shape[rank - 1];
     p->desc[0] = p->desc[QD_MAX_IN] = d;
+    p->desc[1] = (qd_tensor_desc){QD_FORMAT_I32, 2, {qd_choose(c, "one requant", 0, 1) ? 1 : d.shape[rank - 1], 2}};
     p->attrs.requantize.x_zero = qd_choose_code(c, "x zero", p->formats[0]);
     p->attrs.requantize.y = qd_choose_requant(c, p->formats[QD_MAX_IN]);
 }
 
+/* Any number of at most `bits` bits, one of few bits as often as one of many. */
+static int64_t any_bits(uint64_t *stream, int bits) {
+    return (int64_t)(qd_next_random(stream) >> 1 >> (63 - qd_between(stream, 0, bits)));
+}
+
+/* A code that many elements of a channel have, and a result between two codes that its requantization aims at. */
+typedef struct aim {
+    int64_t code;
+    float y;
+} aim;
+
+/* That of channel i. `exact`: x - x_zero is a power of two, so that the aim is a tie; else it is just beside one
+ * mostly. */
+static aim nth_aim(const qd_problem *p, uint64_t stream, int64_t i, bool exact) {
+    int64_t min, max;
+    qd_code_range(p->formats[0], &min, &max);
+    uint64_t own = stream ^ (uint64_t)i * 0x2545f4914f6cdd1du;
+    const int64_t zero = p->attrs.requantize.x_zero, power = (int64_t)1 << qd_between(&own, 0, 23);
+    int64_t size = exact ? power : power + any_bits(&own, 23) % power; /* a float holds it */
+    while (zero + size > max && zero - size < min)
+        size /= 2;
+    const bool positive = zero - size < min || (zero + size <= max && qd_between(&own, 0, 1));
+    const int y_bits = QD_CODE_BITS(qd_code_of(p->formats[QD_MAX_IN]));
+    return (aim){positive ? zero + size : zero - size, (float)any_bits(&own, y_bits < 23 ? y_bits : 23) + 0.5f};
+}
+
 static bool fill(qd_choices *c, const qd_problem *p, int i, void *data) {
-    if (i != 1) return false;
-    qd_fill_requant(c, p->attrs.requantize.y.rounding, p->desc[1].shape[0], data);
+    enum { USUAL, ANY_SIZE, BESIDE_TIES, TIES };
+    const int64_t style = qd_choose(c, "x style", USUAL, TIES), channels = p->desc[1].shape[0];
+    const uint64_t aims = qd_stream(c, "aims");
+    const qd_rounding rounding = p->attrs.requantize.y.rounding;
+    const int32_t zero = p->attrs.requantize.x_zero;
+    if (i == 1) {
+        qd_fill_requant(c, rounding, channels, data);
+        for (int64_t k = 0; k < channels && style >= BESIDE_TIES; k++) {
+            const aim a = nth_aim(p, aims, k, style == TIES);
+            const float sum = fabsf((float)(a.code - zero));
+            qd_requantize_table(rounding, 1.0f, &a.y, 1, sum, (int32_t *)data + 2 * k);
+        }
+        return true;
+    }
+    if (style == USUAL) return false;
+    const int code = qd_code_of(p->formats[0]);
+    const int64_t n = qd_span(&p->desc[0], 0, p->desc[0].rank), cols = p->desc[0].shape[p->desc[0].rank - 1];
+    uint64_t stream = qd_stream(c, "x");
+    for (int64_t k = 0; k < n; k++) {
+        /* A code is cut to its bits: any number is one. */
+        int64_t v = qd_between(&stream, 0, 1) ? any_bits(&stream, 31) : -any_bits(&stream, 31);
+        if (style >= BESIDE_TIES && qd_between(&stream, 0, 3))
+            v = nth_aim(p, aims, channels > 1 ? k % cols : 0, style == TIES).code;
+        if (QD_CODE_BITS(code) == 32) ((int32_t *)data)[k] = (int32_t)v;
+        if (QD_CODE_BITS(code) == 16) ((uint16_t *)data)[k] = (uint16_t)v;
+        if (QD_CODE_BITS(code) == 8) ((uint8_t *)data)[k] = (uint8_t)v;
+    }
     return true;
 }
 

@@ -77,7 +77,7 @@ float qd_choose_scale(qd_choices *c, const char *name);
 int32_t qd_choose_code(qd_choices *c, const char *name, qd_format f);
 /** Fills a requant operand of n rows with multipliers, of which many give ties or leave the range of the codes. */
 void qd_fill_requant(qd_choices *c, qd_rounding rounding, int64_t n, int32_t *table);
-/** Fills n zero points that are codes of a format, in int32. */
+/** Fills n zero points for a format, in int32: codes, and now and then what is none. */
 void qd_fill_zeros(qd_choices *c, const char *name, qd_format f, int64_t n, int32_t *zeros);
 /** Fills n biases, small ones or any. */
 void qd_fill_bias(qd_choices *c, int64_t n, int32_t *bias);
