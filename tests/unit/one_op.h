@@ -29,7 +29,7 @@ static inline qd_status one_op_run(qd_context *c, const one_op *x, void *result)
     const qd_status status = qd_plan_create(c, x->op, &x->attrs, in, max_in, &out, 1, &plan);
     if (!status) ck_ok(qd_plan_run(plan));
     /* Wrong parameters would be no kernel's failure, but that of all: only the reference were left. */
-    if (!status && strcmp(qd_context_device(c)->id, "ref") != 0)
+    if (!status && bytes && strcmp(qd_context_device(c)->id, "ref") != 0)
         ck_assert_msg(strcmp(qd_plan_variant(plan), "reference") != 0, "%s: no kernel is proven",
                       qd_op_get(x->op)->name);
     ck_ok(qd_tensor_read(out, 0, result, bytes));
