@@ -188,8 +188,11 @@ qd_status qd_tensor_reshape(qd_tensor *t, const qd_tensor_desc *d, qd_tensor **o
     }
     qd_tensor_desc from = t->desc, to = *d;
     const bool ranks = to.rank >= 1 && to.rank <= QD_MAX_RANK;
-    if (ranks && from.shape[0] == QD_ROWS && to.shape[0] == QD_ROWS) from.shape[0] = to.shape[0] = 1;
-    const int64_t cols = ranks ? to.shape[to.rank - 1] : 0, old_cols = from.shape[from.rank - 1];
+    /* As many rows as the run has, or none: then the shapes of one row count. */
+    const bool rows = ranks && from.shape[0] == to.shape[0] &&
+                      (to.shape[0] == QD_ROWS || (to.shape[0] == 0 && from.rank > 1 && to.rank > 1));
+    if (rows) from.shape[0] = to.shape[0] = 1;
+    const int64_t cols = ranks ? d->shape[d->rank - 1] : 0, old_cols = qd_columns(t);
     const int block = qd_format_get(t->desc.format)->block;
     if (!ranks || to.format != from.format || !qd_desc_bytes(&to) || qd_desc_bytes(&to) != qd_desc_bytes(&from) ||
         (cols != old_cols && (cols % block || old_cols % block))) {
@@ -199,7 +202,7 @@ qd_status qd_tensor_reshape(qd_tensor *t, const qd_tensor_desc *d, qd_tensor **o
     const qd_status status = new_view(t, &v);
     if (status) return status;
     v->desc = *d;
-    v->stride = qd_format_row_bytes(d->format, cols);
+    v->stride = qd_format_row_bytes(d->format, cols); /* 0 of [QD_ROWS], as in qd_tensor_new */
     v->reshaped = true;
     *out = v;
     return QD_OK;
