@@ -189,8 +189,8 @@ qd_status qd_tensor_reshape(qd_tensor *t, const qd_tensor_desc *d, qd_tensor **o
     qd_tensor_desc from = t->desc, to = *d;
     const bool ranks = to.rank >= 1 && to.rank <= QD_MAX_RANK;
     /* As many rows as the run has, or none: then the shapes of one row count. */
-    const bool rows = ranks && from.shape[0] == to.shape[0] &&
-                      (to.shape[0] == QD_ROWS || (to.shape[0] == 0 && from.rank > 1 && to.rank > 1));
+    const bool rows =
+        ranks && from.shape[0] == to.shape[0] && (to.shape[0] == QD_ROWS || (to.shape[0] == 0 && to.rank > 1));
     if (rows) from.shape[0] = to.shape[0] = 1;
     const int64_t cols = ranks ? d->shape[d->rank - 1] : 0, old_cols = qd_columns(t);
     const int block = qd_format_get(t->desc.format)->block;
