@@ -66,6 +66,8 @@ qd_status cl_buffer_take(cl_device_state *d, size_t bytes, qd_buffer **out) {
         return qd_fail(QD_ERR_DEVICE_MEMORY, "%s: %zu bytes in one piece; the device allows %llu", d->info.name, bytes,
                        (unsigned long long)d->max_alloc);
     }
+    const qd_status status = cl_alive(d);
+    if (status) return status;
     qd_buffer *b = take_pooled(d, size);
     if (!b) {
         if (d->budget && d->used + d->pooled + size > d->budget) cl_pool_trim(d);
@@ -177,8 +179,8 @@ qd_status cl_buffer_write(void *device, qd_buffer *b, size_t offset, const void 
     qd_status status = QD_OK;
     void *staging = NULL;
     cl_event event;
-    cl_pending_reap(d, false);
     QD_TRY(cl_order(d));
+    cl_pending_reap(d, false);
     if (bytes > STAGED) {
         CL_TRY(d, clEnqueueWriteBuffer(d->queue, b->mem, CL_TRUE, offset, bytes, src, 0, NULL, NULL),
                "writing a buffer");

@@ -45,9 +45,11 @@ static uint64_t event_time(cl_event e, cl_profiling_info what) {
     return t;
 }
 
-/* Reads the times of finished launches and frees their events. */
-static void collect(cl_device_state *d) {
-    clFinish(d->queue);
+/* Waits for all launches, reads their times and frees their events. */
+static qd_status collect(cl_device_state *d) {
+    qd_status status;
+    QD_TRY(cl_alive(d));
+    CL_TRY(d, clFinish(d->queue), "waiting for the device");
     for (; d->trace_read < d->n_trace; d->trace_read++) {
         cl_trace_event *t = &d->trace[d->trace_read];
         t->queued = event_time(t->event, CL_PROFILING_COMMAND_QUEUED);
@@ -61,6 +63,14 @@ static void collect(cl_device_state *d) {
         p->bytes += t->bytes;
         p->operations += t->operations;
     }
+error:
+    return status;
+}
+
+/* Frees the events whose times were not read. */
+static void forget_events(cl_device_state *d) {
+    for (; d->trace_read < d->n_trace; d->trace_read++)
+        clReleaseEvent(d->trace[d->trace_read].event);
 }
 
 void cl_profile_add(cl_device_state *d, int variant, const qd_node *n, int64_t rows, cl_event e) {
@@ -86,7 +96,8 @@ static int slower_first(const void *a, const void *b) {
 
 qd_status cl_profile_report(void *device, qd_profile_row **out, int *count) {
     cl_device_state *d = device;
-    collect(d);
+    const qd_status status = collect(d);
+    if (status) return status;
     qd_profile_row *rows = qd_alloc_zero((size_t)cl_variant_count, sizeof *rows);
     if (!rows) return QD_ERR_MEMORY;
     int n = 0;
@@ -108,7 +119,7 @@ qd_status cl_profile_report(void *device, qd_profile_row **out, int *count) {
 
 void cl_profile_reset(void *device) {
     cl_device_state *d = device;
-    collect(d);
+    forget_events(d);
     d->n_trace = d->trace_read = 0;
     for (int i = 0; i < cl_variant_count; i++) {
         cl_proof *p = &d->proofs[i];
@@ -118,8 +129,7 @@ void cl_profile_reset(void *device) {
 }
 
 void cl_profile_free(cl_device_state *d) {
-    for (int i = d->trace_read; i < d->n_trace; i++)
-        clReleaseEvent(d->trace[i].event);
+    forget_events(d);
     free(d->trace);
 }
 
@@ -127,7 +137,8 @@ void cl_profile_free(cl_device_state *d) {
  * come from kernels.def and need no escaping. */
 qd_status cl_profile_trace(void *device, const char *path) {
     cl_device_state *d = device;
-    collect(d);
+    const qd_status status = collect(d);
+    if (status) return status;
     FILE *f = fopen(path, "w");
     if (!f) return qd_fail(QD_ERR_IO, "cannot write the trace to %s", path);
     const uint64_t zero = d->n_trace ? d->trace[0].queued : 0;

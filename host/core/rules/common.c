@@ -168,7 +168,7 @@ void qd_fill_requant(qd_choices *c, qd_rounding rounding, int64_t n, int32_t *ta
         int exponent = (int)qd_between(&stream, -14, -1);
         float part = 1.0f + (float)qd_between(&stream, 0, 999999) * 1e-6f;
         if (style == 0) part = 1.0f;                                  /* powers of two: ties */
-        if (style == 2) exponent = (int)qd_between(&stream, -45, 10); /* nothing left of the sum, or far too much */
+        if (style == 2) exponent = (int)qd_between(&stream, -45, 24); /* nothing left of the sum, or far too much */
         if (style == 3) part = 1.0f + (float)qd_between(&stream, -4, 4) * 0x1p-23f;
         const float multiplier = ldexpf(part, exponent);
         /* Divided by what is no power of two, it has all the bits that a mode keeps, not the 24 of a float. */

@@ -133,7 +133,9 @@ static aim nth_aim(const qd_problem *p, uint64_t stream, int64_t i, bool exact) 
         size /= 2;
     const bool positive = zero - size < min || (zero + size <= max && qd_between(&own, 0, 1));
     const int y_bits = QD_CODE_BITS(qd_code_of(p->formats[QD_MAX_IN]));
-    return (aim){positive ? zero + size : zero - size, (float)any_bits(&own, y_bits < 23 ? y_bits : 23) + 0.5f};
+    int64_t y = any_bits(&own, y_bits < 22 ? y_bits : 22);
+    if (y_bits == 32 && qd_between(&own, 0, 1)) y += 1 << 22; /* where a float has one bit left for the half */
+    return (aim){positive ? zero + size : zero - size, (float)y + 0.5f};
 }
 
 static bool fill(qd_choices *c, const qd_problem *p, int i, void *data) {
