@@ -6,14 +6,7 @@
  * Build options: QD_W_SIGNED, QD_X_SIGNED: 1 for i8, 0 for u8. */
 #include "gpu/features.h"
 
-#include "codes.h"
-
-#ifndef QD_TOKENS
-#define QD_TOKENS 4
-#endif
-
-/* Codes that are summed in 32 bits before they go to the 64-bit sum. */
-#define CHUNK 1024
+#include "matmul_int_rows.h"
 
 #if QD_W_SIGNED && QD_X_SIGNED
 #define DOT(w, x) dot_4x8packed_ss_int(w, x)
@@ -36,42 +29,21 @@ static inline uint four(__global const uchar *row, const int k, const int k_end)
     return v;
 }
 
-__kernel void matmul_int(QD_IN(w), QD_IN(x), QD_IN(w_zero), QD_IN(x_zero), QD_IN(bias), QD_IN(requant), QD_OUT(y),
-                         const qd_matmul_int_params p, const int rows) {
-    const int together = p.batched ? p.m : rows * p.m;
-    const int batches = p.batched ? rows : 1;
-    const int groups = (together + QD_TOKENS - 1) / QD_TOKENS;
-    __global const int *biases = QD_ROW(int, bias, 0);
-    QD_FOR_UNITS(u, (ulong)batches * groups * p.count) {
-        const int i = (int)(u % p.count);
-        const int batch = (int)(u / p.count / groups);
-        const int first = (int)(u / p.count % groups) * QD_TOKENS;
-        const int tokens = min(QD_TOKENS, together - first);
-        const ulong r = (ulong)batch * together + first;
-        __global const uchar *w_row = QD_ROW(uchar, w, (ulong)batch * p.n + i);
-        const long wz = qd_zero_at(QD_ROW(uchar, w_zero, 0), p.w_zero, p.first + i, p.w_code);
-        long total[QD_TOKENS];
-        for (int t = 0; t < tokens; t++) {
-            const long xz = qd_zero_at(QD_ROW(uchar, x_zero, 0), p.x_zero, r + t, p.x_code);
-            __global const uchar *x_row = QD_ROW(uchar, x, r + t);
-            total[t] = p.k * wz * xz;
-            for (int start = 0; start < p.k; start += CHUNK) {
-                const int end = min(start + CHUNK, p.k);
-                int dot = 0, sum_w = 0, sum_x = 0;
-                for (int k = start; k < end; k += 4) {
-                    const uint a = four(w_row, k, p.k), b = four(x_row, k, p.k);
-                    dot += DOT(a, b);
-                    sum_w += SUM_W(a);
-                    sum_x += SUM_X(b);
-                }
-                total[t] += dot - xz * sum_w - wz * sum_x;
+static inline void tile_sums(__global const uchar *w_row, __global const uchar *x, const ulong x_stride, const int tokens,
+                             const int wz, const int *xz, const qd_matmul_int_params *p, long *total) {
+    for (int t = 0; t < tokens; t++) {
+        __global const uchar *x_row = x + t * x_stride;
+        total[t] = (long)p->k * wz * xz[t];
+        for (int start = 0; start < p->k; start += CHUNK) {
+            const int end = min(start + CHUNK, p->k);
+            int dot = 0, sum_w = 0, sum_x = 0;
+            for (int k = start; k < end; k += 4) {
+                const uint a = four(w_row, k, p->k), b = four(x_row, k, p->k);
+                dot += DOT(a, b);
+                sum_w += SUM_W(a);
+                sum_x += SUM_X(b);
             }
-        }
-        for (int t = 0; t < tokens; t++) {
-            uint sum = (uint)qd_saturate_i32(total[t]);
-            if (p.bias != QD_ABSENT) sum += (uint)biases[p.first + i];
-            const int code = qd_finish(&p.y, QD_ROW(uchar, requant, 0), p.first + i, (int)sum);
-            qd_put_code(QD_ROW_OUT(uchar, y, r + t), p.first + i, p.y.code, code);
+            total[t] += dot - (long)xz[t] * sum_w - (long)wz * sum_x;
         }
     }
 }
