@@ -200,6 +200,9 @@ static void choose_extreme(qd_choices *c, qd_op op, qd_rounding rounding, float 
     }
 }
 
+/* The style of scales in which a and b should cancel out. */
+enum { CANCEL = 5 };
+
 static void choose_scales(qd_choices *c, qd_problem *p) {
     float *a = &p->attrs.binary.a.scale, *b = &p->attrs.binary.b.scale, *y = &p->attrs.binary.y.scale;
     const bool multiply = p->op == QD_OP_MUL_INT;
@@ -223,7 +226,7 @@ static void choose_scales(qd_choices *c, qd_problem *p) {
             *b = qd_choose_scale(c, "b scale");
             *y = (multiply ? *a * *b * 16.0f : *a > *b ? *a : *b) * (1.0f + 3.0f * qd_choose_scale(c, "y scale"));
             break;
-        case 5: /* y so fine that what a product was rounded by is seen where a and b cancel out */
+        case CANCEL: /* y so fine that what a product was rounded by is seen where a and b cancel out */
             *a = power(c, "a part", 0, 0);
             *b = multiply ? 1.0f : *a;
             *y = ldexpf(*a, p->attrs.binary.rounding == QD_ROUND_GEMMLOWP ? -18 : -(int)qd_choose(c, "y fine", 22, 26));
@@ -293,7 +296,8 @@ static void choose(qd_choices *c, qd_problem *p) {
 /* Codes next to the zero point, whose sums are no larger than codes; any; or the ends. Seldom twice the same, so that
  * no wrong index stays unseen. */
 static bool fill(qd_choices *c, const qd_problem *p, int i, void *data) {
-    const int64_t style = qd_choose(c, i ? "b codes" : "a codes", 0, 3);
+    const bool cancel = p->attrs.binary.rounding == QD_ROUND_FLOAT && qd_choose(c, "scale style", 0, 6) == CANCEL;
+    const int64_t style = cancel ? 0 : qd_choose(c, i ? "b codes" : "a codes", 0, 3);
     const int32_t zero = i ? p->attrs.binary.b.zero_point : p->attrs.binary.a.zero_point;
     int64_t min, max;
     qd_code_range(p->formats[i], &min, &max);
