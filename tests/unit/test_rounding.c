@@ -35,14 +35,14 @@ static wide floor_shift(wide x, int n) {
 /* Any sum: small ones, all, and those next to powers of two and the ends. */
 static int32_t random_sum(void) {
     const uint64_t r = random64();
-    const int32_t near = (int32_t)(1u << (r >> 8) % 32) + (int32_t)((r >> 16) % 3) - 1;
+    const uint32_t near = (1u << (r >> 8) % 32) + (uint32_t)(r >> 16) % 3 - 1;
     switch (r % 8) {
         case 0:
             return (int32_t)((r >> 32) % 2001) - 1000;
         case 1:
-            return near;
+            return (int32_t)near;
         case 2:
-            return (int32_t)(0u - (uint32_t)near);
+            return (int32_t)(0u - near);
         case 3:
             return r >> 40 & 1 ? INT32_MIN : INT32_MAX;
         default:
