@@ -464,8 +464,14 @@ START_TEST(test_pool_refused) {
     x.out = u8(1, 1, 1, 0);
     x.attrs.pool.window = (qd_window){.kernel = {0, 2}, .dilation = {0, 3}, .before = {0, 1}, .after = {0, 1}};
     ck_refused(c, &x, QD_ERR_ARGUMENT, "wholly in the padding");
-    x.attrs.pool.average = x.attrs.pool.count_padding = true;
+    x.attrs.pool.count_padding = true; /* of averages */
+    ck_refused(c, &x, QD_ERR_ARGUMENT, "wholly in the padding");
+    x.attrs.pool.average = true;
     ck_ok(run(c, &x, ignored));
+    /* One window more would start beyond the end. */
+    x.out = u8(1, 2, 1, 0);
+    x.attrs.pool.window = (qd_window){.kernel = {0, 1}, .stride = {0, 3}};
+    ck_refused(c, &x, QD_ERR_ARGUMENT, "y's width is 2 where 1 is needed");
     x = good;
     x.in[0] = u8(1, 1, 1, 1);
     x.out = u8(1, 1, 1, 1);
