@@ -44,7 +44,7 @@ typedef struct combination {
  * takes at once. Each combination meets all circumstances, one after the other. */
 static qd_status make_canary(cl_device_state *d, const cl_variant *v, const combination *all, int n, int i,
                              qd_case *c) {
-    const int size = i == 11 ? 6 : i == 10 ? 3 : i % 8 == 7 ? 2 : 1, circumstance = (i + i / n) % 4;
+    const int size = i == 11 ? 6 : i == 10 ? 3 : i % 8 == 7 ? 2 : 1, circumstance = (i % n + i / n) % 4;
     const qd_status status = qd_case_make(v->op, all[i % n].formats, (uint64_t)i + 1, size, NULL, 0, c);
     if (status) return status;
     /* Other layouts than the file's are only for constants. */

@@ -85,6 +85,13 @@ static void choose(qd_choices *c, qd_problem *p) {
     /* Lines of more than 16 columns now and then: kernels take so many at once. */
     const bool wide = qd_choose(c, "wide", 0, 1);
     qd_choose_window(c, flat, wide ? 24 : 3 + 2 * big, 4, a, in, out);
+    if (qd_choose(c, "pixel", 0, 5) == 5) { /* most convolutions are so: no neighbours at all */
+        for (int i = flat; i < 2; i++) {
+            a->kernel[i] = 1;
+            a->stride[i] = a->dilation[i] = a->before[i] = a->after[i] = 0;
+            in[i] = out[i];
+        }
+    }
     const int64_t rows = qd_choose_size(c, "R", 3);
     int64_t groups = 1, per_group = 1, per_out = 1;
     switch (qd_choose(c, "group kind", 0, 4)) {

@@ -29,6 +29,8 @@ static void choose_sizes(qd_choices *c, qd_problem *p) {
         const char name[] = {*letter, unit > 1 ? '/' : 0, 'b', 0};
         of[*letter - 'A'] = unit * qd_choose(c, name, 1, unit > 1 ? 7 * c->size : 75 * c->size);
     }
+    /* More columns than a work-item takes at once. */
+    if (of['C' - 'A'] > 1 && qd_choose(c, "wide", 0, 5) == 5) of['C' - 'A'] *= 1 + 512 / of['C' - 'A'];
     const int64_t R = of['R' - 'A'];
     const int64_t room = R + qd_choose(c, "positions beyond", 0, 60 * c->size) * qd_choose(c, "longer cache", 0, 1);
     of['P' - 'A'] = (room + 15) / 16 * 16;
