@@ -17,6 +17,13 @@ static struct {
     cl_int error;
     bool armed, forever, happened;
     const char *with, *from, *to;
+    struct {
+        cl_function fn;
+        long left;
+        void (*f)(void *user);
+        void *user;
+    } hook;
+    const char *driver;
     long wrong_reads;
     long calls[CL_FUNCTIONS + 1];
     long alive;
@@ -36,6 +43,17 @@ void inject_source(const char *with, const char *from, const char *to) {
     state.from = from;
     state.to = to;
     state.happened = false;
+}
+
+void inject_hook(cl_function fn, long n, void (*f)(void *user), void *user) {
+    state.hook.fn = fn;
+    state.hook.left = n;
+    state.hook.f = f;
+    state.hook.user = user;
+}
+
+void inject_driver(const char *version) {
+    state.driver = version;
 }
 
 void inject_wrong_reads(long n) {
@@ -64,6 +82,7 @@ long inject_alive(void) {
 static cl_int fault(cl_function fn) {
     state.calls[fn]++;
     state.calls[CL_FUNCTIONS]++;
+    if (state.hook.f && state.hook.fn == fn && state.hook.left-- == 0) state.hook.f(state.hook.user);
     if (!state.armed || (state.fn != fn && state.fn != CL_FUNCTIONS)) return CL_SUCCESS;
     if (state.left-- > 0) return CL_SUCCESS;
     state.armed = state.forever;
@@ -180,6 +199,15 @@ RELEASE_FUNCTION(clRetainEvent, cl_event, 1)
 RELEASE_FUNCTION(clReleaseDevice, cl_device_id, -1)
 
 /* ---- Those that do more ------------------------------------------------------------------------------------- */
+
+cl_int CL_API_CALL clGetDeviceInfo(cl_device_id d, cl_device_info what, size_t n, void *out, size_t *size) {
+    if (what != CL_DRIVER_VERSION || !state.driver) return NEXT(clGetDeviceInfo)(d, what, n, out, size);
+    const size_t bytes = strlen(state.driver) + 1;
+    if (out && n < bytes) return CL_INVALID_VALUE;
+    if (out) memcpy(out, state.driver, bytes);
+    if (size) *size = bytes;
+    return CL_SUCCESS;
+}
 
 cl_int CL_API_CALL clCreateSubDevices(cl_device_id d, const cl_device_partition_property *how, cl_uint n,
                                       cl_device_id *out, cl_uint *count) {

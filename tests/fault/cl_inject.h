@@ -21,6 +21,10 @@ extern const char *const cl_function_names[CL_FUNCTIONS];
 void inject_failure(cl_function fn, long n, cl_int error, bool forever);
 /** Sources given to the compiler that contain `with` get every `from` in them replaced by `to`. */
 void inject_source(const char *with, const char *from, const char *to);
+/** Call number `n` of `fn` first calls `f(user)`, which may end the process, or wait. */
+void inject_hook(cl_function fn, long n, void (*f)(void *user), void *user);
+/** What devices say their driver's version is; NULL: the truth. */
+void inject_driver(const char *version);
 /** One bit of what each of the next `n` reads brings is wrong. */
 void inject_wrong_reads(long n);
 /** No more faults; counts start at zero again. */
