@@ -42,7 +42,7 @@ call *next_call(call_walk *w) {
     qd_format formats[OPERANDS];
     if (!qd_case_formats(w->op, w->combination, formats)) {
         qd_op_spec spec;
-        bool complete = w->seed + 1 >= LEAST && w->calls >= LEAST_CALLS;
+        bool complete = w->seed + 1 >= LEAST && w->calls >= (w->least_calls ? w->least_calls : LEAST_CALLS);
         qd_op_spec_read(w->op, &spec);
         for (int i = 0; i < OPERANDS; i++) {
             const qd_operand_spec *o = qd_operand_at(&spec, i);

@@ -31,6 +31,7 @@ typedef struct call_walk {
     qd_op op;
     const qd_choice *fixed; /* or NULL */
     int n_fixed;
+    int least_calls; /* 0: a few */
     int combination, calls;
     uint64_t seed;
     unsigned given, absent; /* bit masks of operands */

@@ -191,6 +191,16 @@ START_TEST(test_foreign_tensors) {
                  "graph");
         ck_fails(qd_graph_view(t.g, s.inside, 0, 4, &v), QD_ERR_ARGUMENT, "graph");
         ck_assert_ptr_null(v);
+        /* Nor does a plan see into a graph. */
+        const qd_tensor_desc d = qd_desc(QD_FORMAT_F32, 4, 8, 0, 0);
+        qd_tensor *fixed;
+        qd_plan *p = NULL;
+        ck_ok(qd_graph_tensor(t.g, &d, &fixed));
+        ck_ok(qd_graph_add(t.g, QD_OP_ADD, NULL, (qd_tensor *[]){t.in, t.in}, 2, &fixed, 1));
+        if (compiled) ck_ok(qd_graph_compile(t.g, NULL, NULL));
+        ck_fails(qd_plan_create(c, QD_OP_ADD, NULL, (qd_tensor *[]){fixed, fixed}, 2, &s.out, 1, &p), QD_ERR_ARGUMENT,
+                 "belongs to a graph");
+        ck_assert_ptr_null(p);
         free_small(&s);
         free_small(&t);
     }

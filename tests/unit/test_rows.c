@@ -118,7 +118,7 @@ static void run_rows(const small_graph *s, const small_graph *ref, int64_t n, in
 
 START_TEST(test_some_rows) {
     qd_context *c[2] = {open_device(0, NULL), open_device(1, NULL)};
-    call_walk walk = {.op = (qd_op)_i, .fixed = five_rows, .n_fixed = 1};
+    call_walk walk = {.op = (qd_op)_i, .fixed = five_rows, .n_fixed = 1, .least_calls = 30};
     int made = 0, refused = 0, several = 0;
     for (const call *x; (x = next_call(&walk)) != NULL;) {
         const int64_t most = x->desc[QD_MAX_IN].shape[0] > x->rows ? x->desc[QD_MAX_IN].shape[0] : x->rows;
@@ -204,7 +204,7 @@ static qd_status run_empty(qd_context *c, const call *x, bool in_graph) {
 
 START_TEST(test_no_rows) {
     qd_context *c[2] = {open_device(0, NULL), open_device(1, NULL)};
-    call_walk walk = {.op = (qd_op)_i};
+    call_walk walk = {.op = (qd_op)_i, .least_calls = 30};
     int made = 0;
     for (const call *x; (x = next_call(&walk)) != NULL;) {
         call empty;
@@ -235,10 +235,12 @@ START_TEST(test_empty_part) {
         x[i] = (float)i;
         want[i] = (float)(4 * i);
     }
-    qd_tensor *in = tensor_with(c, d, x), *y, *nothing, *inside, *t;
+    qd_tensor *in = tensor_with(c, d, x), *y, *joined, *nothing, *inside, *t;
+    const qd_attrs along = {.concat = {.axis = 0}};
     qd_graph *g;
     qd_graph_info info;
     ck_ok(qd_tensor_create(c, &d, &y));
+    ck_ok(qd_tensor_create(c, &d, &joined));
     ck_ok(qd_tensor_create(c, &none, &nothing));
     ck_ok(qd_graph_create(c, 3, &g));
     ck_ok(qd_graph_tensor(g, &none, &inside));
@@ -247,16 +249,22 @@ START_TEST(test_empty_part) {
     ck_ok(qd_graph_add(g, QD_OP_ADD, NULL, (qd_tensor *[]){nothing, nothing}, 2, &inside, 1));
     ck_ok(qd_graph_add(g, QD_OP_SWIGLU, NULL, (qd_tensor *[]){inside, inside}, 2, &nothing, 1));
     ck_ok(qd_graph_add(g, QD_OP_ADD, NULL, (qd_tensor *[]){t, t}, 2, &y, 1));
+    /* It reads what an operator without rows gave, which never starts. */
+    ck_ok(qd_graph_add(g, QD_OP_CONCAT, &along, (qd_tensor *[]){in, inside}, 2, &joined, 1));
     ck_ok(qd_graph_compile(g, NULL, NULL));
     ck_ok(qd_graph_describe(g, &info));
-    ck_assert_int_eq(info.ops, 4);
+    ck_assert_int_eq(info.ops, 5);
     ck_assert_uint_eq(info.arena_bytes, info.live_bytes);
     ck_assert_uint_eq(info.arena_bytes, 256);
+    static const float zeros[16] = {0};
+    ck_ok(qd_graph_run(g, 0)); /* nothing, also where an operator's rows are not those of the run */
+    ck_tensor(y, zeros, "after a run of no rows");
     ck_ok(qd_graph_run(g, 3));
     ck_tensor(y, want, "beside operators without rows");
+    ck_tensor(joined, x, "behind an operator without rows");
     qd_graph_free(g);
-    qd_tensor *const all[] = {in, y, nothing};
-    for (int i = 0; i < 3; i++)
+    qd_tensor *const all[] = {in, y, joined, nothing};
+    for (int i = 0; i < 4; i++)
         qd_tensor_free(all[i]);
     qd_context_free(c);
 }
