@@ -110,6 +110,24 @@ static qd_status count_case(qd_fuzz_result *r, const combination *k, const qd_ch
     return status;
 }
 
+/* A choice that had few values in some cases and many in others is counted as one that has many. */
+static void merge_few_and_many(qd_fuzz_result *r) {
+    for (int i = 0; i < r->n_coverage; i++) {
+        qd_coverage *x = &r->coverage[i];
+        char *end;
+        const long number = strtol(x->value, &end, 10);
+        qd_coverage *many = *end ? NULL : find_count(r, x->op, x->choice, number % 16 ? "other" : "multiple of 16");
+        if (!many) continue;
+        many->count += x->count;
+        x->op = NULL;
+    }
+    int kept = 0;
+    for (int i = 0; i < r->n_coverage; i++) {
+        if (r->coverage[i].op) r->coverage[kept++] = r->coverage[i];
+    }
+    r->n_coverage = kept;
+}
+
 static int by_op_and_choice(const void *a, const void *b) {
     const qd_coverage *x = a, *y = b;
     const int op = strcmp(x->op, y->op), choice = strcmp(x->choice, y->choice);
@@ -178,6 +196,15 @@ static void shrink(qd_context *c, const combination *k, uint64_t seed, int size,
     }
 }
 
+static void print_repeat(const combination *k, uint64_t seed, int size, const qd_choices *fixed, char *text,
+                         size_t capacity) {
+    size_t n = (size_t)snprintf(text, capacity, "%s/%d/%llu/%d", qd_op_get(k->op)->name, k->index,
+                                (unsigned long long)seed, size);
+    for (int i = 0; i < fixed->n && n < capacity; i++) {
+        n += (size_t)snprintf(text + n, capacity - n, "/%s=%lld", fixed->made[i].name, (long long)fixed->made[i].value);
+    }
+}
+
 /* The numbers that the seed alone would not give, after which the case is the same. */
 static void write_repeat(const combination *k, uint64_t seed, int size, const qd_choices *best, qd_fuzz_result *r) {
     qd_choices fixed = *best;
@@ -193,12 +220,7 @@ static void write_repeat(const combination *k, uint64_t seed, int size, const qd
         qd_case_free(&x);
         if (same) fixed = without;
     }
-    size_t n =
-        (size_t)snprintf(r->repeat, sizeof r->repeat, "%s/%d/%llu/%d", r->op, k->index, (unsigned long long)seed, size);
-    for (int i = 0; i < fixed.n && n < sizeof r->repeat; i++) {
-        n += (size_t)snprintf(r->repeat + n, sizeof r->repeat - n, "/%s=%lld", fixed.made[i].name,
-                              (long long)fixed.made[i].value);
-    }
+    print_repeat(k, seed, size, &fixed, r->repeat, sizeof r->repeat);
 }
 
 static void name_case(const combination *k, qd_fuzz_result *r) {
@@ -237,6 +259,7 @@ qd_status qd_fuzz(qd_context *c, const qd_fuzz_options *o, qd_fuzz_result *out) 
             break;
         }
     }
+    merge_few_and_many(&r);
     if (r.n_coverage) qsort(r.coverage, (size_t)r.n_coverage, sizeof *r.coverage, by_op_and_choice);
     *out = r;
     free(all);
@@ -247,20 +270,34 @@ error:
     return status;
 }
 
-/* Reads "op/combination/seed/size/name=value/…". */
+/* Reads "op/combination/seed/size/name=value/…". What is not understood shows when it is printed again. */
 static bool read_repeat(const char *text, char op[24], int *index, uint64_t *seed, int *size, qd_choices *fixed) {
     unsigned long long s;
     int at = 0;
-    if (sscanf(text, "%23[^/]/%d/%llu/%d%n", op, index, &s, size, &at) != 4) return false;
+    if (sscanf(text, "%23[^/]/%9d/%20llu/%9d%n", op, index, &s, size, &at) != 4) return false;
     *seed = s;
     for (const char *p = text + at; *p == '/' && fixed->n < QD_MAX_CHOICES; p += at) {
         qd_choice *c = &fixed->made[fixed->n];
         long long value;
-        if (sscanf(p, "/%23[^=/]=%lld%n", c->name, &value, &at) != 2) return false;
+        if (sscanf(p, "/%23[^=]=%20lld%n", c->name, &value, &at) != 2) return false;
         c->value = value;
         fixed->n++;
     }
     return *index >= 0 && *size >= 1 && *size <= 10;
+}
+
+/* Names and values that the case does not have would be passed over: another version made the text, or a slip. */
+static qd_status check_fixed(const qd_choices *fixed, const qd_choices *made) {
+    for (int i = 0; i < fixed->n; i++) {
+        const qd_choice *f = &fixed->made[i];
+        int j = 0;
+        while (j < made->n && (strcmp(f->name, made->made[j].name) || f->value != made->made[j].value))
+            j++;
+        if (j < made->n) continue;
+        return qd_fail(QD_ERR_ARGUMENT, "the case has no number \"%s\" that can be %lld; did another version print it?",
+                       f->name, (long long)f->value);
+    }
+    return QD_OK;
 }
 
 qd_status qd_fuzz_repeat(qd_context *c, const char *text, qd_fuzz_result *out) {
@@ -281,9 +318,15 @@ qd_status qd_fuzz_repeat(qd_context *c, const char *text, qd_fuzz_result *out) {
         goto error;
     }
     name_case(&all[index], &r);
+    print_repeat(&all[index], seed, size, &fixed, r.repeat, sizeof r.repeat);
+    if (strcmp(r.repeat, text)) {
+        status = qd_fail(QD_ERR_ARGUMENT, "\"%.60s\" describes no case; the nearest that does is \"%.200s\"", text,
+                         r.repeat);
+        goto error;
+    }
     QD_TRY(try_case(c, &all[index], seed, size, fixed.made, fixed.n, &made, &r, &r.different));
     r.cases = 1;
-    snprintf(r.repeat, sizeof r.repeat, "%s", text);
+    QD_TRY(check_fixed(&fixed, &made));
     *out = r;
 error:
     free(all);
