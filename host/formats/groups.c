@@ -25,7 +25,8 @@ static void find_scale(const float *x, int64_t n, int bits, bool symmetric, floa
         *scale = (fabsf(max) > fabsf(min) ? max : min) / -(float)(1 << (bits - 1));
         *zero = 1 << (bits - 1);
     } else {
-        *scale = (max - min) / (float)((1 << bits) - 1);
+        const float steps = (float)((1 << bits) - 1), range = max - min;
+        *scale = isfinite(range) ? range / steps : max / steps - min / steps;
         *zero = *scale != 0 ? to_code(-min / *scale, bits) : 0;
     }
 }
@@ -35,7 +36,8 @@ static void quantize_row(const float *x, int64_t cols, int64_t group, int bits, 
     for (int64_t first = 0, g = 0; first < cols; first += group, g++) {
         const int64_t n = cols - first < group ? cols - first : group;
         find_scale(x + first, n, bits, symmetric, &scales[g], &zeros[g]);
-        const float inverse = scales[g] != 0 ? 1.0f / scales[g] : 0;
+        /* Of a scale without a reciprocal, 0 or denormal, all codes are the zero point. */
+        const float inverse = isfinite(1.0f / scales[g]) ? 1.0f / scales[g] : 0;
         for (int64_t i = first; i < first + n; i++) {
             const int64_t bit = i * bits;
             dst[bit / 8] |= (unsigned char)(to_code(x[i] * inverse + (float)zeros[g], bits) << bit % 8);

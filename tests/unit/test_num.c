@@ -109,6 +109,54 @@ START_TEST(test_bf16) {
 }
 END_TEST
 
+/* ---- Small floats that overflow ----------------------------------------------------------------------------- */
+
+/* Beyond the largest number by half a step or more: NaN, infinity. */
+START_TEST(test_f8_overflow) {
+    static const struct {
+        float x;
+        qd_u8 e4m3, e5m2;
+    } cases[] = {
+        {0, 0x00, 0x00},          {1, 0x38, 0x3c},     {0x1p-9f, 0x01, 0x18},
+        {447.99997f, 0x7e, 0x5f}, {448, 0x7e, 0x5f},   {463.99997f, 0x7e, 0x5f},
+        {464, 0x7e, 0x5f}, /* halfway to 480, which would be the odd code: to the even one, 448 */
+        {464.00003f, 0x7f, 0x5f}, {480, 0x7f, 0x60}, /* halfway between 448 and 512 */
+        {512, 0x7f, 0x60},        {57344, 0x7f, 0x7b}, {61439.996f, 0x7f, 0x7b},
+        {61440, 0x7f, 0x7c}, /* halfway to 65536, the even code */
+        {61440.004f, 0x7f, 0x7c}, {65536, 0x7f, 0x7c}, {FLT_MAX, 0x7f, 0x7c},
+        {INFINITY, 0x7f, 0x7c},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        for (int n = 0; n < 2; n++) {
+            const int sign = n ? 0x80 : 0;
+            const float x = sign ? -cases[i].x : cases[i].x;
+            ck_assert_msg(qd_float_to_f8e4m3_overflow(x) == (cases[i].e4m3 | sign), "%g: %02x", (double)x,
+                          qd_float_to_f8e4m3_overflow(x));
+            ck_assert_msg(qd_float_to_f8e5m2_overflow(x) == (cases[i].e5m2 | sign), "%g: %02x", (double)x,
+                          qd_float_to_f8e5m2_overflow(x));
+        }
+    }
+    static const uint32_t nans[] = {0x7fc00000, 0xffc00000, 0x7f800001, 0xff800001, 0x7fffffff};
+    for (size_t i = 0; i < sizeof nans / sizeof nans[0]; i++) {
+        const unsigned sign = nans[i] >> 31 ? 0x80 : 0;
+        ck_assert_uint_eq(qd_float_to_f8e4m3_overflow(qd_as_f32(nans[i])), (0x7f | sign));
+        ck_assert_uint_eq(qd_float_to_f8e5m2_overflow(qd_as_f32(nans[i])), (0x7e | sign));
+    }
+    /* Where nothing overflows they are the functions that limit; beyond, no number. */
+    int wrong = 0, over = 0;
+    for (uint32_t u = 0; u <= 0xff800000u - STEP; u += STEP) {
+        const float x = qd_as_f32(u), a = fabsf(x);
+        if (isnan(x)) continue;
+        const qd_u8 e4m3 = qd_float_to_f8e4m3_overflow(x), e5m2 = qd_float_to_f8e5m2_overflow(x);
+        wrong += a <= 464 ? e4m3 != qd_float_to_f8e4m3(x) : (e4m3 & 0x7f) != 0x7f;
+        wrong += a < 61440 ? e5m2 != qd_float_to_f8e5m2(x) : (e5m2 & 0x7f) != 0x7c;
+        over += a > 464;
+    }
+    ck_assert_int_eq(wrong, 0);
+    ck_assert_int_gt(over, 1000);
+}
+END_TEST
+
 /* A sample of all floats, NaN included. */
 START_TEST(test_conversion_sweep) {
     int wrong = 0, nans = 0, count = 0;
@@ -319,6 +367,7 @@ int main(void) {
     tcase_set_timeout(tc, 120);
     tcase_add_test(tc, test_halves);
     tcase_add_test(tc, test_bf16);
+    tcase_add_test(tc, test_f8_overflow);
     tcase_add_test(tc, test_conversion_sweep);
     tcase_add_test(tc, test_round_even);
     tcase_add_test(tc, test_a8_of_all_maxima);
