@@ -11,7 +11,7 @@
 
 /* Problems for each variant; where it takes several formats, so many for each combination of them, and no fewer than
  * MIXED: such kernels also have more ways to go. Seeds are small, for anyone who reads the reason of a refusal. */
-enum { CANARIES = 24, EACH_FORMAT = 5, MIXED = 64 };
+enum { CANARIES = 24, EACH_FORMAT = 8, MIXED = 64 };
 
 /* Runs one problem. A status means that the device failed, not the variant. */
 static qd_status run_canary(cl_device_state *d, int variant, qd_case *c, bool *different, char *why, size_t capacity) {
@@ -51,7 +51,7 @@ static qd_status make_canary(cl_device_state *d, const cl_variant *v, const comb
     qd_tensor *w = &c->tensors[0];
     if (v->layout != QD_LAYOUT_ROWS && !w->constant) w->constant = c->data[0];
     d->canary_single = circumstance == 0;
-    d->canary_rows = circumstance == 1 ? 5 : 0; /* odd: neighbouring rows change places, too */
+    d->canary_rows = circumstance == 1 || circumstance == 2 ? 5 : 0; /* odd: neighbouring rows change places, too */
     return QD_OK;
 }
 

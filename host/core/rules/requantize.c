@@ -140,7 +140,9 @@ static aim nth_aim(const qd_problem *p, uint64_t stream, int64_t i, bool exact) 
 
 static bool fill(qd_choices *c, const qd_problem *p, int i, void *data) {
     enum { USUAL, ANY_SIZE, BESIDE_TIES, TIES };
-    const int64_t style = qd_choose(c, "x style", USUAL, TIES), channels = p->desc[1].shape[0];
+    static const int styles[] = {USUAL, ANY_SIZE, BESIDE_TIES, BESIDE_TIES, BESIDE_TIES, TIES, TIES, TIES};
+    const int style = styles[qd_choose(c, "x style", 0, 7)];
+    const int64_t channels = p->desc[1].shape[0];
     const uint64_t aims = qd_stream(c, "aims");
     const qd_rounding rounding = p->attrs.requantize.y.rounding;
     const int32_t zero = p->attrs.requantize.x_zero;
