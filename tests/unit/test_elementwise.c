@@ -182,6 +182,13 @@ START_TEST(test_rows) {
     ck_fails(qd_graph_add(g, QD_OP_ADD_INT, &attrs, (qd_tensor *[]){sum, larger}, 2, &wrong, 1), QD_ERR_ARGUMENT,
              "the shape of y");
 
+    const qd_tensor_desc cube = i8(R, R, C, 0);
+    qd_tensor *cubes[2] = {0};
+    for (int i = 0; i < 2; i++)
+        ck_ok(qd_tensor_create(c, &cube, &cubes[i]));
+    ck_fails(qd_graph_add(g, QD_OP_ADD_INT, &attrs, (qd_tensor *[]){sum, cubes[0]}, 2, &cubes[1], 1), QD_ERR_ARGUMENT,
+             "must be the first dimension of y");
+
     ck_ok(qd_graph_compile(g, NULL, NULL));
     ck_ok(qd_graph_run(g, 2));
     int8_t want[R * C] = {-11, -22, -33, -14, -25, -36};
@@ -192,8 +199,8 @@ START_TEST(test_rows) {
         want[i] = (int8_t) - (a[i] + b[i % C]);
     ck_tensor(y, want, "all rows");
     qd_graph_free(g);
-    qd_tensor *all[] = {in[0], in[1], y, table, larger, wrong};
-    for (int i = 0; i < 6; i++)
+    qd_tensor *all[] = {in[0], in[1], y, table, larger, wrong, cubes[0], cubes[1]};
+    for (int i = 0; i < 8; i++)
         qd_tensor_free(all[i]);
     qd_context_free(c);
 }
