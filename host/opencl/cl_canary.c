@@ -11,7 +11,7 @@
 
 /* Problems for each variant; where it takes several formats, so many for each combination of them, and no fewer than
  * MIXED: such kernels also have more ways to go. Seeds are small, for anyone who reads the reason of a refusal. */
-enum { CANARIES = 24, EACH_FORMAT = 8, MIXED = 64 };
+enum { CANARIES = 24, EACH_FORMAT = 8, MIXED = 128 };
 
 /* Runs one problem. A status means that the device failed, not the variant. */
 static qd_status run_canary(cl_device_state *d, int variant, qd_case *c, bool *different, char *why, size_t capacity) {

@@ -117,7 +117,9 @@ static void choose(qd_choices *c, qd_problem *p) {
         if ((padded - reach) % stride && out[i] * stride < padded && qd_choose(c, i ? "hang w" : "hang h", 0, 2) &&
             (!needs_codes || qd_windows_touch(in[i], out[i] + 1, a->kernel[i], stride, dilation, a->before[i])))
             out[i]++;
-        if (global) out[i] = 1;
+        if (!global) continue;
+        out[i] = 1;
+        if (qd_choose(c, "area", 0, 3)) in[i] = flat ? 15 : i ? 9 : 7;
     }
     const int64_t rows = qd_choose_size(c, "R", 3), channels = qd_choose_size(c, "channels", 120 * big);
     p->desc[0] = qd_image_desc(p->formats[0], a->nchw, flat, rows, channels, in);
@@ -134,13 +136,16 @@ static void choose(qd_choices *c, qd_problem *p) {
     /* Means of whole windows are eighths, and halves among them: where the order of the operations shows (but not when
      * the factor is a sum of two powers of two: a quotient times its divisor is exact then). */
     const int64_t area = global ? in[0] * in[1] : (int64_t)(flat ? 1 : a->kernel[0]) * a->kernel[1];
-    p->attrs.pool.x.scale = 0.125f * (float)(area * qd_choose(c, "eighths", 1, 7));
+    const bool known = global && qd_choose(c, "area", 0, 3); /* with 15 or 63 positions the small sums show it */
+    p->attrs.pool.x.scale = 0.125f * (float)(area * (known ? 5 : qd_choose(c, "eighths", 1, 7)));
     p->attrs.pool.y.scale = 1.0f;
 }
 
 /* Any codes, codes near the least or near the zero point; the usual bytes are one number only too often. */
 static bool fill(qd_choices *c, const qd_problem *p, int i, void *data) {
-    const int64_t style = i ? 0 : qd_choose(c, "codes", 0, 3);
+    /* Sums that do not leave the codes, where their order is to show. */
+    const bool eighths = p->attrs.pool.rounding == QD_ROUND_FLOAT && qd_choose(c, "other y", 0, 3) > 1;
+    const int64_t style = i ? 0 : eighths ? 3 : qd_choose(c, "codes", 0, 3);
     if (!style) return false;
     int64_t min, max;
     qd_code_range(p->formats[0], &min, &max);

@@ -108,6 +108,9 @@ static void choose(qd_choices *c, qd_problem *p) {
     p->desc[1] = (qd_tensor_desc){QD_FORMAT_I32, 2, {qd_choose(c, "one requant", 0, 1) ? 1 : d.shape[rank - 1], 2}};
     p->attrs.requantize.x_zero = qd_choose_code(c, "x zero", p->formats[0]);
     p->attrs.requantize.y = qd_choose_requant(c, p->formats[QD_MAX_IN]);
+    /* A float's last bits show only here. */
+    if (p->formats[QD_MAX_IN] == QD_FORMAT_I32 && qd_choose(c, "float", 0, 1))
+        p->attrs.requantize.y.rounding = QD_ROUND_FLOAT;
 }
 
 /* Any number of at most `bits` bits, one of few bits as often as one of many. */
@@ -134,7 +137,7 @@ static aim nth_aim(const qd_problem *p, uint64_t stream, int64_t i, bool exact) 
     const bool positive = zero - size < min || (zero + size <= max && qd_between(&own, 0, 1));
     const int y_bits = QD_CODE_BITS(qd_code_of(p->formats[QD_MAX_IN]));
     int64_t y = any_bits(&own, y_bits < 22 ? y_bits : 22);
-    if (y_bits == 32 && qd_between(&own, 0, 1)) y += 1 << 22; /* where a float has one bit left for the half */
+    if (y_bits == 32 && qd_between(&own, 0, 3)) y += 1 << 22; /* where a float has one bit left for the half */
     return (aim){positive ? zero + size : zero - size, (float)y + 0.5f};
 }
 
