@@ -5,6 +5,11 @@
 #include "cli/vectors.h"
 #include "cli/verify.h"
 
+void qd_cli_name_device(const qd_context *c) {
+    const qd_device_info *info = qd_context_device(c);
+    printf("%s (%s)\n", info->id, info->name);
+}
+
 typedef struct report {
     cJSON *rows; /* NULL: print a table */
     int cases;
@@ -41,6 +46,7 @@ typedef struct settings {
 static int verify_table(const settings *s, qd_context *context, cJSON *json) {
     report rep = {.rows = json ? cJSON_AddArrayToObject(json, "rows") : NULL};
     if (!json) {
+        qd_cli_name_device(context);
         printf("  %-18s %-22s %-22s %6s %9s  %s\n", "operator", "formats", "variant", "cases", "different",
                "first difference");
     }
@@ -67,14 +73,12 @@ static int verify_device(const settings *s, const char *device, cJSON *array) {
     options.kernels = s->kernels;
     qd_context *context;
     if (qd_context_create(device, &options, &context) != QD_OK) return qd_cli_failed();
-    const qd_device_info *info = qd_context_device(context);
     cJSON *o = array ? cJSON_CreateObject() : NULL;
     if (array) {
+        const qd_device_info *info = qd_context_device(context);
         cJSON_AddItemToArray(array, o);
         cJSON_AddStringToObject(o, "device", info->id);
         cJSON_AddStringToObject(o, "name", info->name);
-    } else {
-        printf("%s (%s)\n", info->id, info->name);
     }
     const int code =
         s->fuzz.cases || s->fuzz.repeat ? qd_cli_fuzz_device(context, &s->fuzz, o) : verify_table(s, context, o);
@@ -133,6 +137,10 @@ int qd_cmd_verify(int argc, char **argv) {
                       options, &code)) {
         return code;
     }
+    if (!!s.fuzz.cases + !!s.fuzz.repeat + !!s.vectors > 1)
+        return qd_cli_fail("verify: give only one of --fuzz, --case and --vectors");
+    if (!s.fuzz.cases && (s.fuzz.op || s.fuzz.size || s.fuzz.coverage))
+        return qd_cli_fail("verify: --op, --size and --coverage go with --fuzz");
     s.fuzz.seed = (uint64_t)s.seed;
     qd_cli_catch_interrupt();
     const bool all = s.common.device && strcmp(s.common.device, "all") == 0;

@@ -13,6 +13,9 @@ typedef struct qd_cli_fuzz {
     uint64_t seed;
 } qd_cli_fuzz;
 
+/** Prints the device's name, above what is told about it. */
+void qd_cli_name_device(const qd_context *c);
+
 /** Runs random cases, or repeats one, on an open device; prints, or adds to `json` when that is not NULL. Returns an
  * exit code. */
 int qd_cli_fuzz_device(qd_context *c, const qd_cli_fuzz *f, cJSON *json);

@@ -50,6 +50,7 @@ static void report(const qd_context *c, const qd_cli_fuzz *f, const qd_fuzz_resu
         if (f->coverage) add_coverage(json, r);
         return;
     }
+    qd_cli_name_device(c); /* only now: bad input gives a message and nothing else */
     if (r->different) {
         printf(
             "  DIFFERENT: %s %s (%s)\n  smallest case: %s\n  repeat it with: qdot verify --device \"%s\" --case "

@@ -1,5 +1,8 @@
 /* qd_fuzz and qd_fuzz_repeat: what they count, what they try, and that a difference is found, made small and repeated.
  * The coverage table of the random problems is here, too: what their numbers can be, they are. */
+#include <unistd.h>
+
+#include "cli/verify.h"
 #include "core/context.h"
 #include "core/verify.h"
 #include "unit/devices.h"
@@ -184,6 +187,13 @@ static bool watch_progress(void *user, int64_t done, int64_t total) {
     return ++w->calls != w->stop_at;
 }
 
+static int64_t count_of(const qd_fuzz_result *r, const char *choice) {
+    int64_t n = 0;
+    for (int i = 0; i < r->n_coverage; i++)
+        n += strcmp(r->coverage[i].choice, choice) ? 0 : r->coverage[i].count;
+    return n;
+}
+
 START_TEST(test_progress_and_cancel) {
     qd_context *c = open_ref();
     for (int stop = 0; stop < 4; stop++) {
@@ -202,10 +212,9 @@ START_TEST(test_progress_and_cancel) {
         }
         ck_assert_int_eq(w.total, 1000);
         ck_assert(!r.different && !*r.repeat);
-        int64_t counted = 0;
-        for (int i = 0; i < r.n_coverage; i++)
-            counted += strcmp(r.coverage[i].choice, "formats") ? 0 : r.coverage[i].count;
-        ck_assert_int_eq(counted, r.cases);
+        static const char *const always[] = {"formats", "rank", "d0"}; /* d0 has few values, or many as the last one */
+        for (int k = 0; k < 3; k++)
+            ck_assert_int_eq(count_of(&r, always[k]), r.cases);
         qd_fuzz_result_free(&r);
         ck_assert_ptr_null(r.coverage);
         ck_assert_int_eq(r.n_coverage, 0);
@@ -464,10 +473,7 @@ START_TEST(test_difference) {
     ck_assert_str_eq(r.variant, "reference");
     ck_assert(*r.formats && strstr(r.first, "output 0") && strstr(r.first, "where the reference has"));
     ck_assert_msg(strstr(r.first, d->shapes) != NULL, "%s: not the smallest: %s", r.repeat, r.first);
-    int64_t counted = 0;
-    for (int i = 0; i < r.n_coverage; i++)
-        counted += strcmp(r.coverage[i].choice, "formats") ? 0 : r.coverage[i].count;
-    ck_assert_int_eq(counted, r.cases); /* without the attempts to make it smaller */
+    ck_assert_int_eq(count_of(&r, "formats"), r.cases); /* without the attempts to make it smaller */
     ck_ok(qd_fuzz_repeat(c, r.repeat, &again));
     ck_assert_msg(again.different, "\"%s\" shows no difference", r.repeat);
     ck_assert_str_eq(again.first, r.first);
@@ -485,6 +491,62 @@ START_TEST(test_difference) {
 }
 END_TEST
 
+/* What `qdot verify --fuzz` tells about it, and its exit code. */
+START_TEST(test_report) {
+    qd_context *c = open_ref();
+    const qd_backend *right = c->backend;
+    qd_backend wrong = *right;
+    wrong.enqueue = faulty_enqueue;
+    fault = always;
+    c->backend = &wrong;
+    const qd_cli_fuzz f = {.cases = 100, .op = "table", .seed = 4};
+    cJSON *json = cJSON_CreateObject();
+    ck_assert_int_eq(qd_cli_fuzz_device(c, &f, json), QD_EXIT_DIFFERENT);
+    ck_assert_int_eq(cJSON_GetObjectItem(json, "cases")->valueint, 1);
+    ck_assert_int_eq(cJSON_GetObjectItem(json, "different")->valueint, 1);
+    static const char *const texts[][2] = {{"op", "table"},
+                                           {"formats", "i8 i8 -> i8"},
+                                           {"variant", "reference"},
+                                           {"first", "x[1] table[256] y[1]"},
+                                           {"repeat", "table/0/4/1"}};
+    for (int i = 0; i < 5; i++) {
+        const char *text = cJSON_GetStringValue(cJSON_GetObjectItem(json, texts[i][0]));
+        ck_assert_msg(text && strstr(text, texts[i][1]), "%s: %s", texts[i][0], text ? text : "is missing");
+    }
+    /* The same in words: the command that is printed is the one that shows it again. */
+    char *repeat = strdup(cJSON_GetStringValue(cJSON_GetObjectItem(json, "repeat"))), line[2048], want[1200];
+    ck_assert_ptr_nonnull(repeat);
+    cJSON_Delete(json);
+    snprintf(want, sizeof want, "qdot verify --device \"ref\" --case \"%s\"\n", repeat);
+    FILE *out = tmpfile();
+    ck_assert_ptr_nonnull(out);
+    fflush(stdout);
+    const int saved = dup(STDOUT_FILENO);
+    ck_assert(saved >= 0 && dup2(fileno(out), STDOUT_FILENO) >= 0);
+    const int code = qd_cli_fuzz_device(c, &f, NULL);
+    fflush(stdout);
+    ck_assert_int_ge(dup2(saved, STDOUT_FILENO), 0);
+    close(saved);
+    ck_assert_int_eq(code, QD_EXIT_DIFFERENT);
+    rewind(out);
+    int found = 0;
+    while (fgets(line, sizeof line, out))
+        found += strstr(line, want) != NULL;
+    ck_assert_int_eq(found, 1);
+    fclose(out);
+    const qd_cli_fuzz again = {.repeat = repeat};
+    json = cJSON_CreateObject();
+    ck_assert_int_eq(qd_cli_fuzz_device(c, &again, json), QD_EXIT_DIFFERENT);
+    cJSON_Delete(json);
+    c->backend = right;
+    json = cJSON_CreateObject();
+    ck_assert_int_eq(qd_cli_fuzz_device(c, &again, json), QD_EXIT_OK);
+    cJSON_Delete(json);
+    free(repeat);
+    qd_context_free(c);
+}
+END_TEST
+
 int main(void) {
     TCase *tc = tcase_create("fuzz");
     tcase_add_loop_test(tc, test_coverage, 0, QD_OP_COUNT);
@@ -497,5 +559,6 @@ int main(void) {
     tcase_add_test(tc, test_bad_texts);
     tcase_add_test(tc, test_damaged_texts);
     tcase_add_loop_test(tc, test_difference, 0, (int)(sizeof differences / sizeof differences[0]));
+    tcase_add_test(tc, test_report);
     return run_tests(tc, "fuzz");
 }
