@@ -138,6 +138,7 @@ static aim nth_aim(const qd_problem *p, uint64_t stream, int64_t i, bool exact) 
     const int y_bits = QD_CODE_BITS(qd_code_of(p->formats[QD_MAX_IN]));
     int64_t y = any_bits(&own, y_bits < 22 ? y_bits : 22);
     if (y_bits == 32 && qd_between(&own, 0, 3)) y += 1 << 22; /* where a float has one bit left for the half */
+    if (!qd_between(&own, 0, 7)) y += (int64_t)1 << 32;       /* far too large, but not when it is cut to 32 bits */
     return (aim){positive ? zero + size : zero - size, (float)y + 0.5f};
 }
 
