@@ -353,7 +353,7 @@ START_TEST(test_table) {
             const double exact = (double)sum * m;
             for (int mode = 0; mode < 4 && fabs(exact) < 1e6; mode++) {
                 const double got = qd_requantize(sum, mode, t[mode][i][0], t[mode][i][1]);
-                const bool wraps = mode == QD_MODE_GEMMLOWP && low[1] > 0 && llabs((int64_t)sum << low[1]) > INT32_MAX;
+                const bool wraps = mode == QD_MODE_GEMMLOWP && low[1] > 0 && llabs((int64_t)sum) > INT32_MAX >> low[1];
                 wrong += !wraps && fabs(got - exact) > (mode == QD_MODE_GEMMLOWP ? 1.0 : 0.5) + fabs(exact) * 0x1p-22;
             }
         }
