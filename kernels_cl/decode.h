@@ -1,4 +1,4 @@
-/* Bit layouts of weights: the only file that knows them. A program has one weight format, chosen by -DQD_W_<FORMAT>.
+/* Bit layouts of weights in a GGUF file. A program has one weight format, chosen by -DQD_W_<FORMAT>.
  *
  * For every format:
  *   qd_w_row_bytes(cols)    bytes of a row as in a GGUF file

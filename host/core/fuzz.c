@@ -156,43 +156,53 @@ static qd_status try_case(qd_context *c, const combination *k, uint64_t seed, in
     return status;
 }
 
-/* Number `try` of the smaller values to try for a choice: all of them from the least on where they are few, else the
+/* Number `turn` of the smaller values to try for a choice: all of them from the least on where they are few, else the
  * least, then half of the way to it, a quarter … False: no more. */
-static bool smaller_value(const qd_choice *c, int try, int64_t *value) {
+static bool smaller_value(const qd_choice *c, int turn, int64_t *value) {
     enum { ALL = 300 };
     const int64_t distance = c->value - c->low;
     if (distance <= ALL) {
-        *value = c->low + try;
+        *value = c->low + turn;
         return *value < c->value;
     }
-    const int64_t step = try < 63 ? distance >> try:
-        0;
+    const int64_t step = turn < 63 ? distance >> turn : 0;
     *value = c->value - step;
     return step > 0;
 }
 
+/* A case that is being made smaller. */
+typedef struct shrinking {
+    const qd_fuzz_options *options;
+    int64_t done; /* cases, for progress */
+    const combination *k;
+    uint64_t seed;
+    int size;
+    bool stopped;
+} shrinking;
+
 /* Makes number i smaller as long as the case still differs. Cases that cannot be made are passed over. */
-static bool shrink_choice(qd_context *c, const combination *k, uint64_t seed, int size, int i, qd_choices *best,
-                          qd_fuzz_result *r) {
+static bool shrink_choice(qd_context *c, shrinking *s, int i, qd_choices *best, qd_fuzz_result *r) {
     int64_t value;
-    for (int try = 0; smaller_value(&best->made[i], try, &value); try++) {
+    for (int turn = 0; !s->stopped && smaller_value(&best->made[i], turn, &value); turn++) {
         qd_choices next = *best, made;
         bool different;
         next.made[i].value = value;
-        if (try_case(c, k, seed, size, next.made, next.n, &made, r, &different) || !different) continue;
+        const qd_fuzz_options *o = s->options;
+        s->stopped = turn % 16 == 15 && o->progress && !o->progress(o->user, s->done, o->cases);
+        if (try_case(c, s->k, s->seed, s->size, next.made, next.n, &made, r, &different) || !different) continue;
         *best = made;
         return true;
     }
     return false;
 }
 
-static void shrink(qd_context *c, const combination *k, uint64_t seed, int size, qd_choices *best, qd_fuzz_result *r) {
+static void shrink(qd_context *c, shrinking *s, qd_choices *best, qd_fuzz_result *r) {
     enum { MOST_ROUNDS = 200 };
     bool moved = true;
     for (int round = 0; moved && round < MOST_ROUNDS; round++) {
         moved = false;
         for (int i = 0; i < best->n && !moved; i++) /* the list of numbers may be another one after a move */
-            moved = shrink_choice(c, k, seed, size, i, best, r);
+            moved = shrink_choice(c, s, i, best, r);
     }
 }
 
@@ -251,7 +261,8 @@ qd_status qd_fuzz(qd_context *c, const qd_fuzz_options *o, qd_fuzz_result *out) 
         QD_TRY(count_case(&r, k, &made));
         if (r.different) {
             name_case(k, &r);
-            shrink(c, k, seed, size, &made, &r);
+            shrinking s = {.options = o, .done = r.cases, .k = k, .seed = seed, .size = size};
+            shrink(c, &s, &made, &r);
             write_repeat(k, seed, size, &made, &r);
         }
         if (o->progress && (i + 1) % 256 == 0 && !o->progress(o->user, i + 1, o->cases)) {

@@ -211,6 +211,9 @@ START_TEST(test_changed_bytes) {
     cJSON_AddItemToArray(one, c);
     cJSON_ReplaceItemInObjectCaseSensitive(json, "cases", one);
     const cJSON *output = cJSON_GetArrayItem(cJSON_GetObjectItemCaseSensitive(c, "outputs"), 0);
+    /* The last byte of packed codes may be padding, which does not count. */
+    while (output && cJSON_HasObjectItem(output, "padding"))
+        output = output->next;
     const cJSON *offset = cJSON_GetObjectItemCaseSensitive(output, "offset");
     const cJSON *bytes = cJSON_GetObjectItemCaseSensitive(output, "nbytes");
     ck_assert(cJSON_IsNumber(offset) && cJSON_IsNumber(bytes));

@@ -17,6 +17,8 @@ static void choose_sizes(qd_choices *c, qd_problem *p) {
     of['G' - 'A'] = qd_choose(c, "G", 1, 3);
     of['H' - 'A'] = of['G' - 'A'] * qd_choose(c, "H / G", 1, 4);
     of['D' - 'A'] = dims[qd_choose(c, "D index", 0, blocked_out ? 3 : 5)];
+    /* More columns than a work-item takes at once. Before the columns, so that shrinking ends it first. */
+    const bool wide = qd_choose(c, "wide", 0, 5) == 5;
     for (const char *letter = "CKNV"; *letter; letter++) {
         int64_t unit = 1;
         for (int i = 0; i < QD_OPERANDS; i++) {
@@ -29,8 +31,7 @@ static void choose_sizes(qd_choices *c, qd_problem *p) {
         const char name[] = {*letter, unit > 1 ? '/' : 0, 'b', 0};
         of[*letter - 'A'] = unit * qd_choose(c, name, 1, unit > 1 ? 7 * c->size : 75 * c->size);
     }
-    /* More columns than a work-item takes at once. */
-    if (of['C' - 'A'] > 1 && qd_choose(c, "wide", 0, 5) == 5) of['C' - 'A'] *= 1 + 512 / of['C' - 'A'];
+    if (of['C' - 'A'] > 1 && wide) of['C' - 'A'] *= 1 + 512 / of['C' - 'A'];
     const int64_t R = of['R' - 'A'];
     const int64_t room = R + qd_choose(c, "positions beyond", 0, 60 * c->size) * qd_choose(c, "longer cache", 0, 1);
     of['P' - 'A'] = (room + 15) / 16 * 16;

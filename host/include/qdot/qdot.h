@@ -82,7 +82,7 @@ QD_API qd_status qd_dequantize(qd_format f, const void *src, int64_t rows, int64
 /** Quantizes rows × cols floats in groups of `group` (0: the whole row) along each row, the last of which may be short,
  * to codes with a scale and a zero point for each group: the w, w_scale and w_zero operands of MATMUL_GROUP. f is U2,
  * U4 or U8; the rule is that of ONNX Runtime's MatMulNBits quantizer. Symmetric: scale = m / -2^(bits-1), where m is
- * the value of largest magnitude (the positive one of two), zero point 2^(bits-1). Else scale = (max - min) / (2^bits -
+ * the value of largest magnitude (the negative one of two), zero point 2^(bits-1). Else scale = (max - min) / (2^bits -
  * 1) of a range with 0 in it, zero point round(-min / scale). code = round(x · f32(1 / scale) + zero point); both round
  * halves away from zero. dst: rows × qd_format_row_bytes(f, cols); scales, zeros: [rows][groups]. Non-finite values are
  * refused. */
@@ -456,7 +456,7 @@ typedef struct qd_fuzz_options {
 typedef struct qd_coverage {
     const char *op;
     char choice[24]; /* "rounding", "K", … */
-    char value[32];  /* "2", "least 1", "greatest 75", "multiple of 16", "other" */
+    char value[32];  /* "2"; "least", "greatest", "multiple of 16", "other" */
     int64_t count;
 } qd_coverage;
 
