@@ -82,14 +82,12 @@ static inline short16 qd_codes16(__global const uchar *row, const int k, const i
         v = convert_short16(vload16(0, row + k));
     } else if (bits == 4 && k % 2 == 0) {
         const short8 two = convert_short8(vload8(0, row + k / 2));
-        v.even = two & (short8)15;
-        v.odd = two >> (short8)4;
+        const short8 low = two & (short8)15, high = two >> (short8)4;
+        v = QD_ZIP16(short16, low, high);
     } else if (bits == 2 && k % 4 == 0) {
-        const short4 four = convert_short4(vload4(0, row + k / 4));
-        v.s048c = four & (short4)3;
-        v.s159d = four >> (short4)2 & (short4)3;
-        v.s26ae = four >> (short4)4 & (short4)3;
-        v.s37bf = four >> (short4)6;
+        const ushort4 four = convert_ushort4(vload4(0, row + k / 4));
+        const ushort16 shift = (ushort16)(0, 2, 4, 6, 0, 2, 4, 6, 0, 2, 4, 6, 0, 2, 4, 6);
+        v = as_short16(four.s0000111122223333 >> shift & (ushort16)3);
     } else {
         short lanes[16];
         for (int i = 0; i < 16; i++)
@@ -102,13 +100,9 @@ static inline short16 qd_codes16(__global const uchar *row, const int k, const i
     return v - (short16)(short)zero;
 }
 
-/* Exact dot product of 16; sums of neighbours first, the form that compilers have an instruction for. */
+/* Exact dot product of 16. */
 static inline int qd_dot16(const short16 a, const short16 b) {
-    const int16 p = convert_int16(a) * convert_int16(b);
-    const int8 s8 = p.even + p.odd;
-    const int4 s4 = s8.lo + s8.hi;
-    const int2 s2 = s4.lo + s4.hi;
-    return s2.x + s2.y;
+    return qd_int_sum(convert_int16(a) * convert_int16(b));
 }
 
 #endif

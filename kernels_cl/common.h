@@ -1,4 +1,4 @@
-/* What every kernel here shares: the dialect, the operands, reductions over 16 lanes, and writing A8 blocks.
+/* What every kernel here shares: the dialect, the operands, and writing A8 blocks.
  *
  * Dialect: OpenCL C 1.2, any profile, no extension (64-bit integers excepted). No fast-math option, no contraction and
  * no built-in transcendental functions, so that every device gives the same bytes. Wide vectors only say which elements
@@ -12,6 +12,7 @@
 #define QD_COMMON_H
 
 #pragma OPENCL FP_CONTRACT OFF
+#include "lanes.h"
 #include "qdot_num.h"
 
 #ifndef QD_CPU
@@ -48,22 +49,6 @@ QD_DEFINE_EXP(qd_exp16, float16, uint16, as_float16, as_uint16)
 
 /* The lanes' own numbers, to mask a vector that is not full. */
 #define QD_LANE_IDS ((int16)(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15))
-
-/* Sum of the 16 partial sums: p[i] += p[i + 8], then 4, 2, 1. */
-static inline float qd_lanes_sum(const float16 p) {
-    const float8 p8 = p.lo + p.hi;
-    const float4 p4 = p8.lo + p8.hi;
-    const float2 p2 = p4.lo + p4.hi;
-    return p2.x + p2.y;
-}
-
-/* Largest lane by `a > max ? a : max`: without NaN the order does not matter, and a NaN never gets into the lanes. */
-static inline float qd_lanes_max(const float16 p) {
-    const float8 p8 = p.lo > p.hi ? p.lo : p.hi;
-    const float4 p4 = p8.lo > p8.hi ? p8.lo : p8.hi;
-    const float2 p2 = p4.lo > p4.hi ? p4.lo : p4.hi;
-    return p2.x > p2.y ? p2.x : p2.y;
-}
 
 /* Elements 0 … n-1 of x, the other lanes zero. A partial sum starts at +0 and so is never -0: adding the zeros that
  * come of this changes no bit. */

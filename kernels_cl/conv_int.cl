@@ -81,13 +81,6 @@ static inline void put(const conv *a, const qd_conv_int_params *p, const int o, 
 
 /* ---- Runs --------------------------------------------------------------------------------------------------- */
 
-static inline int lanes_sum(const int16 s16) {
-    const int8 s8 = s16.lo + s16.hi;
-    const int4 s4 = s8.lo + s8.hi;
-    const int2 s2 = s4.lo + s4.hi;
-    return s2.x + s2.y;
-}
-
 /* Sums of QD_PX columns from w of line h, and channels o … o+n-1. Loops over them are unrolled, or the sums would not
  * be in registers. */
 static void runs(const conv *a, const qd_conv_int_params *p, const long r, const int o, const int n, const int h,
@@ -162,7 +155,7 @@ static void runs(const conv *a, const qd_conv_int_params *p, const long r, const
         for (int j = 0; j < QD_CH; j++) {
             if (t < pixels && j < n)
                 put(a, p, o + j, r * a->y_row + (long)h * v->y_h + (long)(w + t) * v->y_w + o + j,
-                    lanes_sum(sum[t][j]));
+                    qd_int_sum(sum[t][j]));
         }
     }
 }
@@ -222,7 +215,7 @@ static inline short16 load_columns(const conv *a, const long at, const int colum
         const short16 low = load(a->x, at + column, a->x_size, -column, width - column, a->x_flip, a->x_zero);
         const int next = column + 16;
         const short16 high = load(a->x, at + next, a->x_size, -next, width - next, a->x_flip, a->x_zero);
-        return (short16)(low.even, high.even);
+        return QD_EVENS(short16, low, high);
     }
     short lanes[16];
     for (int i = 0; i < 16; i++) {

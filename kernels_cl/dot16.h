@@ -15,12 +15,7 @@ static inline int qd_dot16_a8(const char16 w, __global const qd_block_a8 *x) {
     return (dot_4x8packed_ss_int(a.x, b.x) + dot_4x8packed_ss_int(a.y, b.y)) +
            (dot_4x8packed_ss_int(a.z, b.z) + dot_4x8packed_ss_int(a.w, b.w));
 #else
-    /* Sums of neighbours first, the form that compilers have an instruction for. */
-    const int16 a = convert_int16(w) * convert_int16(q);
-    const int8 s8 = a.even + a.odd;
-    const int4 s4 = s8.lo + s8.hi;
-    const int2 s2 = s4.lo + s4.hi;
-    return s2.x + s2.y;
+    return qd_int_sum(convert_int16(w) * convert_int16(q));
 #endif
 }
 

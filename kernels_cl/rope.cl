@@ -14,10 +14,9 @@ static inline void rotate_adjacent(__global const float *x, __global const float
     for (; i + 16 <= dim; i += 16) {
         const float16 v = vload16(0, x + i);
         const float16 t = vload16(0, turn + i);
-        float16 out;
-        out.even = v.even * t.even - v.odd * t.odd;
-        out.odd = v.even * t.odd + v.odd * t.even;
-        vstore16(out, 0, y + i);
+        const float8 a = v.even, b = QD_ODD(float8, v), c = t.even, s = QD_ODD(float8, t);
+        const float8 even = a * c - b * s, odd = a * s + b * c;
+        vstore16(QD_ZIP16(float16, even, odd), 0, y + i);
     }
     for (; i < dim; i += 2) {
         const float a = x[i], b = x[i + 1];
@@ -35,8 +34,8 @@ static inline void rotate_halves(__global const float *x, __global const float *
         const float16 b = vload16(0, x + i + half_dim);
         const float16 t0 = vload16(0, turn + 2 * i);
         const float16 t1 = vload16(0, turn + 2 * i + 16);
-        const float16 c = (float16)(t0.even, t1.even);
-        const float16 s = (float16)(t0.odd, t1.odd);
+        const float16 c = QD_EVENS(float16, t0, t1);
+        const float16 s = QD_ODDS(float16, t0, t1);
         vstore16(a * c - b * s, 0, y + i);
         vstore16(a * s + b * c, 0, y + i + half_dim);
     }
