@@ -1,11 +1,11 @@
 /* Rotary position embedding: each pair (a, b) of a head's elements is turned by the angle of its position.
  *
  *   x, y     F32 [rows, heads · head_dim]; y may be x
- *   table    F32 [positions, head_dim]: cos of pair i at [2i], sin at [2i + 1]
- *   position int32; row r is at position + r
+ *   table    F32 [positions, dims]: cos of pair i at [2i], sin at [2i + 1]
+ *   position int32: row r is at position + r; or (each) int32 [rows]
  *
- *   unit u = (r, head)    pair i:  neox 0: elements 2i, 2i+1     neox 1: elements i, i + head_dim/2
- *   Pairs go 8 at a time (neox 0) or 16 at a time (neox 1), the rest one by one. */
+ *   unit u = (r, head)    pair i:  neox 0: elements 2i, 2i+1     neox 1: elements i, i + dims/2
+ *   The elements from dims on stay. Pairs go 8 at a time (neox 0) or 16 at a time (neox 1), the rest one by one. */
 #include "common.h"
 
 static inline void rotate_adjacent(__global const float *x, __global const float *turn, __global float *y,
@@ -47,18 +47,21 @@ static inline void rotate_halves(__global const float *x, __global const float *
 }
 
 __kernel void rope(QD_IN(x), QD_IN(table), QD_IN(position), QD_OUT(y), const int heads, const int head_dim,
-                   const int neox, const int positions, const int rows) {
-    const int start = *QD_ROW(int, position, 0);
+                   const int dims, const int neox, const int positions, const int each, const int rows) {
+    __global const int *start = QD_ROW(int, position, 0);
     QD_FOR_UNITS(u, (ulong)rows * heads) {
         const int r = (int)(u / heads);
         const int first = (int)(u % heads) * head_dim;
-        __global const float *turn = QD_ROW(float, table, clamp(start + r, 0, positions - 1));
+        const long at = each ? start[r] : (long)start[0] + r;
+        __global const float *turn = QD_ROW(float, table, clamp(at, 0L, (long)positions - 1));
         __global const float *in = QD_ROW(float, x, r) + first;
         __global float *out = QD_ROW_OUT(float, y, r) + first;
         if (neox) {
-            rotate_halves(in, turn, out, head_dim);
+            rotate_halves(in, turn, out, dims);
         } else {
-            rotate_adjacent(in, turn, out, head_dim);
+            rotate_adjacent(in, turn, out, dims);
         }
+        for (int i = dims; i < head_dim; i++)
+            out[i] = in[i];
     }
 }

@@ -111,7 +111,32 @@ static qd_status fill_row(qd_format f, uint64_t *rng, int style, float *scratch,
     return QD_OK;
 }
 
-static qd_status fill_operand(qd_choices *c, const qd_problem *p, int i, const qd_tensor *t, unsigned char *data) {
+/* Puts dense rows where the tensor has its elements. */
+static void spread(const qd_tensor *t, const unsigned char *dense, unsigned char *data) {
+    const int64_t cols = qd_columns(t), rows = qd_span(&t->desc, 0, t->desc.rank - 1);
+    const size_t row = qd_format_row_bytes(t->desc.format, cols);
+    const qd_format_info *f = qd_format_get(t->desc.format);
+    for (int64_t r = 0; r < rows; r++) {
+        size_t at = t->offset + (size_t)r * t->stride;
+        if (t->strided) {
+            at = t->offset;
+            int64_t rest = r;
+            for (int k = t->desc.rank - 2; k >= 0; k--) {
+                at += (size_t)(rest % t->desc.shape[k] * t->step[k]);
+                rest /= t->desc.shape[k];
+            }
+        }
+        const bool apart = t->strided && t->step[t->desc.rank - 1] != f->bytes;
+        if (!apart) memcpy(data + at, dense + (size_t)r * row, row);
+        for (int64_t i = 0; apart && i < cols; i++) {
+            memcpy(data + at + (size_t)(i * t->step[t->desc.rank - 1]),
+                   dense + (size_t)r * row + (size_t)(i * f->bytes), (size_t)f->bytes);
+        }
+    }
+}
+
+/* Dense rows of the operand's values. */
+static qd_status fill_dense(qd_choices *c, const qd_problem *p, int i, const qd_tensor *t, unsigned char *dense) {
     const char *name = qd_operand_at(p->spec, i)->name;
     const int64_t cols = qd_columns(t), rows = qd_span(&t->desc, 0, t->desc.rank - 1);
     const size_t row = qd_format_row_bytes(t->desc.format, cols);
@@ -119,23 +144,25 @@ static qd_status fill_operand(qd_choices *c, const qd_problem *p, int i, const q
     qd_status status = QD_OK;
     char style_name[24];
     snprintf(style_name, sizeof style_name, "%s values", name);
-    if (rules->fill) {
-        unsigned char *dense = qd_alloc((size_t)rows * row + 1);
-        if (!dense) return QD_ERR_MEMORY;
-        const bool filled = rules->fill(c, p, i, dense);
-        for (int64_t r = 0; filled && r < rows; r++)
-            memcpy(data + t->offset + (size_t)r * t->stride, dense + (size_t)r * row, row);
-        free(dense);
-        if (filled) return QD_OK;
-    }
+    if (rules->fill && rules->fill(c, p, i, dense)) return QD_OK;
     float *scratch = qd_alloc((size_t)cols * sizeof *scratch + 1);
     if (!scratch) return QD_ERR_MEMORY;
     const int style =
         (int)qd_choose(c, style_name, 0, holds_bytes(qd_format_get(t->desc.format)) ? BYTE_STYLES - 1 : 4);
     uint64_t stream = qd_stream(c, name);
     for (int64_t r = 0; r < rows && !status; r++)
-        status = fill_row(t->desc.format, &stream, style, scratch, cols, data + t->offset + (size_t)r * t->stride);
+        status = fill_row(t->desc.format, &stream, style, scratch, cols, dense + (size_t)r * row);
     free(scratch);
+    return status;
+}
+
+static qd_status fill_operand(qd_choices *c, const qd_problem *p, int i, const qd_tensor *t, unsigned char *data) {
+    const size_t rows = (size_t)qd_span(&t->desc, 0, t->desc.rank - 1);
+    unsigned char *dense = qd_alloc(rows * qd_format_row_bytes(t->desc.format, qd_columns(t)) + 1);
+    if (!dense) return QD_ERR_MEMORY;
+    const qd_status status = fill_dense(c, p, i, t, dense);
+    if (!status) spread(t, dense, data);
+    free(dense);
     return status;
 }
 
@@ -158,6 +185,34 @@ static void shape_from_symbols(qd_choices *c, qd_problem *p, const qd_operand_sp
         }
         d->shape[d->rank++] = value;
     }
+}
+
+/* Any order of the dimensions in memory, with gaps. Blocks and packed codes stay together. */
+static void choose_steps(qd_choices *c, const char *operand, qd_tensor *t) {
+    const qd_format_info *f = qd_format_get(t->desc.format);
+    const int rank = t->desc.rank;
+    char name[24];
+    int order[QD_MAX_RANK]; /* the outermost in memory first */
+    for (int k = 0; k < rank; k++)
+        order[k] = k;
+    snprintf(name, sizeof name, "%.12s strides", operand);
+    if (!qd_choose(c, name, 0, 1)) return;
+    const int moved = f->block > 1 ? rank - 1 : rank;
+    uint64_t stream = qd_stream(c, name);
+    for (int k = moved - 1; k > 0; k--) {
+        const int other = (int)qd_between(&stream, 0, k), kept = order[k];
+        order[k] = order[other];
+        order[other] = kept;
+    }
+    int64_t step = f->bytes;
+    for (int k = rank - 1; k >= 0; k--) {
+        t->step[order[k]] = step;
+        step = f->block > 1 && k == rank - 1 ? (int64_t)t->stride : step * t->desc.shape[order[k]];
+        step += qd_between(&stream, 0, 2) * f->bytes;
+    }
+    t->strided = true;
+    t->offset = (size_t)(qd_between(&stream, 0, 5) * f->bytes);
+    t->extent = (size_t)step;
 }
 
 static qd_status make_operand(qd_case *c, qd_problem *p, int i, const qd_operand_spec *o) {
@@ -187,7 +242,8 @@ static qd_status make_operand(qd_case *c, qd_problem *p, int i, const qd_operand
             t->stride = row + t->offset + (size_t)qd_between(&stream, 0, 5) * sizeof(float);
         }
     }
-    c->bytes[i] = t->offset + t->stride * (size_t)rows + (constant ? 0 : GUARD);
+    if (qd_rules_of(p->op)->strided && !constant) choose_steps(choices, o->name, t);
+    c->bytes[i] = t->offset + (t->strided ? t->extent : t->stride * (size_t)rows) + (constant ? 0 : GUARD);
     c->data[i] = qd_alloc(c->bytes[i] + 1);
     if (!c->data[i]) return QD_ERR_MEMORY;
     memset(c->data[i], 0x5a, c->bytes[i]);

@@ -19,6 +19,9 @@ void qd_log(const qd_context *c, const char *format, ...) __attribute__((format(
 /** A tensor without memory. */
 qd_status qd_tensor_new(qd_context *c, const qd_tensor_desc *d, qd_tensor **out);
 
+/** True when two tensors have bytes in common, where runs have up to `rows` rows. */
+bool qd_tensor_overlap(const qd_tensor *a, const qd_tensor *b, int64_t rows);
+
 /** Most rows of a graph's runs. */
 int64_t qd_graph_rows(const qd_graph *g);
 /** Fills and checks a node against its row of qdot_ops.def; see operands.c. `graph` is the one it belongs to, or NULL.

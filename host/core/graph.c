@@ -221,22 +221,8 @@ static qd_status build_arena(qd_graph *g) {
 
 /* ---- Dependencies ------------------------------------------------------------------------------------------- */
 
-static bool intervals_meet(size_t a, size_t a_bytes, size_t b, size_t b_bytes) {
-    return a < b + b_bytes && b < a + a_bytes;
-}
-
 static bool overlap(const qd_graph *g, const qd_tensor *a, const qd_tensor *b) {
-    if (!a || !b || !a->buffer || a->buffer != b->buffer) return false; /* constants have none */
-    const qd_tensor *pa = a->base ? a->base : a, *pb = b->base ? b->base : b;
-    if (pa == pb && (a->reshaped || b->reshaped)) return true;
-    if (pa == pb) {
-        return intervals_meet(a->first_byte, (size_t)qd_columns(a) * sizeof(float), b->first_byte,
-                              (size_t)qd_columns(b) * sizeof(float));
-    }
-    qd_tensor_desc da = pa->desc, db = pb->desc;
-    if (da.shape[0] == QD_ROWS) da.shape[0] = g->max_rows;
-    if (db.shape[0] == QD_ROWS) db.shape[0] = g->max_rows;
-    return intervals_meet(pa->offset, qd_desc_bytes(&da), pb->offset, qd_desc_bytes(&db));
+    return a && b && qd_tensor_overlap(a, b, g->max_rows);
 }
 
 /* True when `late` must wait for `early`: one of them writes what the other reads or writes. */
@@ -253,6 +239,8 @@ static bool depends(const qd_graph *g, const qd_node *late, const qd_node *early
 }
 
 static qd_status build_waits(qd_graph *g) {
+    const qd_backend *b = g->context->backend;
+    if (!b->in_order || b->in_order(g->context->device)) return QD_OK;
     const size_t n = (size_t)g->n_nodes;
     qd_status status = QD_ERR_MEMORY;
     /* reached[i][j]: node i already waits for j, directly or through another. */

@@ -167,30 +167,40 @@ static qd_status unify(const char *op, const qd_operand_spec *o, const qd_tensor
     return QD_OK;
 }
 
-/* True when two tensors have columns in common. */
-static bool share_memory(const qd_tensor *a, const qd_tensor *b) {
-    const qd_tensor *owner_a = a->base ? a->base : a, *owner_b = b->base ? b->base : b;
-    if (owner_a != owner_b) return false;
-    if (!a->base || !b->base || a->reshaped || b->reshaped) return true;
-    const size_t bytes_a = (size_t)qd_columns(a) * sizeof(float), bytes_b = (size_t)qd_columns(b) * sizeof(float);
-    return a->first_byte < b->first_byte + bytes_b && b->first_byte < a->first_byte + bytes_a;
+static bool same_place(const qd_tensor *a, const qd_tensor *b) {
+    bool same = a->first_byte == b->first_byte && a->stride == b->stride && a->strided == b->strided &&
+                a->desc.format == b->desc.format && a->desc.rank == b->desc.rank;
+    for (int k = 0; same && k < a->desc.rank; k++)
+        same = a->desc.shape[k] == b->desc.shape[k] && (!a->strided || a->step[k] == b->step[k]);
+    return same;
 }
 
 /* A result may take the place of an input only where each element is read before it is written; never that of another
  * result. */
-static qd_status check_aliases(qd_op op, const char *name, const qd_tensor *out, const qd_node *n) {
+static qd_status check_aliases(const qd_op_rules *rules, const char *op, const char *name, const qd_tensor *out,
+                               const qd_node *n) {
     for (int i = 0; i < QD_MAX_IN; i++) {
         const qd_tensor *in = n->in[i];
-        if (!in || !share_memory(out, in)) continue;
-        const bool in_place = op == QD_OP_ADD || (op == QD_OP_ROPE && i == 0);
-        const bool same = out->first_byte == in->first_byte && qd_columns(out) == qd_columns(in);
-        if (in_place && same && out->desc.format == in->desc.format) continue;
-        return qd_fail(QD_ERR_ARGUMENT, "%s: %s cannot be written over an input", infos[op].name, name);
+        if (!in || !qd_tensor_overlap(out, in, n->max_rows)) continue;
+        if (rules->in_place >> i & 1 && same_place(out, in)) continue;
+        return qd_fail(QD_ERR_ARGUMENT, "%s: %s cannot be written over an input", op, name);
     }
     for (int i = 0; i < QD_MAX_OUT; i++) {
-        if (!n->out[i] || !share_memory(out, n->out[i])) continue;
-        return qd_fail(QD_ERR_ARGUMENT, "%s: %s cannot be written over another result", infos[op].name, name);
+        if (!n->out[i] || !qd_tensor_overlap(out, n->out[i], n->max_rows)) continue;
+        return qd_fail(QD_ERR_ARGUMENT, "%s: %s cannot be written over another result", op, name);
     }
+    return QD_OK;
+}
+
+/* Rules that read step see all dimensions; the others only rows and the bytes between them. */
+static qd_status check_steps(const qd_op_rules *rules, const char *op, const char *name, const qd_tensor *t,
+                             bool result) {
+    if (t->strided && !rules->strided) {
+        return qd_fail(QD_ERR_UNSUPPORTED,
+                       "%s: the elements of %s are not in rows that are equally far apart; COPY them to a dense tensor",
+                       op, name);
+    }
+    if (result && t->repeats) return qd_fail(QD_ERR_ARGUMENT, "%s: elements of %s share their memory", op, name);
     return QD_OK;
 }
 
@@ -237,8 +247,10 @@ static qd_status take_operand(qd_node *n, const qd_op_info *info, const qd_opera
     if (owner->graph && owner->graph != graph) {
         return qd_fail(QD_ERR_ARGUMENT, "%s: %s belongs to %s graph", info->name, o->name, graph ? "another" : "a");
     }
-    qd_status status = unify(info->name, o, t, i ? n->in[0] : t, s, n->dynamic);
-    if (!status && i >= QD_MAX_IN) status = check_aliases(n->op, o->name, t, n);
+    const qd_op_rules *rules = qd_rules_of(n->op);
+    qd_status status = check_steps(rules, info->name, o->name, t, i >= QD_MAX_IN);
+    if (!status) status = unify(info->name, o, t, i ? n->in[0] : t, s, n->dynamic);
+    if (!status && i >= QD_MAX_IN) status = check_aliases(rules, info->name, o->name, t, n);
     if (status) return status;
     if (i < QD_MAX_IN) {
         n->in[i] = t;
@@ -265,7 +277,7 @@ qd_status qd_node_init(qd_node *n, qd_op op, const qd_attrs *attrs, qd_tensor *c
     n->op = op;
     n->dynamic = has_dynamic(in, n_in) || has_dynamic(out, n_out);
     if (n->dynamic && !graph) return qd_fail(QD_ERR_ARGUMENT, "%s: QD_ROWS tensors belong to a graph", info->name);
-    if (n->dynamic) s.of['R' - 'A'] = qd_graph_rows(graph);
+    if (n->dynamic) s.of['R' - 'A'] = n->max_rows = qd_graph_rows(graph);
     QD_TRY(bind_attrs(info->name, rules, attrs, &s));
     if (attrs) n->attrs = *attrs;
     qd_format formats[QD_OPERANDS];

@@ -1,3 +1,4 @@
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -9,19 +10,24 @@ struct qd_plan {
     qd_node node;
 };
 
-/* ---- The fallback: the reference computes a node on host copies --------------------------------------------- */
+/* ---- The reference on host copies: the fallback, and verifying ---------------------------------------------- */
 
-/* Bytes of a node's operand in host memory, rows dense. */
+/* Bytes of a node's operand in host memory: rows dense; windows as they are. */
 static size_t operand_bytes(const qd_tensor *t, int64_t rows) {
     qd_tensor_desc d = t->desc;
+    if (t->window) return t->extent;
     if (d.shape[0] == QD_ROWS) d.shape[0] = rows;
     return qd_desc_bytes(&d);
 }
 
-/* Copies an operand between the device and dense host memory, row by row where the device's rows are apart. */
+/* Bytes between rows there. */
+static size_t operand_stride(const qd_tensor *t) {
+    return t->window ? t->stride : qd_format_row_bytes(t->desc.format, qd_columns(t));
+}
+
+/* Copies an operand between the device and host memory, row by row where the device's rows are apart. */
 static qd_status transfer(qd_context *c, const qd_tensor *t, void *host, size_t bytes, bool to_device) {
-    const size_t row = qd_format_row_bytes(t->desc.format, qd_columns(t));
-    const size_t piece = t->stride == row ? bytes : row;
+    const size_t piece = t->stride == operand_stride(t) ? bytes : operand_stride(t);
     size_t at = t->offset;
     for (size_t done = 0; done < bytes; done += piece, at += t->stride) {
         char *p = (char *)host + done;
@@ -32,36 +38,125 @@ static qd_status transfer(qd_context *c, const qd_tensor *t, void *host, size_t 
     return QD_OK;
 }
 
-static qd_status fallback_run(qd_context *c, const qd_node *n, int64_t rows) {
-    qd_operand operands[QD_MAX_IN + QD_MAX_OUT] = {{0}};
-    void *copies[QD_MAX_IN + QD_MAX_OUT] = {0};
-    qd_status status = QD_OK;
-    for (int i = 0; i < QD_MAX_IN + QD_MAX_OUT; i++) {
-        qd_tensor *t = i < QD_MAX_IN ? n->in[i] : n->out[i - QD_MAX_IN];
+/* Host copies of a node's operands; constants are borrowed. */
+typedef struct host_copies {
+    qd_operand operands[QD_OPERANDS];
+    void *owned[QD_OPERANDS];
+    size_t bytes[QD_OPERANDS];
+} host_copies;
+
+static void copies_free(host_copies *h) {
+    for (int i = 0; i < QD_OPERANDS; i++)
+        free(h->owned[i]);
+}
+
+static qd_tensor *node_operand(const qd_node *n, int i) {
+    return i < QD_MAX_IN ? n->in[i] : n->out[i - QD_MAX_IN];
+}
+
+/* Copies all operands as they are on the device; outputs too: an operator may write only a part of them. The caller
+ * frees the copies, also after a failure. */
+static qd_status copies_take(qd_context *c, const qd_node *n, int64_t rows, host_copies *h) {
+    memset(h, 0, sizeof *h);
+    for (int i = 0; i < QD_OPERANDS; i++) {
+        qd_tensor *t = node_operand(n, i);
         if (!t) continue;
-        operands[i].stride = qd_format_row_bytes(t->desc.format, qd_columns(t));
+        h->operands[i].stride = operand_stride(t);
+        qd_status status;
         if (qd_is_constant(t)) {
             const void *bytes;
-            QD_TRY(qd_constant_bytes(t, &bytes));
-            operands[i].data = (void *)(uintptr_t)bytes; /* inputs are only read */
+            status = qd_constant_bytes(t, &bytes);
+            if (status) return status;
+            h->operands[i].data = (void *)(uintptr_t)bytes; /* inputs are only read */
             continue;
         }
-        const size_t bytes = operand_bytes(t, rows);
-        copies[i] = qd_alloc(bytes);
-        if (!copies[i]) {
+        h->bytes[i] = operand_bytes(t, rows);
+        h->operands[i].data = h->owned[i] = qd_alloc(h->bytes[i]);
+        if (!h->owned[i]) return QD_ERR_MEMORY;
+        status = transfer(c, t, h->owned[i], h->bytes[i], false);
+        if (status) return status;
+    }
+    return QD_OK;
+}
+
+static qd_status fallback_run(qd_context *c, const qd_node *n, int64_t rows) {
+    host_copies h;
+    qd_status status = QD_OK;
+    QD_TRY(copies_take(c, n, rows, &h));
+    QD_TRY(qd_backend_ref.compute(n, h.operands, h.operands + QD_MAX_IN, rows));
+    for (int i = QD_MAX_IN; i < QD_OPERANDS; i++) {
+        if (h.owned[i]) QD_TRY(transfer(c, node_operand(n, i), h.owned[i], h.bytes[i], true));
+    }
+error:
+    copies_free(&h);
+    return status;
+}
+
+/* An element in words, where it is a number by itself. */
+static void show(qd_format f, const unsigned char *bytes, size_t at, char *text, size_t capacity) {
+    const qd_format_info *info = qd_format_get(f);
+    float value;
+    if (info->kind == QD_KIND_FLOAT && info->block == 1 &&
+        qd_dequantize(f, bytes + at / (size_t)info->bytes * (size_t)info->bytes, 1, 1, &value) == QD_OK) {
+        snprintf(text, capacity, "%.9g", (double)value);
+    } else if (f == QD_FORMAT_I32) {
+        int32_t number;
+        memcpy(&number, bytes + at / sizeof number * sizeof number, sizeof number);
+        snprintf(text, capacity, "%d", number);
+    } else {
+        snprintf(text, capacity, "0x%02x", bytes[at]);
+    }
+}
+
+/* Compares what the device made with the reference's answer for the inputs as they were. */
+static qd_status compare(qd_context *c, const qd_node *n, int64_t rows, host_copies *before) {
+    qd_status status = QD_OK;
+    unsigned char *got = NULL;
+    QD_TRY(qd_backend_ref.compute(n, before->operands, before->operands + QD_MAX_IN, rows));
+    for (int i = QD_MAX_IN; i < QD_OPERANDS; i++) {
+        const qd_tensor *t = node_operand(n, i);
+        const unsigned char *want = before->owned[i];
+        const size_t bytes = before->bytes[i];
+        if (!t) continue;
+        got = qd_alloc(bytes);
+        if (!got) {
             status = QD_ERR_MEMORY;
             goto error;
         }
-        operands[i].data = copies[i];
-        QD_TRY(transfer(c, t, copies[i], bytes, false)); /* outputs too: an operator may write only a part of them */
-    }
-    QD_TRY(qd_backend_ref.compute(n, operands, operands + QD_MAX_IN, rows));
-    for (int i = 0; i < QD_MAX_OUT; i++) {
-        if (n->out[i]) QD_TRY(transfer(c, n->out[i], copies[QD_MAX_IN + i], operand_bytes(n->out[i], rows), true));
+        QD_TRY(transfer(c, t, got, bytes, false));
+        size_t at = 0;
+        while (at < bytes && got[at] == want[at])
+            at++;
+        if (at < bytes) {
+            char is[32], should[32];
+            qd_op_spec spec;
+            qd_op_spec_read(n->op, &spec);
+            const size_t stride = operand_stride(t) ? operand_stride(t) : bytes;
+            show(t->desc.format, got, at, is, sizeof is);
+            show(t->desc.format, want, at, should, sizeof should);
+            status =
+                qd_fail(QD_ERR_DIFFERENT, "%s (%s on %s): %s has %s in row %zu, byte %zu, where the reference has %s",
+                        qd_op_get(n->op)->name, n->variant, c->info.id, spec.out[i - QD_MAX_IN].name, is, at / stride,
+                        at % stride, should);
+            qd_log(c, "%s", qd_last_message());
+            goto error;
+        }
+        free(got);
+        got = NULL;
     }
 error:
-    for (int i = 0; i < QD_MAX_IN + QD_MAX_OUT; i++)
-        free(copies[i]);
+    free(got);
+    return status;
+}
+
+static qd_status verified_run(qd_context *c, qd_node *n, int64_t rows) {
+    host_copies before;
+    qd_status status = QD_OK;
+    QD_TRY(copies_take(c, n, rows, &before));
+    QD_TRY(c->backend->enqueue(c->device, n, rows, NULL, 0));
+    QD_TRY(compare(c, n, rows, &before));
+error:
+    copies_free(&before);
     return status;
 }
 
@@ -115,7 +210,9 @@ void qd_node_retire(qd_context *c, qd_node *n) {
 qd_status qd_node_enqueue(qd_context *c, qd_node *n, int64_t rows, qd_node *const wait[], int n_wait) {
     const int64_t r = n->dynamic ? rows : n->max_rows;
     if (!r) return QD_OK;
-    return n->fallback ? fallback_run(c, n, r) : c->backend->enqueue(c->device, n, r, wait, n_wait);
+    if (n->fallback) return fallback_run(c, n, r);
+    if (c->options.verify) return verified_run(c, n, r); /* its reads wait for all earlier work */
+    return c->backend->enqueue(c->device, n, r, wait, n_wait);
 }
 
 /* ---- Plans -------------------------------------------------------------------------------------------------- */

@@ -161,7 +161,7 @@ static qd_status new_view(qd_tensor *t, qd_tensor **out) {
 
 qd_status qd_tensor_view(qd_tensor *t, int64_t first, int64_t count, qd_tensor **out) {
     if (!t || !out) return qd_fail(QD_ERR_ARGUMENT, "qd_tensor_view: tensor and out must not be NULL");
-    if (t->desc.rank != 2 || t->desc.format != QD_FORMAT_F32 || qd_is_constant(t)) {
+    if (t->desc.rank != 2 || t->desc.format != QD_FORMAT_F32 || qd_is_constant(t) || t->window) {
         return qd_fail(QD_ERR_UNSUPPORTED, "a view needs a two-dimensional f32 tensor that is no constant");
     }
     if (first < 0 || count < 1 || first > qd_columns(t) || count > qd_columns(t) - first) {
@@ -206,6 +206,132 @@ qd_status qd_tensor_reshape(qd_tensor *t, const qd_tensor_desc *d, qd_tensor **o
     v->reshaped = true;
     *out = v;
     return QD_OK;
+}
+
+/* Sets step, extent, stride, strided and repeats of a window from its desc. */
+static qd_status lay_out(qd_tensor *v, const int64_t *steps) {
+    const qd_tensor_desc *d = &v->desc;
+    const qd_format_info *f = qd_format_get(d->format);
+    const int last = d->rank - 1;
+    int64_t dense = (int64_t)qd_format_row_bytes(d->format, d->shape[last]);
+    /* Bytes that indices of the dimensions so far reach, the smallest steps first. */
+    int64_t reach = dense, count[QD_MAX_RANK];
+    v->step[last] = f->bytes;
+    v->extent = (size_t)dense;
+    if (steps && steps[last] != f->bytes) {
+        if (f->block > 1) {
+            return qd_fail(QD_ERR_ARGUMENT, "window: the last step of a %s tensor must be the %d bytes of its blocks",
+                           f->name, f->bytes);
+        }
+        v->step[last] = steps[last];
+        v->strided = d->shape[last] > 1;
+    }
+    for (int k = last - 1; k >= 0; k--) {
+        v->step[k] = steps ? steps[k] : dense;
+        dense *= d->shape[k];
+    }
+    for (int k = 0; k <= last; k++) {
+        count[k] = d->shape[k];
+        const bool whole = k == last && !v->strided; /* its bytes are in `reach` and `extent` */
+        if (v->step[k] < 0) return qd_fail(QD_ERR_ARGUMENT, "window: steps cannot be negative");
+        if (f->block == 1 && v->step[k] % f->bytes) {
+            return qd_fail(QD_ERR_ARGUMENT, "window: steps and offset must be multiples of the %d bytes of an element",
+                           f->bytes);
+        }
+        int64_t more;
+        if (whole) continue;
+        if (__builtin_mul_overflow(count[k] - 1, v->step[k], &more) || more > PTRDIFF_MAX - (int64_t)v->extent) {
+            return qd_fail(QD_ERR_ARGUMENT, "window: its steps lead too far");
+        }
+        v->extent += (size_t)more;
+    }
+    if (v->strided) { /* elements by themselves, not whole rows */
+        v->extent -= (size_t)((d->shape[last] - 1) * f->bytes);
+        reach = f->bytes;
+    } else {
+        count[last] = 1;
+    }
+    for (;;) { /* injective: each step leads beyond what smaller ones reach */
+        int next = -1;
+        for (int k = 0; k <= last; k++) {
+            if (count[k] > 1 && (next < 0 || v->step[k] < v->step[next])) next = k;
+        }
+        if (next < 0) break;
+        v->repeats |= v->step[next] < reach;
+        reach = (count[next] - 1) * v->step[next] + reach;
+        count[next] = 1;
+    }
+    /* One stride leads from row to row when each dimension goes on where the next ends. */
+    v->stride = qd_format_row_bytes(d->format, d->shape[last]);
+    int64_t rows = 1;
+    for (int k = last - 1; k >= 0; k--) {
+        if (d->shape[k] == 1) continue;
+        if (rows == 1) v->stride = (size_t)v->step[k];
+        v->strided |= v->step[k] != rows * (int64_t)v->stride;
+        rows *= d->shape[k];
+    }
+    return QD_OK;
+}
+
+qd_status qd_tensor_window(qd_tensor *t, size_t offset, const qd_tensor_desc *d, const int64_t *steps,
+                           qd_tensor **out) {
+    if (!t || !d || !out) return qd_fail(QD_ERR_ARGUMENT, "qd_tensor_window: tensor, desc and out must not be NULL");
+    if (t->base || t->graph || !t->buffer) {
+        return qd_fail(QD_ERR_UNSUPPORTED,
+                       "window: constants, views and tensors inside a graph have no bytes of their own");
+    }
+    if (!qd_desc_bytes(d)) return qd_fail(QD_ERR_ARGUMENT, "window: the shape is invalid, or empty");
+    qd_tensor *v = NULL;
+    qd_status status = new_view(t, &v);
+    if (status) return status;
+    v->window = true;
+    v->desc = *d;
+    v->first_byte = offset;
+    v->offset = t->offset + offset;
+    QD_TRY(lay_out(v, steps));
+    const qd_format_info *f = qd_format_get(d->format);
+    const size_t bytes = qd_desc_bytes(&t->desc);
+    if (f->block == 1 && offset % (size_t)f->bytes) {
+        status = qd_fail(QD_ERR_ARGUMENT, "window: steps and offset must be multiples of the %d bytes of an element",
+                         f->bytes);
+        goto error;
+    }
+    if (offset > bytes || v->extent > bytes - offset) {
+        status = qd_fail(QD_ERR_ARGUMENT, "window: %zu bytes from byte %zu on are not inside a tensor of %zu bytes",
+                         v->extent, offset, bytes);
+        goto error;
+    }
+    *out = v;
+    return QD_OK;
+error:
+    qd_tensor_free(v);
+    return status;
+}
+
+bool qd_tensor_overlap(const qd_tensor *a, const qd_tensor *b, int64_t rows) {
+    const qd_tensor *owner_a = a->base ? a->base : a, *owner_b = b->base ? b->base : b;
+    const bool whole_a = a->reshaped || a->window, whole_b = b->reshaped || b->window;
+    size_t at_a = owner_a->offset, at_b = owner_b->offset, bytes_a, bytes_b;
+    if (owner_a != owner_b && (!a->buffer || a->buffer != b->buffer)) return false; /* constants have none */
+    if (owner_a == owner_b && !whole_a && !whole_b) {                               /* columns of one tensor */
+        if (!a->base && !b->base) return true;
+        at_a = a->first_byte;
+        at_b = b->first_byte;
+        bytes_a = (size_t)qd_columns(a) * sizeof(float);
+        bytes_b = (size_t)qd_columns(b) * sizeof(float);
+    } else if (owner_a == owner_b && !a->window && !b->window) {
+        return true;
+    } else {
+        qd_tensor_desc d = owner_a->desc;
+        if (d.shape[0] == QD_ROWS) d.shape[0] = rows;
+        bytes_a = qd_desc_bytes(&d);
+        d = owner_b->desc;
+        if (d.shape[0] == QD_ROWS) d.shape[0] = rows;
+        bytes_b = qd_desc_bytes(&d);
+        if (a->window) at_a = a->offset, bytes_a = a->extent;
+        if (b->window) at_b = b->offset, bytes_b = b->extent;
+    }
+    return at_a < at_b + bytes_b && at_b < at_a + bytes_a;
 }
 
 void qd_tensor_free(qd_tensor *t) {

@@ -209,6 +209,10 @@ static qd_status cl_kernels(void *device, qd_kernel_info **out, int *count) {
     return QD_OK;
 }
 
+static bool cl_in_order(void *device) {
+    return !((const cl_device_state *)device)->out_of_order;
+}
+
 const qd_backend qd_backend_opencl = {
     .name = "opencl",
     .list = cl_devices_list,
@@ -224,6 +228,7 @@ const qd_backend qd_backend_opencl = {
     .begin = cl_begin,
     .enqueue = cl_node_enqueue,
     .submit = cl_submit,
+    .in_order = cl_in_order,
     .finish = cl_finish,
     .memory = cl_memory,
     .kernels = cl_kernels,

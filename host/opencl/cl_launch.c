@@ -140,6 +140,11 @@ static qd_status set_arguments(cl_device_state *d, arg_list *a, const qd_node *n
             arg_int(a, qd_columns(in[0]));
             break;
         }
+        case QD_OP_RMS_NORM:
+            QD_TRY(arg_operand(a, d, in[0]));
+            QD_TRY(arg_operand(a, d, in[1] ? in[1] : out[0]));
+            QD_TRY(arg_operand(a, d, out[0]));
+            break;
         default:
             for (int i = 0; i < QD_MAX_IN; i++) {
                 if (in[i]) QD_TRY(arg_operand(a, d, in[i]));
@@ -153,12 +158,15 @@ static qd_status set_arguments(cl_device_state *d, arg_list *a, const qd_node *n
         case QD_OP_RMS_NORM:
             arg_int(a, qd_columns(in[0]));
             arg_float(a, n->attrs.rms_norm.epsilon);
+            arg_int(a, in[1] != NULL);
             break;
         case QD_OP_ROPE:
             arg_int(a, n->attrs.rope.heads);
             arg_int(a, n->attrs.rope.head_dim);
+            arg_int(a, n->attrs.rope.dims);
             arg_int(a, n->attrs.rope.neox);
             arg_int(a, in[1]->desc.shape[0]);
+            arg_int(a, in[2]->desc.shape[0] != 1);
             break;
         case QD_OP_KV_STORE:
             arg_int(a, n->attrs.kv.heads);

@@ -11,10 +11,11 @@ static int64_t clamp(int64_t x, int64_t low, int64_t high) {
 /* Rotates each pair (a, b) by the angle of its position: (a·cos − b·sin, a·sin + b·cos). Source: Su et al., RoFormer.
  */
 qd_status qd_ref_rope(const qd_node *n, const qd_operand in[], const qd_operand out[], int64_t rows) {
-    const int heads = n->attrs.rope.heads, dim = n->attrs.rope.head_dim, half = dim / 2;
-    const int64_t position = *(const int32_t *)in[2].data;
+    const int heads = n->attrs.rope.heads, dim = n->attrs.rope.head_dim, dims = n->attrs.rope.dims, half = dims / 2;
+    const int32_t *position = in[2].data;
     for (int64_t r = 0; r < rows; r++) {
-        const int64_t at = clamp(position + r, 0, n->in[1]->desc.shape[0] - 1);
+        const bool each = n->in[2]->desc.shape[0] != 1;
+        const int64_t at = clamp(each ? position[r] : position[0] + r, 0, n->in[1]->desc.shape[0] - 1);
         const float *table = qd_row(in[1], at); /* cos and sin of each pair in turn */
         for (int h = 0; h < heads; h++) {
             const float *x = (const float *)qd_row(in[0], r) + h * dim;
@@ -25,6 +26,8 @@ qd_status qd_ref_rope(const qd_node *n, const qd_operand in[], const qd_operand 
                 y[ia] = a * c - b * s;
                 y[ib] = a * s + b * c;
             }
+            for (int i = dims; i < dim; i++)
+                y[i] = x[i];
         }
     }
     return QD_OK;

@@ -40,7 +40,7 @@ qd_status qd_ref_rms_norm(const qd_node *n, const qd_operand in[], const qd_oper
             p[c % QD_LANES] += x[c] * x[c];
         const float scale = 1.0f / qd_sqrt(qd_ref_tree(p) / (float)cols + n->attrs.rms_norm.epsilon);
         for (int64_t c = 0; c < cols; c++)
-            y[c] = (x[c] * scale) * weight[c];
+            y[c] = weight ? (x[c] * scale) * weight[c] : x[c] * scale;
         status = qd_ref_put_row(n->out[0], y, qd_row(out[0], r));
     }
     free(y);

@@ -12,6 +12,19 @@ qd_tensor_desc qd_sized(const qd_node *n, const qd_tensor *t) {
     return d;
 }
 
+void qd_strides_of(const qd_node *n, const qd_tensor *t, qd_strides *out) {
+    const qd_tensor_desc d = qd_sized(n, t);
+    const qd_format_info *f = qd_format_get(d.format);
+    int64_t rows = 1;
+    for (int i = 3; i >= 0; i--) {
+        const int k = d.rank - 4 + i;
+        const bool last = i == 3;
+        out->n[i] = k < 0 ? 1 : (qd_i32)(last ? d.shape[k] / f->block : d.shape[k]);
+        out->step[i] = k < 0 ? 0 : t->window || t->strided ? t->step[k] : last ? f->bytes : rows * (int64_t)t->stride;
+        if (!last && k >= 0) rows *= d.shape[k];
+    }
+}
+
 int64_t qd_span(const qd_tensor_desc *d, int from, int to) {
     int64_t n = 1;
     for (int i = from; i < to; i++)

@@ -51,6 +51,11 @@ static void choose_rope(qd_choices *c, qd_problem *p) {
     p->attrs.rope.heads = (int)p->s.of['H' - 'A'];
     p->attrs.rope.head_dim = (int)p->s.of['D' - 'A'];
     p->attrs.rope.neox = qd_choose(c, "neox", 0, 1);
+    p->s.of['E' - 'A'] = p->s.of['D' - 'A'];
+    if (qd_choose(c, "partial", 0, 2) == 2) {
+        p->s.of['E' - 'A'] = 2 * qd_choose(c, "E / 2", 1, p->s.of['D' - 'A'] / 2);
+        p->attrs.rope.dims = (int)p->s.of['E' - 'A'];
+    }
 }
 
 static void choose_kv(qd_choices *c, qd_problem *p) {
@@ -92,8 +97,12 @@ static bool fill(qd_choices *c, const qd_problem *p, int i, void *data) {
     if (p->formats[i] != QD_FORMAT_I32) return false;
     const bool ids = !strcmp(o->name, "ids");
     uint64_t stream = qd_stream(c, o->name);
-    for (int64_t at = 0; at < p->desc[i].shape[0]; at++)
-        ((int32_t *)data)[at] = (int32_t)(ids ? any_id(&stream, p->s.of['V' - 'A']) : p->position);
+    const bool each = p->op == QD_OP_ROPE && p->desc[i].shape[0] > 1; /* a position for each row */
+    for (int64_t at = 0; at < p->desc[i].shape[0]; at++) {
+        ((int32_t *)data)[at] = (int32_t)(ids    ? any_id(&stream, p->s.of['V' - 'A'])
+                                          : each ? any_id(&stream, p->s.of['P' - 'A'])
+                                                 : p->position);
+    }
     return true;
 }
 
@@ -123,12 +132,18 @@ static qd_status check_rms_norm(qd_node *n, const qd_symbols *s) {
 static void rope_symbols(const qd_attrs *a, qd_symbols *s) {
     s->of['H' - 'A'] = a->rope.heads;
     s->of['D' - 'A'] = a->rope.head_dim;
+    s->of['E' - 'A'] = a->rope.dims ? a->rope.dims : a->rope.head_dim;
 }
 
 static qd_status check_rope(qd_node *n, const qd_symbols *s) {
     (void)s;
-    const int D = n->attrs.rope.head_dim;
+    qd_attrs *a = &n->attrs;
+    if (!a->rope.dims) a->rope.dims = a->rope.head_dim;
+    const int D = a->rope.head_dim, E = a->rope.dims;
     if (D < 2 || D % 2) return qd_fail(QD_ERR_ARGUMENT, "rope: head_dim must be even, not %d", D);
+    if (E < 2 || E % 2 || E > D) {
+        return qd_fail(QD_ERR_ARGUMENT, "rope: dims must be even and at most head_dim (%d), not %d", D, E);
+    }
     return QD_OK;
 }
 
@@ -164,10 +179,12 @@ static qd_status check_attention(qd_node *n, const qd_symbols *s) {
 }
 
 const qd_op_rules qd_rules_none = {.choose = choose_sizes, .fill = fill};
+const qd_op_rules qd_rules_add = {.in_place = 3, .choose = choose_sizes, .fill = fill};
 const qd_op_rules qd_rules_matmul = {.formats = matmul_formats, .check = check_matmul, .choose = choose_sizes};
-const qd_op_rules qd_rules_rms_norm = {.attrs = true, .check = check_rms_norm, .choose = choose_rms_norm};
+const qd_op_rules qd_rules_rms_norm = {
+    .attrs = true, .in_place = 1, .check = check_rms_norm, .choose = choose_rms_norm};
 const qd_op_rules qd_rules_rope = {
-    .attrs = true, .symbols = rope_symbols, .check = check_rope, .choose = choose_rope, .fill = fill};
+    .attrs = true, .in_place = 1, .symbols = rope_symbols, .check = check_rope, .choose = choose_rope, .fill = fill};
 const qd_op_rules qd_rules_kv = {
     .attrs = true, .symbols = kv_symbols, .check = check_kv, .choose = choose_kv, .fill = fill};
 const qd_op_rules qd_rules_attention = {

@@ -23,7 +23,9 @@ typedef struct qd_problem {
 } qd_problem;
 
 typedef struct qd_op_rules {
-    bool attrs; /* attributes must be given */
+    bool attrs;        /* attributes must be given */
+    bool strided;      /* operands may have any strides: see qd_strides_of */
+    unsigned in_place; /* bit i: the first result may take the place of input i */
     /** Refuses formats that do not go together (QD_FORMAT_COUNT where an operand is absent). NULL: all do. */
     qd_status (*formats)(qd_op op, const qd_format in[], const qd_format out[]);
     /** Sets the symbols that the attributes fix. May be NULL. */
@@ -43,6 +45,8 @@ const qd_op_rules *qd_rules_of(qd_op op);
 
 /** A tensor's desc with the rows of a run in numbers: QD_ROWS becomes n->max_rows. */
 qd_tensor_desc qd_sized(const qd_node *n, const qd_tensor *t);
+/** Where an operand's elements are. QD_ROWS count as n->max_rows. */
+void qd_strides_of(const qd_node *n, const qd_tensor *t, qd_strides *out);
 /** Number of elements of dimensions [from, to) of a desc. */
 int64_t qd_span(const qd_tensor_desc *d, int from, int to);
 

@@ -126,6 +126,8 @@ typedef struct qd_context_options {
     bool in_order;          /* use an in-order queue even where an out-of-order one pays */
     bool out_of_order;      /* use an out-of-order queue even where it does not pay: on CPU devices */
     bool profile;           /* record device time of every kernel */
+    bool verify;            /* compute every operator by the reference, too, and compare: slow. A run that differs fails
+                               with QD_ERR_DIFFERENT, which names the operator and the place */
     const char
         *cache_dir;      /* programs and verdicts; NULL: $QDOT_CACHE_DIR, else $XDG_CACHE_HOME/qdot, else ~/.cache/qdot;
                             "" switches the cache off */
@@ -218,6 +220,13 @@ QD_API qd_status qd_tensor_view(qd_tensor *t, int64_t first, int64_t count, qd_t
 /** The same bytes in another shape (same format, same number of elements; QD_ROWS stays the first dimension); shares
  * the memory of a dense tensor and keeps it alive. Rows must be whole bytes. */
 QD_API qd_status qd_tensor_reshape(qd_tensor *t, const qd_tensor_desc *d, qd_tensor **out);
+/** A part of t's memory seen as another tensor: `d` begins at byte `offset`, and index i of its dimension k is
+ * i · steps[k] bytes further (NULL: dense; else one for each dimension, that of the last of a format with blocks being
+ * the bytes of a block). Any format and any order of the dimensions; a step of 0 repeats, which only inputs may. Shares
+ * t's memory and keeps it alive; t is a tensor of qd_tensor_create. Every operator takes a window of which only the
+ * rows are apart; those marked "any strides" in qdot_ops.def take all. */
+QD_API qd_status qd_tensor_window(qd_tensor *t, size_t offset, const qd_tensor_desc *d, const int64_t *steps,
+                                  qd_tensor **out);
 /** A tensor must outlive the plans and graphs that use it; its memory stays as long as its views. */
 QD_API void qd_tensor_free(qd_tensor *t);
 QD_API const qd_tensor_desc *qd_tensor_describe(const qd_tensor *t);
@@ -296,8 +305,9 @@ typedef union qd_attrs {
     } rms_norm;
     struct {
         int heads, head_dim;
-        bool neox;
-    } rope; /* neox: pairs (i, i+D/2); else pairs (2i, 2i+1) */
+        bool neox; /* pairs (i, i+E/2); else pairs (2i, 2i+1) */
+        int dims;  /* E, elements of each head that are turned, the first ones; 0: all */
+    } rope;
     struct {
         int heads, head_dim;
     } kv; /* key/value heads */

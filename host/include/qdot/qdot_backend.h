@@ -24,15 +24,20 @@ struct qd_tensor {
     const void *constant; /* borrowed host bytes of a constant, else NULL; of a stack: see qd_constant_bytes */
     qd_piece *pieces;     /* of a stack: where its rows are; else NULL */
     int n_pieces;
-    qd_buffer *buffer;     /* NULL for constants, and for a graph's tensors until compile */
-    size_t offset;         /* bytes from the buffer's start to the first element */
-    size_t stride;         /* bytes between rows */
-    qd_tensor *base;       /* of a view: the tensor whose memory it shares, else NULL */
-    size_t first_byte;     /* of a view: where its columns start in a row of the base */
-    bool reshaped;         /* of a view: all of the base in another shape, not some of its columns */
-    int references;        /* its owner and its views */
-    const qd_graph *graph; /* that owns it, else NULL */
-    void *resident;        /* of a constant: the backend's copies on the device */
+    qd_buffer *buffer;         /* NULL for constants, and for a graph's tensors until compile */
+    size_t offset;             /* bytes from the buffer's start to the first element */
+    size_t stride;             /* bytes between rows */
+    qd_tensor *base;           /* of a view: the tensor whose memory it shares, else NULL */
+    size_t first_byte;         /* of a view: where its columns start in a row of the base */
+    bool reshaped;             /* of a view: all of the base in another shape, not some of its columns */
+    bool window;               /* of a view: made by qd_tensor_window */
+    bool strided;              /* rows are not `stride` apart, or not dense: only step tells where elements are */
+    bool repeats;              /* of a window: several of its elements share bytes */
+    int64_t step[QD_MAX_RANK]; /* of a window: bytes from one index of a dimension to the next */
+    size_t extent;             /* of a window: bytes from its first element to the end of its last */
+    int references;            /* its owner and its views */
+    const qd_graph *graph;     /* that owns it, else NULL */
+    void *resident;            /* of a constant: the backend's copies on the device */
 };
 
 /** The parameters of a node's operator; which member is in use follows from the operator (see core/rules/). */
@@ -104,6 +109,8 @@ typedef struct qd_backend {
     qd_status (*enqueue)(void *device, qd_node *n, int64_t rows, qd_node *const wait[], int n_wait);
     /** Ends a run: makes sure that the device starts. May be NULL. */
     qd_status (*submit)(void *device);
+    /** True when enqueue needs no wait[]: what is given runs one after the other. NULL: so it is. */
+    bool (*in_order)(void *device);
     qd_status (*finish)(void *device);
 
     /** Computes a node on host operands, at once. Only the reference has it. */

@@ -16,6 +16,12 @@
 #define QD_SHARED 0
 #define QD_EACH 1
 
+/** Where the elements of an operand are that may have any strides: four dimensions, filled up with 1 in front. */
+typedef struct qd_strides {
+    qd_i32 n[4];    /* indices of each dimension; of one with a block format, blocks of the last */
+    qd_i64 step[4]; /* bytes from one to the next */
+} qd_strides;
+
 /** The end of integer operators. */
 typedef struct qd_output {
     qd_i32 requant;    /* QD_ABSENT: y is the sum */
