@@ -308,6 +308,15 @@ error:
     return status;
 }
 
+/* Rows equally far apart, in columns that do not meet. */
+static bool side_by_side(const qd_tensor *a, const qd_tensor *b) {
+    if (!a->window || !b->window || a->strided || b->strided || a->stride != b->stride || !a->stride) return false;
+    if (b->offset < a->offset) return side_by_side(b, a);
+    const size_t row_a = qd_format_row_bytes(a->desc.format, qd_columns(a)),
+                 row_b = qd_format_row_bytes(b->desc.format, qd_columns(b)), at = (b->offset - a->offset) % a->stride;
+    return at >= row_a && at + row_b <= a->stride;
+}
+
 bool qd_tensor_overlap(const qd_tensor *a, const qd_tensor *b, int64_t rows) {
     const qd_tensor *owner_a = a->base ? a->base : a, *owner_b = b->base ? b->base : b;
     const bool whole_a = a->reshaped || a->window, whole_b = b->reshaped || b->window;
@@ -330,6 +339,7 @@ bool qd_tensor_overlap(const qd_tensor *a, const qd_tensor *b, int64_t rows) {
         bytes_b = qd_desc_bytes(&d);
         if (a->window) at_a = a->offset, bytes_a = a->extent;
         if (b->window) at_b = b->offset, bytes_b = b->extent;
+        if (side_by_side(a, b)) return false;
     }
     return at_a < at_b + bytes_b && at_b < at_a + bytes_a;
 }
