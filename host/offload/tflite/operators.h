@@ -1,0 +1,10 @@
+/* The functions that operators.def names: each checks b->node and translates it, or sets b->why and returns false. */
+#ifndef QDOT_TFLITE_OPERATORS_H
+#define QDOT_TFLITE_OPERATORS_H
+
+#include "tflite.h"
+
+#define TFL_OPERATOR(ID, name, version, params, moves, function) bool function(tfl_build *b);
+#include "operators.def"
+
+#endif

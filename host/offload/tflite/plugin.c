@@ -1,0 +1,96 @@
+/* Entry points of the external delegate, and its life. */
+#include <pthread.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "tflite.h"
+
+#define EXPORT __attribute__((visibility("default")))
+
+void tfl_note(const char *format, ...) {
+    va_list list;
+    char line[600];
+    va_start(list, format);
+    vsnprintf(line, sizeof line, format, list);
+    va_end(list);
+    fprintf(stderr, "INFO: qdot: %s\n", line);
+}
+
+static void log_line(void *user, const char *line) {
+    (void)user;
+    tfl_note("%s", line);
+}
+
+/* What the kernels did: a table, or a trace. */
+static void tell_profile(tfl_plugin *p) {
+    if (p->options.profile[0]) {
+        if (qd_context_trace(p->context, p->options.profile) != QD_OK) tfl_note("no trace: %s", qd_last_message());
+        return;
+    }
+    qd_profile_row *rows;
+    int count;
+    if (qd_context_profile(p->context, &rows, &count) != QD_OK) {
+        tfl_note("no profile: %s", qd_last_message());
+        return;
+    }
+    tfl_note("%-40s %8s %12s %10s %10s", "kernel", "calls", "seconds", "GB/s", "GOP/s");
+    for (int i = 0; i < count; i++) {
+        const double s = rows[i].seconds > 0 ? rows[i].seconds : 1e-9;
+        tfl_note("%-40s %8llu %12.6f %10.2f %10.2f", rows[i].kernel, (unsigned long long)rows[i].calls, rows[i].seconds,
+                 rows[i].bytes / s * 1e-9, rows[i].operations / s * 1e-9);
+    }
+    qd_profile_free(rows);
+}
+
+static void free_plugin(tfl_plugin *p) {
+    if (p->context && p->options.profile) tell_profile(p);
+    qd_context_free(p->context);
+    if (p->lock) pthread_mutex_destroy(p->lock);
+    free(p->lock);
+    tfl_options_free(&p->options);
+    free(p);
+}
+
+static bool open_plugin(tfl_plugin *p, char **keys, char **values, size_t count, char *why, size_t why_bytes) {
+    if (!tfl_options_read(keys, values, count, &p->options, why, why_bytes)) return false;
+    p->lock = malloc(sizeof(pthread_mutex_t));
+    if (!p->lock || pthread_mutex_init(p->lock, NULL)) {
+        free(p->lock);
+        p->lock = NULL;
+        snprintf(why, why_bytes, "qdot: out of memory");
+        return false;
+    }
+    const qd_context_options options = {.profile = p->options.profile != NULL,
+                                        .verify = p->options.verify,
+                                        .log = p->options.verbose ? log_line : NULL};
+    if (qd_context_create(p->options.device, &options, &p->context) == QD_OK) return true;
+    snprintf(why, why_bytes, "qdot: %s", qd_last_message());
+    return false;
+}
+
+/** Makes a delegate from pairs of words (see options.c). NULL on failure; report_error, which may be NULL, is then told
+ * why. To be freed with tflite_plugin_destroy_delegate, after the interpreters that use it. */
+EXPORT TfLiteDelegate *tflite_plugin_create_delegate(char **keys, char **values, size_t count,
+                                                     void (*report_error)(const char *));
+/** Frees a delegate; NULL is legal. */
+EXPORT void tflite_plugin_destroy_delegate(TfLiteDelegate *delegate);
+
+TfLiteDelegate *tflite_plugin_create_delegate(char **keys, char **values, size_t count,
+                                              void (*report_error)(const char *)) {
+    char why[700] = "qdot: out of memory";
+    tfl_plugin *p = calloc(1, sizeof *p);
+    if (p && open_plugin(p, keys, values, count, why, sizeof why)) {
+        p->delegate =
+            (TfLiteDelegate){.data_ = p, .Prepare = tfl_claim, .flags = kTfLiteDelegateFlagsAllowDynamicTensors};
+        return &p->delegate;
+    }
+    if (p) free_plugin(p);
+    if (report_error) report_error(why);
+    return NULL;
+}
+
+void tflite_plugin_destroy_delegate(TfLiteDelegate *delegate) {
+    if (delegate) free_plugin(delegate->data_);
+}
