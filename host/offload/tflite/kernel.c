@@ -28,13 +28,17 @@ static void drop_graph(kernel *k) {
 }
 
 static void free_kernel(kernel *k) {
+    tfl_plugin *p = k->plugin;
+    pthread_mutex_lock(p->lock);
     drop_graph(k);
+    pthread_mutex_unlock(p->lock);
     for (int i = 0; i < k->n_nodes; i++)
         tfl_node_free(&k->nodes[i]);
     free(k->nodes);
     free(k->inputs);
     free(k->outputs);
     free(k);
+    tfl_plugin_release(p);
 }
 
 static port *make_ports(const TfLiteIntArray *list) {
@@ -48,6 +52,7 @@ static void *kernel_init(TfLiteContext *host, const char *buffer, size_t length)
     kernel *k = calloc(1, sizeof *k);
     if (!k) return NULL;
     k->plugin = params->delegate->data_;
+    atomic_fetch_add(&k->plugin->users, 1);
     k->nodes = calloc((size_t)nodes->size, sizeof *k->nodes);
     k->inputs = make_ports(params->input_tensors);
     k->outputs = make_ports(params->output_tensors);
@@ -71,12 +76,7 @@ static void *kernel_init(TfLiteContext *host, const char *buffer, size_t length)
 
 static void kernel_free(TfLiteContext *host, void *data) {
     (void)host;
-    kernel *k = data;
-    if (!k) return;
-    tfl_plugin *p = k->plugin;
-    pthread_mutex_lock(p->lock);
-    free_kernel(k);
-    pthread_mutex_unlock(p->lock);
+    if (data) free_kernel(data);
 }
 
 /* ---- Building ----------------------------------------------------------------------------------------------- */

@@ -53,6 +53,10 @@ static void free_plugin(tfl_plugin *p) {
     free(p);
 }
 
+void tfl_plugin_release(tfl_plugin *p) {
+    if (atomic_fetch_sub(&p->users, 1) == 1) free_plugin(p);
+}
+
 static bool open_plugin(tfl_plugin *p, char **keys, char **values, size_t count, char *why, size_t why_bytes) {
     if (!tfl_options_read(keys, values, count, &p->options, why, why_bytes)) return false;
     p->lock = malloc(sizeof(pthread_mutex_t));
@@ -71,26 +75,27 @@ static bool open_plugin(tfl_plugin *p, char **keys, char **values, size_t count,
 }
 
 /** Makes a delegate from pairs of words (see options.c). NULL on failure; report_error, which may be NULL, is then told
- * why. To be freed with tflite_plugin_destroy_delegate, after the interpreters that use it. */
+ * why. To be freed with tflite_plugin_destroy_delegate. */
 EXPORT TfLiteDelegate *tflite_plugin_create_delegate(char **keys, char **values, size_t count,
                                                      void (*report_error)(const char *));
-/** Frees a delegate; NULL is legal. */
+/** Frees a delegate; NULL is legal. Interpreters that were made with it may still be freed afterwards, but not run. */
 EXPORT void tflite_plugin_destroy_delegate(TfLiteDelegate *delegate);
 
 TfLiteDelegate *tflite_plugin_create_delegate(char **keys, char **values, size_t count,
                                               void (*report_error)(const char *)) {
     char why[700] = "qdot: out of memory";
     tfl_plugin *p = calloc(1, sizeof *p);
+    if (p) atomic_init(&p->users, 1);
     if (p && open_plugin(p, keys, values, count, why, sizeof why)) {
         p->delegate =
             (TfLiteDelegate){.data_ = p, .Prepare = tfl_claim, .flags = kTfLiteDelegateFlagsAllowDynamicTensors};
         return &p->delegate;
     }
-    if (p) free_plugin(p);
+    if (p) tfl_plugin_release(p);
     if (report_error) report_error(why);
     return NULL;
 }
 
 void tflite_plugin_destroy_delegate(TfLiteDelegate *delegate) {
-    if (delegate) free_plugin(delegate->data_);
+    if (delegate) tfl_plugin_release(delegate->data_);
 }

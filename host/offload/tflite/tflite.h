@@ -7,6 +7,7 @@
 #ifndef QDOT_TFLITE_H
 #define QDOT_TFLITE_H
 
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
 
@@ -25,13 +26,17 @@ typedef struct tfl_options {
     bool verbose;  /* tell on stderr which nodes are taken, and why others are not */
 } tfl_options;
 
-/** One delegate of the host. */
+/** One delegate of the host. Python may free it before the interpreters that use it, at its end, so they count. */
 typedef struct tfl_plugin {
     TfLiteDelegate delegate; /* first, so that the host's pointer is ours */
     tfl_options options;
     qd_context *context;
-    void *lock; /* a pthread_mutex_t: a context belongs to one thread at a time, hosts may call from several */
+    void *lock;       /* a pthread_mutex_t: a context belongs to one thread at a time, hosts may call from several */
+    atomic_int users; /* the host, and each kernel */
 } tfl_plugin;
+
+/** Ends a use. The last one frees the plug-in. */
+void tfl_plugin_release(tfl_plugin *p);
 
 /** Reads the host's options. On failure writes a line to `why` that lists the known ones, and leaves *out empty. */
 bool tfl_options_read(char **keys, char **values, size_t count, tfl_options *out, char *why, size_t why_bytes);
