@@ -1,0 +1,79 @@
+/* Internals shared by the files of the ggml backend. Names of ours begin with qg_.
+ *
+ * One device (the one that QDOT_DEVICE names) has one context and one lock; streams ("backends" in ggml's words),
+ * buffers and compiled graphs belong to it. Whoever calls the library holds the lock. */
+#ifndef QDOT_OFFLOAD_GGML_PLUGIN_H
+#define QDOT_OFFLOAD_GGML_PLUGIN_H
+
+#include <pthread.h>
+
+#include "ggml-backend-impl.h"
+#include "ggml-impl.h"
+#include "qdot/qdot.h"
+
+typedef struct qg_program qg_program;
+typedef struct qg_rope qg_rope;
+typedef struct qg_buffer qg_buffer;
+
+/** What the environment asks for; the strings are its own. */
+typedef struct qg_options {
+    const char *device;  /* QDOT_DEVICE */
+    const char *profile; /* QDOT_PROFILE: "table", or the path of a trace; NULL: none */
+    bool verify;         /* QDOT_VERIFY */
+} qg_options;
+
+/** Reads the options. False: one is wrong, and has been logged with those that are known. */
+bool qg_options_read(qg_options *out);
+
+/** What happened on the device, for the log. */
+typedef struct qg_counts {
+    uint64_t graphs, compiled; /* graphs computed, and those of them that had to be compiled */
+    uint64_t nodes;            /* of ggml, views left out */
+    uint64_t operators;        /* of the library */
+    uint64_t fallbacks;        /* of them on the reference */
+    double compute_seconds;    /* in graph_compute, compiling included */
+    double compile_seconds;
+    double library_seconds; /* of it enqueueing and waiting */
+} qg_counts;
+
+enum { QG_PROGRAMS = 8 }; /* compiled graphs that are kept */
+
+typedef struct qg_device {
+    pthread_mutex_t lock;
+    qg_options options;
+    qd_context *context;
+    const qd_device_info *info;
+    char description[300];
+    qg_buffer *buffers;
+    qg_program *programs[QG_PROGRAMS];
+    uint64_t clock; /* counts graphs, for the least recently used program */
+    qg_rope *ropes;
+    qg_counts counts;
+    struct ggml_backend_reg reg;
+    struct ggml_backend_device device;
+    struct ggml_backend_buffer_type buffer_type;
+} qg_device;
+
+/** Opens the device, once. NULL: it has been logged why. */
+qg_device *qg_device_open(void);
+/** Logs what the device did since the last report, and writes the profile where one was asked for. Takes the lock. */
+void qg_device_report(qg_device *d);
+
+void qg_lock(qg_device *d);
+void qg_unlock(qg_device *d);
+
+/** Monotonic seconds. */
+double qg_seconds(void);
+
+/** ggml's device, for its stream and buffers. */
+extern const struct ggml_backend_device_i qg_device_interface;
+extern const struct ggml_backend_buffer_type_i qg_buffer_type_interface;
+/** A stream on the device; NULL when memory is short. */
+ggml_backend_t qg_stream_create(qg_device *d);
+/** A buffer over memory of the host's (a mapped file), which is read only. */
+ggml_backend_buffer_t qg_buffer_borrow(qg_device *d, void *memory, size_t size);
+
+/** Why the device does not take this operator; NULL: it does. A static string. */
+const char *qg_refuse(const struct ggml_tensor *op);
+
+#endif

@@ -1,0 +1,170 @@
+/* Compiled graphs: finding, making, running and dropping them. */
+#include "program.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "rope.h"
+
+static void program_free(qg_program *p) {
+    if (!p) return;
+    qd_graph_free(p->graph);
+    for (int i = p->n_windows; i-- > 0;)
+        qd_tensor_free(p->windows[i].tensor);
+    for (int i = 0; i < p->n_constants; i++) {
+        qd_tensor_free(p->constants[i]);
+        free(p->memory[i]);
+    }
+    free(p->windows);
+    free(p->written);
+    free(p->memory);
+    free(p->constants);
+    free(p->key);
+    free(p);
+}
+
+static bool touches(const qg_program *p, const qg_buffer *b) {
+    for (int i = 0; i < p->n_windows; i++) {
+        if (p->windows[i].range.buffer == b) return true;
+    }
+    return false;
+}
+
+void qg_programs_drop(qg_device *d, const qg_buffer *b) {
+    for (int i = 0; i < QG_PROGRAMS; i++) {
+        if (!d->programs[i] || (b && !touches(d->programs[i], b))) continue;
+        program_free(d->programs[i]);
+        d->programs[i] = NULL;
+    }
+}
+
+/* ---- Finding ------------------------------------------------------------------------------------------------ */
+
+static qg_program *find_uid(qg_device *d, uint64_t uid) {
+    for (int i = 0; uid && i < QG_PROGRAMS; i++) {
+        if (d->programs[i] && d->programs[i]->uid == uid) return d->programs[i];
+    }
+    return NULL;
+}
+
+static qg_program *find_key(qg_device *d, const void *key, size_t bytes) {
+    for (int i = 0; i < QG_PROGRAMS; i++) {
+        qg_program *p = d->programs[i];
+        if (p && p->key_bytes == bytes && !memcmp(p->key, key, bytes)) return p;
+    }
+    return NULL;
+}
+
+/* The place of the program that was used longest ago, which is freed. */
+static qg_program **oldest(qg_device *d) {
+    qg_program **place = &d->programs[0];
+    for (int i = 0; i < QG_PROGRAMS && *place; i++) {
+        if (!d->programs[i] || d->programs[i]->used < (*place)->used) place = &d->programs[i];
+    }
+    program_free(*place);
+    *place = NULL;
+    return place;
+}
+
+/* ---- Making ------------------------------------------------------------------------------------------------- */
+
+/* Takes the key over. */
+static qd_status compile(qg_device *d, const struct ggml_cgraph *graph, void *key, size_t key_bytes, qg_program **out) {
+    const double start = qg_seconds();
+    qg_program *p = calloc(1, sizeof *p);
+    if (!p) {
+        free(key);
+        return QD_ERR_MEMORY;
+    }
+    p->key = key;
+    p->key_bytes = key_bytes;
+    qd_status status = qd_graph_create(d->context, 1, &p->graph);
+    if (!status) status = qg_translate(d, graph, p);
+    if (!status) {
+        status = qd_graph_compile(p->graph, NULL, NULL);
+        if (status) GGML_LOG_ERROR("qdot: compiling a graph: %s\n", qd_last_message());
+    }
+    if (status) {
+        program_free(p);
+        return status;
+    }
+    *oldest(d) = p;
+    *out = p;
+    d->counts.compiled++;
+    d->counts.compile_seconds += qg_seconds() - start;
+    return QD_OK;
+}
+
+static qd_status find_or_compile(qg_device *d, const struct ggml_cgraph *graph, qg_program **out) {
+#if GGML_BACKEND_API_VERSION >= 3
+    const uint64_t uid = graph->uid;
+#else
+    const uint64_t uid = 0;
+#endif
+    *out = find_uid(d, uid);
+    if (*out) return QD_OK;
+    size_t bytes;
+    void *key = qg_key_make(graph, &bytes);
+    if (!key) return QD_ERR_MEMORY;
+    *out = find_key(d, key, bytes);
+    qd_status status = QD_OK;
+    if (*out) {
+        free(key);
+    } else {
+        status = compile(d, graph, key, bytes, out);
+    }
+    if (!status) (*out)->uid = uid;
+    return status;
+}
+
+/* ---- Running ------------------------------------------------------------------------------------------------ */
+
+static qd_status run(qg_device *d, qg_program *p) {
+    qd_graph_info info;
+    qd_status status = qd_graph_describe(p->graph, &info);
+    const double start = qg_seconds();
+    if (!status) status = qd_graph_run(p->graph, 1);
+    if (!status) status = qd_context_finish(d->context);
+    if (status) {
+        GGML_LOG_ERROR("qdot: running a graph: %s\n", qd_last_message());
+        return status;
+    }
+    d->counts.library_seconds += qg_seconds() - start;
+    d->counts.graphs++;
+    d->counts.nodes += (uint64_t)p->nodes;
+    d->counts.operators += (uint64_t)info.ops;
+    d->counts.fallbacks += (uint64_t)info.fallbacks;
+    return QD_OK;
+}
+
+/* Constants over which the program wrote. May free the program. */
+static void drop_overwritten(const qg_program *p) {
+    for (int i = 0; i < p->n_written; i++) {
+        if (!p->written[i].buffer->n_constants) continue;
+        const int n = p->n_written;
+        qg_range *ranges = malloc((size_t)n * sizeof *ranges);
+        if (!ranges) return;
+        memcpy(ranges, p->written, (size_t)n * sizeof *ranges);
+        for (int j = 0; j < n; j++)
+            qg_buffer_written(ranges[j].buffer, ranges[j].from, ranges[j].to);
+        free(ranges);
+        return;
+    }
+}
+
+qd_status qg_compute(qg_device *d, const struct ggml_cgraph *graph) {
+    qg_program *p;
+    const double start = qg_seconds();
+    qg_lock(d);
+    d->clock++;
+    qd_status status = qg_rope_reserve(d, graph);
+    if (!status) status = find_or_compile(d, graph, &p);
+    if (!status) {
+        p->used = d->clock;
+        status = run(d, p);
+    }
+    if (!status) drop_overwritten(p);
+    d->counts.compute_seconds += qg_seconds() - start;
+    qg_unlock(d);
+    return status;
+}
