@@ -4,6 +4,7 @@
 
 #include "core/context.h"
 #include "core/operands.h"
+#include "core/rules/rules.h"
 
 struct qd_plan {
     qd_context *context;
@@ -12,22 +13,30 @@ struct qd_plan {
 
 /* ---- The reference on host copies: the fallback, and verifying ---------------------------------------------- */
 
-/* Bytes of a node's operand in host memory: rows dense; windows as they are. */
-static size_t operand_bytes(const qd_tensor *t, int64_t rows) {
-    qd_tensor_desc d = t->desc;
-    if (t->window) return t->extent;
-    if (d.shape[0] == QD_ROWS) d.shape[0] = rows;
-    return qd_desc_bytes(&d);
+/* True when the host's copy of an operand has the gaps that it has on the device. */
+static bool keeps_gaps(const qd_node *n, const qd_tensor *t) {
+    return t->window || qd_rules_of(n->op)->strided;
 }
 
-/* Bytes between rows there. */
-static size_t operand_stride(const qd_tensor *t) {
-    return t->window ? t->stride : qd_format_row_bytes(t->desc.format, qd_columns(t));
+/* Bytes between rows in host memory. */
+static size_t operand_stride(const qd_node *n, const qd_tensor *t) {
+    return keeps_gaps(n, t) ? t->stride : qd_format_row_bytes(t->desc.format, qd_columns(t));
+}
+
+/* Bytes of a node's operand there. */
+static size_t operand_bytes(const qd_node *n, const qd_tensor *t, int64_t rows) {
+    qd_tensor_desc d = t->desc;
+    if (t->window || t->strided) return t->extent;
+    if (d.shape[0] == QD_ROWS) d.shape[0] = rows;
+    const size_t row = qd_format_row_bytes(d.format, qd_columns(t)), dense = qd_desc_bytes(&d);
+    if (!keeps_gaps(n, t) || !dense) return dense;
+    return (dense / row - 1) * t->stride + row;
 }
 
 /* Copies an operand between the device and host memory, row by row where the device's rows are apart. */
-static qd_status transfer(qd_context *c, const qd_tensor *t, void *host, size_t bytes, bool to_device) {
-    const size_t piece = t->stride == operand_stride(t) ? bytes : operand_stride(t);
+static qd_status transfer(qd_context *c, const qd_node *n, const qd_tensor *t, void *host, size_t bytes,
+                          bool to_device) {
+    const size_t piece = t->stride == operand_stride(n, t) ? bytes : operand_stride(n, t);
     size_t at = t->offset;
     for (size_t done = 0; done < bytes; done += piece, at += t->stride) {
         char *p = (char *)host + done;
@@ -61,7 +70,7 @@ static qd_status copies_take(qd_context *c, const qd_node *n, int64_t rows, host
     for (int i = 0; i < QD_OPERANDS; i++) {
         qd_tensor *t = node_operand(n, i);
         if (!t) continue;
-        h->operands[i].stride = operand_stride(t);
+        h->operands[i].stride = operand_stride(n, t);
         qd_status status;
         if (qd_is_constant(t)) {
             const void *bytes;
@@ -70,10 +79,10 @@ static qd_status copies_take(qd_context *c, const qd_node *n, int64_t rows, host
             h->operands[i].data = (void *)(uintptr_t)bytes; /* inputs are only read */
             continue;
         }
-        h->bytes[i] = operand_bytes(t, rows);
+        h->bytes[i] = operand_bytes(n, t, rows);
         h->operands[i].data = h->owned[i] = qd_alloc(h->bytes[i]);
         if (!h->owned[i]) return QD_ERR_MEMORY;
-        status = transfer(c, t, h->owned[i], h->bytes[i], false);
+        status = transfer(c, n, t, h->owned[i], h->bytes[i], false);
         if (status) return status;
     }
     return QD_OK;
@@ -85,7 +94,7 @@ static qd_status fallback_run(qd_context *c, const qd_node *n, int64_t rows) {
     QD_TRY(copies_take(c, n, rows, &h));
     QD_TRY(qd_backend_ref.compute(n, h.operands, h.operands + QD_MAX_IN, rows));
     for (int i = QD_MAX_IN; i < QD_OPERANDS; i++) {
-        if (h.owned[i]) QD_TRY(transfer(c, node_operand(n, i), h.owned[i], h.bytes[i], true));
+        if (h.owned[i]) QD_TRY(transfer(c, n, node_operand(n, i), h.owned[i], h.bytes[i], true));
     }
 error:
     copies_free(&h);
@@ -123,7 +132,7 @@ static qd_status compare(qd_context *c, const qd_node *n, int64_t rows, host_cop
             status = QD_ERR_MEMORY;
             goto error;
         }
-        QD_TRY(transfer(c, t, got, bytes, false));
+        QD_TRY(transfer(c, n, t, got, bytes, false));
         size_t at = 0;
         while (at < bytes && got[at] == want[at])
             at++;
@@ -131,7 +140,7 @@ static qd_status compare(qd_context *c, const qd_node *n, int64_t rows, host_cop
             char is[32], should[32];
             qd_op_spec spec;
             qd_op_spec_read(n->op, &spec);
-            const size_t stride = operand_stride(t) ? operand_stride(t) : bytes;
+            const size_t stride = operand_stride(n, t) ? operand_stride(n, t) : bytes;
             show(t->desc.format, got, at, is, sizeof is);
             show(t->desc.format, want, at, should, sizeof should);
             status =
