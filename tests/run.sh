@@ -81,7 +81,8 @@ export QDOT_TEST_MODEL
 build build -DQDOT_TESTS=ON || give_up "The build failed"
 run_tests build -LE long
 
-build build/asan -DQDOT_SANITIZE=ON || give_up "The sanitizer build failed"
+# Kernels that the first build has compiled and proven: not again here, but for the tests of just that.
+build build/asan -DQDOT_SANITIZE=ON -DQDOT_TEST_CACHE="$PWD/build/cache" || give_up "The sanitizer build failed"
 # The same bytes over long prompts are a matter of arithmetic, which the sanitizers only slow down.
 run_tests build/asan -L '^(unit|golden|fault|fuzz|cli|e2e)$' -E '^e2e/determinism$'
 
