@@ -25,6 +25,11 @@ int32_t qd_ref_zero(const qd_operand *zeros, int32_t share, int64_t i, int32_t c
 /** The end of an integer operator: a sum, with its bias, as a code of y. `requant`: the operand; `channel`: its row. */
 int32_t qd_ref_finish(const qd_output *y, const qd_operand *requant, int64_t channel, int32_t sum);
 
+/** Index (a, b, c) of the first three dimensions of an operand that may have any strides. */
+void *qd_ref_at(qd_operand o, const qd_strides *s, int64_t a, int64_t b, int64_t c);
+/** Element k of a row of a QD_NUMBERS_… format; elements, or blocks, are `step` bytes apart. */
+float qd_ref_value(const void *row, int32_t format, int64_t step, int64_t k);
+
 /** Sum of 16 partial sums, by the fixed tree: lane i takes lane i+8, then i+4, i+2, i+1. */
 float qd_ref_tree(float p[QD_LANES]);
 

@@ -59,6 +59,13 @@ int32_t qd_code_of(qd_format f) {
     }
 }
 
+int32_t qd_numbers_of(qd_format f) {
+    return f == QD_FORMAT_F32    ? QD_NUMBERS_F32
+           : f == QD_FORMAT_F16  ? QD_NUMBERS_F16
+           : f == QD_FORMAT_BF16 ? QD_NUMBERS_BF16
+                                 : QD_NUMBERS_Q8_0;
+}
+
 void qd_code_range(qd_format f, int64_t *min, int64_t *max) {
     const int code = qd_code_of(f), bits = QD_CODE_BITS(code);
     *min = QD_CODE_SIGNED(code) ? -((int64_t)1 << (bits - 1)) : 0;

@@ -54,6 +54,8 @@ int64_t qd_span(const qd_tensor_desc *d, int from, int to);
 
 /** QD_CODE of an integer format; 0 for others. */
 int32_t qd_code_of(qd_format f);
+/** QD_NUMBERS_… of a format that is one of them. */
+int32_t qd_numbers_of(qd_format f);
 /** Least and greatest code of an integer format. */
 void qd_code_range(qd_format f, int64_t *min, int64_t *max);
 /** Greatest magnitude of a code, or, with a zero point, of code - zero point. */

@@ -373,6 +373,10 @@ typedef union qd_attrs {
         float x_scale;
         qd_quant y;
     } softmax_int;
+    struct {
+        float scale;
+        float softcap; /* 0: none */
+    } attention_masked;
 } qd_attrs;
 
 /** Fills the requant operand: for each of n channels the multiplier x_scale · w_scale[c] / y_scale, as `rounding` takes

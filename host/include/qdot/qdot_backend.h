@@ -55,6 +55,7 @@ typedef union qd_params {
     qd_resize_params resize;
     qd_table_params table;
     qd_softmax_int_params softmax_int;
+    qd_attention_masked_params attention_masked;
 } qd_params;
 
 /** One operator bound to its tensors. in[] holds NULL for an optional operand that is absent. */

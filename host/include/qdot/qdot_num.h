@@ -204,6 +204,17 @@ QD_INLINE qd_i32 qd_a8_code(qd_f32 x, qd_f32 inverse) {
 
 QD_DEFINE_EXP(qd_exp, qd_f32, qd_u32, qd_as_f32, qd_as_u32)
 
+/* softcap · tanh(s), tanh(|s|) = (1 - exp(-2|s|)) / (1 + exp(-2|s|)); absolute error below softcap · 2^-20. A macro, as
+ * QD_DEFINE_EXP; `exp` is of the same type. */
+#define QD_DEFINE_CAP(name, F, exp)                               \
+    QD_INLINE F name(F s, qd_f32 softcap) {                       \
+        const F t = exp((F)-2.0f * (s < (F)0.0f ? -s : s));       \
+        const F y = (F)softcap * (((F)1.0f - t) / ((F)1.0f + t)); \
+        return s < (F)0.0f ? -y : y;                              \
+    }
+
+QD_DEFINE_CAP(qd_cap, qd_f32, qd_exp)
+
 /** x · sigmoid(x); 0 below -88, where exp(-x) ends. */
 QD_INLINE qd_f32 qd_silu(qd_f32 x) {
     return x < -88.0f ? 0.0f : x / (1.0f + qd_exp(-x));

@@ -168,4 +168,24 @@ typedef struct qd_softmax_int_params {
     qd_f32 x_scale;
 } qd_softmax_int_params;
 
+/** Formats of numbers that kernels tell apart when they run (values.h). */
+#define QD_NUMBERS_F32 0
+#define QD_NUMBERS_F16 1
+#define QD_NUMBERS_BF16 2
+#define QD_NUMBERS_Q8_0 3
+
+/** Most elements of a head of ATTENTION_MASKED. */
+#define QD_ATTENTION_MOST 576
+
+typedef struct qd_attention_masked_params {
+    qd_strides q, k, v, mask, y; /* the mask's: of 1 where there is none */
+    qd_i64 slopes_step;          /* bytes from one head's to the next */
+    qd_i32 kv_repeat;            /* indices of q's first dimension that one of k's and v's serves */
+    qd_i32 k_format, v_format;   /* QD_NUMBERS_… */
+    qd_i32 mask_format;          /* or QD_ABSENT */
+    qd_i32 slopes;               /* there are some */
+    qd_f32 scale;                /* with a cap, divided by it */
+    qd_f32 softcap;              /* 0: none */
+} qd_attention_masked_params;
+
 #endif
