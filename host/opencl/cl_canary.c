@@ -176,7 +176,7 @@ qd_status cl_variant_prove(cl_device_state *d, int variant) {
     malloc_trim(0); /* what a compiler inside this process took */
 #endif
     if (!status && lasting) cl_cache_store(d, key, verdict, proof->program, proof->why);
-    cl_attempt_end(&attempt, false);
+    cl_attempt_end(&attempt, status == QD_ERR_DEVICE_LOST); /* as bad as a death */
 done:
     free(source);
     proof->verdict = status ? CL_UNTRIED : verdict;

@@ -61,7 +61,7 @@ static qd_status arg_strided(arg_list *a, cl_device_state *d, qd_tensor *t, size
     d->canary_rows = cut;
     if (status) return status;
     if (w->n_parts != 1) {
-        return qd_fail(QD_ERR_DEVICE_MEMORY, "%s: a constant that must be in one piece exceeds the largest allocation",
+        return qd_fail(QD_ERR_UNSUPPORTED, "%s: a constant that must be in one piece exceeds the largest allocation",
                        d->info.name);
     }
     arg_memory(a, w->parts[0].buffer, 0, stride);

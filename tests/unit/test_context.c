@@ -224,6 +224,45 @@ START_TEST(test_largest_allocation) {
 }
 END_TEST
 
+/* A constant that no kernel can take in pieces: the reference computes the operator. */
+START_TEST(test_constant_in_one_piece) {
+    log_text log = {.used = 0};
+    qd_context_options o = {.max_alloc = 1 << 17, .log = collect_log, .log_user = &log};
+    qd_context *c = open_device(_i + 1, &o);
+    if (!c) return;
+    enum { N = 3000, K = 64 };
+    static int8_t w[N * K];
+    int8_t x[K];
+    int32_t want[N];
+    for (int i = 0; i < N * K; i++)
+        w[i] = (int8_t)(i % 251 - 125);
+    for (int k = 0; k < K; k++)
+        x[k] = (int8_t)(k - 20);
+    for (int i = 0; i < N; i++) {
+        want[i] = 0;
+        for (int k = 0; k < K; k++)
+            want[i] += w[i * K + k] * x[k];
+    }
+    /* A convolution of 1 × 1 over one pixel. */
+    const qd_tensor_desc dw = qd_desc(QD_FORMAT_I8, N, 1, 1, K), dy = qd_desc(QD_FORMAT_I32, 1, 1, 1, N);
+    qd_tensor *tw, *tx = tensor_with(c, qd_desc(QD_FORMAT_I8, 1, 1, 1, K), x), *y;
+    qd_plan *p;
+    ck_ok(qd_tensor_constant(c, &dw, w, &tw));
+    ck_ok(qd_tensor_create(c, &dy, &y));
+    const qd_attrs attrs = {0};
+    ck_ok(qd_plan_create(c, QD_OP_CONV_INT, &attrs, (qd_tensor *[]){tw, tx}, 2, &y, 1, &p));
+    ck_assert_str_eq(qd_plan_variant(p), "reference");
+    ck_assert_ptr_nonnull(strstr(log.text, "in one piece"));
+    ck_ok(qd_plan_run(p));
+    ck_tensor(y, want, "by the reference");
+    qd_plan_free(p);
+    qd_tensor_free(tw);
+    qd_tensor_free(tx);
+    qd_tensor_free(y);
+    qd_context_free(c);
+}
+END_TEST
+
 START_TEST(test_threads) {
     if (!have_opencl()) return;
     qd_context *c;
@@ -477,6 +516,7 @@ int main(void) {
     tcase_add_test(tc, test_null);
     tcase_add_loop_test(tc, test_budget, 0, TEST_DEVICES);
     tcase_add_loop_test(tc, test_largest_allocation, 0, TEST_DEVICES - 1);
+    tcase_add_loop_test(tc, test_constant_in_one_piece, 0, TEST_DEVICES - 1);
     tcase_add_test(tc, test_threads);
     tcase_add_loop_test(tc, test_profile, 0, TEST_DEVICES - 1);
     tcase_add_loop_test(tc, test_no_profile, 0, TEST_DEVICES);
