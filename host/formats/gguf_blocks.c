@@ -24,6 +24,12 @@ static qd_u8 nibble_of(float v) {
     return v > 0.0f ? (qd_u8)v : 0;
 }
 
+/* Rounds halves away from zero. Only where the block's largest value is infinite or this one is NaN is v a NaN: code 0.
+ */
+static qd_i8 byte_of(float v) {
+    return v == v ? (qd_i8)roundf(v) : (qd_i8)0;
+}
+
 static void pack_nibbles(const qd_u8 code[BLOCK], qd_u8 q[HALF_BLOCK]) {
     for (int j = 0; j < HALF_BLOCK; j++) {
         q[j] = (qd_u8)(code[j] | (code[j + HALF_BLOCK] << 4));
@@ -42,7 +48,7 @@ void qd_quantize_row_q8_0(const float *x, void *dst, int64_t n) {
         const float inverse = inverse_of(d);
         b.d = qd_float_to_half(d);
         for (int j = 0; j < BLOCK; j++) {
-            b.q[j] = (qd_i8)roundf(x[j] * inverse);
+            b.q[j] = byte_of(x[j] * inverse);
         }
         memcpy(out, &b, sizeof b);
     }
@@ -70,7 +76,7 @@ void qd_quantize_row_q4_0(const float *x, void *dst, int64_t n) {
         for (int j = 1; j < BLOCK; j++) {
             if (fabsf(x[j]) > fabsf(extreme)) extreme = x[j];
         }
-        const float d = extreme / -8.0f;
+        const float d = qd_one_nan(extreme / -8.0f);
         const float inverse = inverse_of(d);
         b.d = qd_float_to_half(d);
         for (int j = 0; j < BLOCK; j++) {
@@ -104,10 +110,10 @@ void qd_quantize_row_q4_1(const float *x, void *dst, int64_t n) {
             if (x[j] < min) min = x[j];
             if (x[j] > max) max = x[j];
         }
-        const float d = (max - min) / 15.0f;
+        const float d = qd_one_nan((max - min) / 15.0f);
         const float inverse = inverse_of(d);
         b.d = qd_float_to_half(d);
-        b.m = qd_float_to_half(min);
+        b.m = qd_float_to_half(qd_one_nan(min));
         for (int j = 0; j < BLOCK; j++) {
             code[j] = nibble_of((x[j] - min) * inverse + 0.5f);
         }

@@ -55,11 +55,13 @@ static const struct qd_kernel_source *find_source(const char *name, size_t n) {
     return NULL;
 }
 
-/* Appends a source with its #include "NAME" lines replaced by those files, each once (`seen`: one for each source). */
+/* Appends a source with its #include "NAME" lines replaced by those files, each once (`seen`: one for each source), but
+ * tables (.def) wherever they are named. */
 static qd_status resolve(text_buffer *b, const char *name, size_t n, bool seen[]) {
     const struct qd_kernel_source *s = find_source(name, n);
     if (!s) return qd_fail(QD_ERR_BUILD, "kernel source \"%.*s\" is not in the library", (int)n, name);
-    if (seen[s - qd_kernel_sources]) return QD_OK;
+    const bool table = n > 4 && !memcmp(name + n - 4, ".def", 4);
+    if (seen[s - qd_kernel_sources] && !table) return QD_OK;
     seen[s - qd_kernel_sources] = true;
     static const char include[] = "#include \"";
     const char *end = s->text + s->size;

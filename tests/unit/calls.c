@@ -2,13 +2,28 @@
 
 /* ---- Making ------------------------------------------------------------------------------------------------- */
 
-/* Rows one after the other, of an operand whose rows may be apart. */
+/* Where element (or block) `index` of an operand of any strides is, counted in the order of its dimensions. */
+static size_t strided_at(const qd_tensor *t, size_t index) {
+    const size_t block = (size_t)qd_format_get(t->desc.format)->block;
+    size_t at = t->offset;
+    for (int k = t->desc.rank - 1; k >= 0; k--) {
+        const size_t n = (size_t)t->desc.shape[k] / (k == t->desc.rank - 1 ? block : 1);
+        at += index % n * (size_t)t->step[k];
+        index /= n;
+    }
+    return at;
+}
+
+/* Rows one after the other, of an operand whose rows or elements may be apart. */
 static unsigned char *dense(const qd_tensor *t, const void *from, size_t bytes) {
     const size_t row = qd_format_row_bytes(t->desc.format, qd_columns(t));
+    const size_t piece = t->strided ? (size_t)qd_format_get(t->desc.format)->bytes : row;
     unsigned char *to = malloc(bytes + 1);
     ck_assert_ptr_nonnull(to);
-    for (size_t done = 0, at = t->offset; done < bytes; done += row, at += t->stride)
-        memcpy(to + done, (const char *)from + at, row);
+    for (size_t i = 0; i * piece < bytes; i++) {
+        const size_t at = t->strided ? strided_at(t, i) : t->offset + i * t->stride;
+        memcpy(to + i * piece, (const char *)from + at, piece);
+    }
     return to;
 }
 

@@ -291,11 +291,16 @@ START_TEST(test_shape) {
 }
 END_TEST
 
-/* What an operator with [...] makes of its inputs is one shape; but RESIZE takes sizes from its result. */
+/* Operators that take sizes from their result. */
+static bool any_result(qd_op op) {
+    return op == QD_OP_RESIZE || op == QD_OP_COPY || op == QD_OP_SET_ROWS || op == QD_OP_ELEMENTWISE;
+}
+
+/* What an operator with [...] makes of its inputs is one shape. */
 START_TEST(test_result_shape) {
     FOR_CALLS(x) {
         for (int i = QD_MAX_IN; i < OPERANDS; i++) {
-            if (!x->given[i] || !operand(x, i)->any_shape || x->op == QD_OP_RESIZE) continue;
+            if (!x->given[i] || !operand(x, i)->any_shape || any_result(x->op)) continue;
             for (int d = 0; d < x->desc[i].rank; d++) {
                 for (int step = -1; step <= 1; step += 2) {
                     spoilt s = spoil(x);
@@ -393,6 +398,11 @@ START_TEST(test_other_context) {
 }
 END_TEST
 
+static bool same_desc(const qd_tensor_desc *a, const qd_tensor_desc *b) {
+    return a->format == b->format && a->rank == b->rank &&
+           !memcmp(a->shape, b->shape, (size_t)a->rank * sizeof *a->shape);
+}
+
 /* Results over inputs: refused, but for the operators that read each element before they write it. */
 START_TEST(test_aliases) {
     FOR_CALLS(x) {
@@ -401,8 +411,9 @@ START_TEST(test_aliases) {
                 if (!x->given[i]) continue;
                 spoilt s = spoil(x);
                 s.over[o] = 1 + i;
-                if (x->op == QD_OP_ADD || (x->op == QD_OP_ROPE && i == 0)) {
-                    accepted(&s, "in place");
+                if (i < QD_MAX_IN && qd_rules_of(x->op)->in_place >> i & 1) {
+                    /* The result then has that input's shape and format, which others may not fit. */
+                    if (same_desc(&x->desc[o], &x->desc[i])) accepted(&s, "in place");
                     continue;
                 }
                 refused(&s, QD_ERR_ARGUMENT, operand(x, o)->name, "over another operand");

@@ -298,6 +298,16 @@ typedef enum qd_resize_coordinates {
 /** Which input is the nearest: the one below, above, or the closer one, with halves down or up. */
 typedef enum qd_nearest { QD_NEAREST_FLOOR, QD_NEAREST_CEIL, QD_NEAREST_HALF_DOWN, QD_NEAREST_HALF_UP } qd_nearest;
 
+/** Functions of floats: formulas and accuracy are in qdot_unary.def. */
+typedef enum qd_unary {
+#define QD_UNARY(ID, name, alpha, formula) QD_UNARY_##ID,
+#include "qdot_unary.def"
+    QD_UNARY_COUNT
+} qd_unary;
+
+/** How ELEMENTWISE puts u and b together: u + b, u - b, u · b, u / b. */
+typedef enum qd_combine { QD_COMBINE_ADD, QD_COMBINE_SUB, QD_COMBINE_MUL, QD_COMBINE_DIV } qd_combine;
+
 /** What an operator needs beyond its tensors. Only the member named in qdot_ops.def is read. */
 typedef union qd_attrs {
     struct {
@@ -315,6 +325,12 @@ typedef union qd_attrs {
         int heads, kv_heads, head_dim;
         float scale;
     } attention;
+    struct {
+        qd_unary function;
+        float alpha;         /* see qdot_unary.def */
+        float scale, offset; /* of a, before the function; 1 and 0: none */
+        qd_combine combine;  /* unused without b */
+    } elementwise;
     struct {
         qd_requant y;
         bool wide; /* 64-bit sums, limited to int32 at the end */

@@ -56,6 +56,9 @@ typedef union qd_params {
     qd_table_params table;
     qd_softmax_int_params softmax_int;
     qd_attention_masked_params attention_masked;
+    qd_copy_params copy;
+    qd_set_rows_params set_rows;
+    qd_elementwise_params elementwise;
 } qd_params;
 
 /** One operator bound to its tensors. in[] holds NULL for an optional operand that is absent. */

@@ -181,25 +181,28 @@ QD_INLINE qd_i32 qd_a8_code(qd_f32 x, qd_f32 inverse) {
 
 /* ---- exp ---------------------------------------------------------------------------------------------------- */
 
-/* exp(x) = 2^n · exp(r), n = round(x / ln 2), ln 2 in two parts; a degree-6 polynomial for exp(r) (coefficients: Cephes
- * expf). Relative error below 2^-22. x < -87 gives 0, x > 88 gives exp(88).
+/* exp(r) - 1 near 0 (coefficients: Cephes expf). */
+#define QD_EXPM1_NEAR_0(F, r)                                                                                         \
+    ((((((((F)1.9875691500e-4f * r + (F)1.3981999507e-3f) * r + (F)8.3334519073e-3f) * r + (F)4.1665795894e-2f) * r + \
+        (F)1.6666665459e-1f) *                                                                                        \
+           r +                                                                                                        \
+       (F)5.0000001201e-1f) *                                                                                         \
+          (r * r) +                                                                                                   \
+      r))
+
+/* exp(x) = 2^n · exp(r), n = round(x / ln 2), ln 2 in two parts; a degree-6 polynomial for exp(r). Relative error below
+ * 2^-22. x < -87 gives 0, x > 88 gives exp(88).
  * A macro, because kernels also need it on vectors: F and U are float and unsigned types of one width. */
-#define QD_DEFINE_EXP(name, F, U, as_F, as_U)                                                            \
-    QD_INLINE F name(F x0) {                                                                             \
-        const F x1 = x0 > (F)88.0f ? (F)88.0f : x0;                                                      \
-        const F x = x1 < (F)-87.0f ? (F)-87.0f : x1;                                                     \
-        const F t = x * (F)1.44269504088896341f + (F)12582912.0f;                                        \
-        const F n = t - (F)12582912.0f;                                                                  \
-        const F r = (x - n * (F)0.693359375f) - n * (F)-2.12194440e-4f;                                  \
-        const F p = ((((((F)1.9875691500e-4f * r + (F)1.3981999507e-3f) * r + (F)8.3334519073e-3f) * r + \
-                       (F)4.1665795894e-2f) *                                                            \
-                          r +                                                                            \
-                      (F)1.6666665459e-1f) *                                                             \
-                         r +                                                                             \
-                     (F)5.0000001201e-1f);                                                               \
-        const F y = (p * (r * r) + r) + (F)1.0f;                                                         \
-        const F scaled = y * as_F((as_U(t) - (U)0x4b400000u + (U)127u) << (U)23u);                       \
-        return x0 < (F)-87.0f ? (F)0.0f : scaled;                                                        \
+#define QD_DEFINE_EXP(name, F, U, as_F, as_U)                                      \
+    QD_INLINE F name(F x0) {                                                       \
+        const F x1 = x0 > (F)88.0f ? (F)88.0f : x0;                                \
+        const F x = x1 < (F)-87.0f ? (F)-87.0f : x1;                               \
+        const F t = x * (F)1.44269504088896341f + (F)12582912.0f;                  \
+        const F n = t - (F)12582912.0f;                                            \
+        const F r = (x - n * (F)0.693359375f) - n * (F)-2.12194440e-4f;            \
+        const F y = QD_EXPM1_NEAR_0(F, r) + (F)1.0f;                               \
+        const F scaled = y * as_F((as_U(t) - (U)0x4b400000u + (U)127u) << (U)23u); \
+        return x0 < (F)-87.0f ? (F)0.0f : scaled;                                  \
     }
 
 QD_DEFINE_EXP(qd_exp, qd_f32, qd_u32, qd_as_f32, qd_as_u32)
@@ -219,6 +222,90 @@ QD_DEFINE_CAP(qd_cap, qd_f32, qd_exp)
 QD_INLINE qd_f32 qd_silu(qd_f32 x) {
     return x < -88.0f ? 0.0f : x / (1.0f + qd_exp(-x));
 }
+
+/* ---- Functions of floats ------------------------------------------------------------------------------------ */
+
+/* What the formulas of qdot_unary.def are made of, for floats (suffix empty) or vectors of them: exp is QD_DEFINE_EXP's
+ * of the same type. Polynomials: Cephes expf, tanhf, erff and erfcf.
+ *   qd_exp_to_infinity  exp that overflows where it must, not to exp(88)
+ *   qd_expm1            exp(x) - 1
+ *   qd_tanh
+ *   qd_erf_near_0       erf(x) for |x| <= 1
+ *   qd_erfc             erfc(a) for a >= 1, of which minus_square = -a² is also given: the caller may know it better
+ *   qd_erf
+ *   qd_normal           Φ(x) = (1 + erf(x / √2)) / 2, the probability that a normal number is below x
+ *   qd_whole            the nearest integer, halves to even, with x's sign */
+#define QD_DEFINE_FUNCTIONS(suffix, exp, F, U, as_F, as_U)                                                          \
+    QD_INLINE F qd_exp_to_infinity##suffix(F x) {                                                                   \
+        const F high = x > (F)88.0f ? x - (F)88.0f : x;                                                             \
+        return exp(high) * (x > (F)88.0f ? (F)1.6516362549940018e38f : (F)1.0f); /* exp(88) */                      \
+    }                                                                                                               \
+    QD_INLINE F qd_expm1##suffix(F x) {                                                                             \
+        return qd_fabs(x) < (F)0.34f ? QD_EXPM1_NEAR_0(F, x) : qd_exp_to_infinity##suffix(x) - (F)1.0f;             \
+    }                                                                                                               \
+    QD_INLINE F qd_tanh##suffix(F x) {                                                                              \
+        const F a = qd_fabs(x), z = x * x;                                                                          \
+        const F p = ((((F)-5.70498872745e-3f * z + (F)2.06390887954e-2f) * z - (F)5.37397155531e-2f) * z +          \
+                     (F)1.33314422036e-1f) *                                                                        \
+                        z -                                                                                         \
+                    (F)3.33332819422e-1f;                                                                           \
+        const F y = a < (F)0.625f ? p * z * a + a : (F)1.0f - (F)2.0f / (exp(a + a) + (F)1.0f);                     \
+        return as_F(as_U(y) | (as_U(x) & (U)0x80000000u));                                                          \
+    }                                                                                                               \
+    QD_INLINE F qd_erf_near_0##suffix(F x) {                                                                        \
+        const F z = x * x;                                                                                          \
+        return x *                                                                                                  \
+               (((((((F)7.853861353153693e-5f * z - (F)8.010193625184903e-4f) * z + (F)5.188327685732524e-3f) * z - \
+                   (F)2.685381193529856e-2f) *                                                                      \
+                      z +                                                                                           \
+                  (F)1.128358514861418e-1f) *                                                                       \
+                     z -                                                                                            \
+                 (F)3.761262582423300e-1f) *                                                                        \
+                    z +                                                                                             \
+                (F)1.128379165726710f);                                                                             \
+    }                                                                                                               \
+    QD_INLINE F qd_erfc##suffix(F a, F minus_square) {                                                              \
+        const F q = (F)1.0f / a, z = q * q;                                                                         \
+        const F below_2 =                                                                                           \
+            ((((((((F)2.326819970068386e-2f * z - (F)1.387039388740657e-1f) * z + (F)3.687424674597105e-1f) * z -   \
+                 (F)5.824733027278666e-1f) *                                                                        \
+                    z +                                                                                             \
+                (F)6.210004621745983e-1f) *                                                                         \
+                   z -                                                                                              \
+               (F)4.944515323274145e-1f) *                                                                          \
+                  z +                                                                                               \
+              (F)3.404879937665872e-1f) *                                                                           \
+                 z -                                                                                                \
+             (F)2.741127028184656e-1f) *                                                                            \
+                z +                                                                                                 \
+            (F)5.638259427386472e-1f;                                                                               \
+        const F above_2 =                                                                                           \
+            (((((((F)-1.047766399936249e1f * z + (F)1.297719955372516e1f) * z - (F)7.495518717768503f) * z +        \
+                (F)2.921019019210786f) *                                                                            \
+                   z -                                                                                              \
+               (F)1.015265279202700f) *                                                                             \
+                  z +                                                                                               \
+              (F)4.218463358204948e-1f) *                                                                           \
+                 z -                                                                                                \
+             (F)2.820767439740514e-1f) *                                                                            \
+                z +                                                                                                 \
+            (F)5.641895067754075e-1f;                                                                               \
+        return exp(minus_square) * q * (a < (F)2.0f ? below_2 : above_2);                                           \
+    }                                                                                                               \
+    QD_INLINE F qd_erf##suffix(F x) {                                                                               \
+        const F a = qd_fabs(x);                                                                                     \
+        const F y = a < (F)1.0f ? qd_erf_near_0##suffix(a) : (F)1.0f - qd_erfc##suffix(a, -(a * a));                \
+        return as_F(as_U(y) | (as_U(x) & (U)0x80000000u));                                                          \
+    }                                                                                                               \
+    QD_INLINE F qd_normal##suffix(F x) {                                                                            \
+        const F a = qd_fabs(x) * (F)0.70710678118654752f;                                                           \
+        const F c = a < (F)1.0f ? (F)1.0f - qd_erf_near_0##suffix(a) : qd_erfc##suffix(a, (F)-0.5f * (x * x));      \
+        return x < (F)0.0f ? (F)0.5f * c : (F)1.0f - (F)0.5f * c;                                                   \
+    }                                                                                                               \
+    QD_INLINE F qd_whole##suffix(F x) {                                                                             \
+        const F a = qd_fabs(x), r = (a + (F)8388608.0f) - (F)8388608.0f;                                            \
+        return a < (F)8388608.0f ? as_F(as_U(r) | (as_U(x) & (U)0x80000000u)) : x;                                  \
+    }
 
 /* ---- Requantization ----------------------------------------------------------------------------------------- */
 

@@ -22,6 +22,52 @@ typedef struct qd_strides {
     qd_i64 step[4]; /* bytes from one to the next */
 } qd_strides;
 
+/* ---- Operators on any strides: loops over the dimensions of one tensor, the last one innermost. The rows of the run
+ * multiply n[rows_at] of that tensor. Of the others n is 0 where they go along, else the index is taken modulo n; a
+ * step of 0 repeats one element. Dimensions that go on where the next one ends, in all tensors, are merged. */
+
+typedef struct qd_copy_params {
+    qd_strides x, y; /* the loops are y's */
+    qd_i32 rows_at;
+    qd_i32 conversion; /* QD_COPY_… */
+} qd_copy_params;
+/* The same format: bytes of an element. */
+#define QD_COPY_1 0
+#define QD_COPY_2 1
+#define QD_COPY_4 2
+#define QD_COPY_F32_TO_F16 3
+#define QD_COPY_F32_TO_BF16 4
+#define QD_COPY_F16_TO_F32 5
+#define QD_COPY_F16_TO_BF16 6
+#define QD_COPY_BF16_TO_F32 7
+#define QD_COPY_BF16_TO_F16 8
+#define QD_COPY_I32_TO_F32 9
+#define QD_COPY_I8_TO_F32 10
+#define QD_COPY_U8_TO_F32 11
+
+/** Nothing is merged. The last dimension of ids goes along with the rows of x, dimension 2, the others with those
+ * before.
+ */
+typedef struct qd_set_rows_params {
+    qd_strides x, ids, y; /* the loops are x's */
+    qd_i32 rows_at;
+    qd_i32 count;  /* rows of y that ids may name */
+    qd_i32 format; /* QD_SET_ROWS_… */
+} qd_set_rows_params;
+#define QD_SET_ROWS_F32 0
+#define QD_SET_ROWS_F16 1
+#define QD_SET_ROWS_BF16 2
+#define QD_SET_ROWS_Q8_0 3
+#define QD_SET_ROWS_Q4_0 4
+#define QD_SET_ROWS_Q4_1 5
+
+typedef struct qd_elementwise_params {
+    qd_strides a, b, y; /* the loops are y's */
+    qd_i32 rows_at;
+    qd_i32 function, combine; /* qd_unary; qd_combine, or QD_ABSENT */
+    qd_f32 alpha, scale, offset;
+} qd_elementwise_params;
+
 /** The end of integer operators. */
 typedef struct qd_output {
     qd_i32 requant;    /* QD_ABSENT: y is the sum */

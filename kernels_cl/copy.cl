@@ -1,0 +1,97 @@
+/* y = x, converted.
+ *
+ *   x, y any strides; sizes of x divide those of y; the loops are y's: see strides.h
+ *   unit u = (line of y, QD_RUN elements) */
+#include "halves.h"
+#include "strides.h"
+
+/* n elements, `x_step` and `y_step` bytes apart: sixteen at a time where both are dense. v is one of them, or sixteen.
+ */
+#define DEFINE_RUN(name, X, X16, Y, WIDE, ONE)                                                                \
+    static inline void name(__global const uchar *x, const long x_step, __global uchar *y, const long y_step, \
+                            const uint n) {                                                                   \
+        uint i = 0;                                                                                           \
+        if (x_step == sizeof(X) && y_step == sizeof(Y)) {                                                     \
+            for (; i + 16 <= n; i += 16) {                                                                    \
+                const X16 v = vload16(0, (__global const X *)x + i);                                          \
+                vstore16(WIDE, 0, (__global Y *)y + i);                                                       \
+            }                                                                                                 \
+        }                                                                                                     \
+        for (; i < n; i++) {                                                                                  \
+            const X v = *(__global const X *)(x + i * x_step);                                                \
+            *(__global Y *)(y + i * y_step) = ONE;                                                            \
+        }                                                                                                     \
+    }
+
+DEFINE_RUN(copy_1, uchar, uchar16, uchar, v, v)
+DEFINE_RUN(copy_2, ushort, ushort16, ushort, v, v)
+DEFINE_RUN(copy_4, uint, uint16, uint, v, v)
+DEFINE_RUN(f32_to_f16, uint, uint16, ushort, qd_float_to_half16(v), qd_float_to_half(qd_as_f32(v)))
+DEFINE_RUN(f32_to_bf16, uint, uint16, ushort, qd_float_to_bf16_16(v), qd_float_to_bf16(qd_as_f32(v)))
+DEFINE_RUN(f16_to_f32, ushort, ushort16, uint, qd_half_to_float16(v), qd_as_u32(qd_half_to_float(v)))
+DEFINE_RUN(f16_to_bf16, ushort, ushort16, ushort, qd_float_to_bf16_16(qd_half_to_float16(v)),
+           qd_float_to_bf16(qd_half_to_float(v)))
+DEFINE_RUN(bf16_to_f32, ushort, ushort16, uint, qd_bf16_to_float16(v), (uint)v << 16)
+DEFINE_RUN(bf16_to_f16, ushort, ushort16, ushort, qd_float_to_half16(qd_bf16_to_float16(v)),
+           qd_float_to_half(qd_bf16_to_float(v)))
+DEFINE_RUN(i32_to_f32, int, int16, float, convert_float16(v), (float)v)
+DEFINE_RUN(i8_to_f32, char, char16, float, convert_float16(v), (float)v)
+DEFINE_RUN(u8_to_f32, uchar, uchar16, float, convert_float16(v), (float)v)
+
+static inline void convert(const int conversion, __global const uchar *x, const long x_step, __global uchar *y,
+                           const long y_step, const uint n) {
+    switch (conversion) {
+        case QD_COPY_1:
+            copy_1(x, x_step, y, y_step, n);
+            break;
+        case QD_COPY_2:
+            copy_2(x, x_step, y, y_step, n);
+            break;
+        case QD_COPY_4:
+            copy_4(x, x_step, y, y_step, n);
+            break;
+        case QD_COPY_F32_TO_F16:
+            f32_to_f16(x, x_step, y, y_step, n);
+            break;
+        case QD_COPY_F32_TO_BF16:
+            f32_to_bf16(x, x_step, y, y_step, n);
+            break;
+        case QD_COPY_F16_TO_F32:
+            f16_to_f32(x, x_step, y, y_step, n);
+            break;
+        case QD_COPY_F16_TO_BF16:
+            f16_to_bf16(x, x_step, y, y_step, n);
+            break;
+        case QD_COPY_BF16_TO_F32:
+            bf16_to_f32(x, x_step, y, y_step, n);
+            break;
+        case QD_COPY_BF16_TO_F16:
+            bf16_to_f16(x, x_step, y, y_step, n);
+            break;
+        case QD_COPY_I32_TO_F32:
+            i32_to_f32(x, x_step, y, y_step, n);
+            break;
+        case QD_COPY_I8_TO_F32:
+            i8_to_f32(x, x_step, y, y_step, n);
+            break;
+        default:
+            u8_to_f32(x, x_step, y, y_step, n);
+            break;
+    }
+}
+
+__kernel void copy(QD_IN(x), QD_OUT(y), const qd_copy_params p, const int rows) {
+    const uint4 n = qd_loop_sizes(&p.y, p.rows_at, rows);
+    const long x_step = p.x.step[3], y_step = p.y.step[3];
+    QD_FOR_UNITS(u, qd_loop_units(n, n.w)) {
+        const uint4 at = qd_loop_start(n, n.w, (uint)u);
+        const uint end = min(at.w + QD_RUN, n.w);
+        __global const uchar *from = QD_ROW(uchar, x, 0) + qd_line_of(&p.x, at);
+        __global uchar *to = QD_ROW_OUT(uchar, y, 0) + qd_line(&p.y, at);
+        for (uint c = at.w; c < end;) {
+            const uint some = qd_until_repeat(c, end - c, p.x.n[3]);
+            convert(p.conversion, from + qd_element_of(&p.x, c), x_step, to + c * y_step, y_step, some);
+            c += some;
+        }
+    }
+}
