@@ -54,7 +54,7 @@ static inline int add_fixed(const qd_binary_params *p, const int a, const int b)
 static inline int add_gemmlowp(const qd_binary_params *p, const int a, const int b) {
     const int scaled_a = qd_requantize_gemmlowp(a * (1 << QD_ADD_LEFT_SHIFT), p->a_multiplier, p->a_shift);
     const int scaled_b = qd_requantize_gemmlowp(b * (1 << QD_ADD_LEFT_SHIFT), p->b_multiplier, p->b_shift);
-    return qd_requantize_gemmlowp(scaled_a + scaled_b, p->y_multiplier, p->y_shift);
+    return qd_requantize_gemmlowp(scaled_a + p->b_sign * scaled_b, p->y_multiplier, p->y_shift);
 }
 
 static inline int add_float(const qd_binary_params *p, const int a, const int b) {

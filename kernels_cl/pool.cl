@@ -81,7 +81,7 @@ static void pool_channels(const qd_pool_params *p, __global const uchar *x, __gl
     vstore16(sum, 0, sums);
     vstore16(most, 0, maxima);
     for (int i = 0; i < 16 && c + i < v->channels; i++)
-        y[c + i] = (uchar)(p->average ? mean(p, sums[i], at->count) : maxima[i]);
+        y[c + i] = (uchar)(p->average ? mean(p, sums[i], at->count) : min((int)maxima[i], p->max));
 }
 
 static int pool_one(const qd_pool_params *p, __global const uchar *x, const window *at) {
@@ -95,7 +95,7 @@ static int pool_one(const qd_pool_params *p, __global const uchar *x, const wind
             most = max(most, code);
         }
     }
-    return p->average ? mean(p, sum, at->count) : most;
+    return p->average ? mean(p, sum, at->count) : min(most, p->max);
 }
 
 __kernel void pool(QD_IN(x), QD_OUT(y), const qd_pool_params p, const int rows) {

@@ -39,13 +39,16 @@ static inline int16 integer_codes(const float16 quotient, const int16 zero, cons
         vstore16(v, 0, values);
         vstore16(add, 0, adds);
         for (int i = 0; i < 16; i++)
-            lanes[i] = qd_to_code(qd_round_even_i32(values[i]), adds[i], p->min, p->max);
+            lanes[i] = qd_to_code(p->away ? qd_round_away_i32(values[i]) : qd_round_even_i32(values[i]), adds[i],
+                                  p->min, p->max);
         return vload16(0, lanes);
     }
     const float16 numbers = v == v ? v : (float16)0.0f;
     const float16 low = numbers < 4194303.0f ? numbers : (float16)4194303.0f;
     const float16 limited = low > -4194303.0f ? low : (float16)-4194303.0f;
-    const int16 code = convert_int16((limited + 12582912.0f) - 12582912.0f) + add;
+    const float16 size = fabs(limited), whole = floor(size);
+    const float16 away = copysign(whole + select((float16)0.0f, (float16)1.0f, size - whole >= 0.5f), limited);
+    const int16 code = convert_int16(p->away ? away : (limited + 12582912.0f) - 12582912.0f) + add;
     return clamp(code, (int16)p->min, (int16)p->max);
 }
 

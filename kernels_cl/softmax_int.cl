@@ -2,7 +2,10 @@
  *
  *   x, y [rows · p.rows, p.cols]; p.rows = 0: one row
  *   weight t[i] = round(2^24 · exp(-scale · (max - x[i]))); y[i] = floor(t[i] · p.y_inverse / (2^16 · Σt) + 1/2) + zero
- *   unit u = one row: its maximum, the sum of its weights, then its codes */
+ *   unit u = one row: its maximum, the sum of its weights, then its codes
+ *
+ *   With `weights`, which then holds t: y[i] = t[i] / Σt · 256 in gemmlowp's fixed point (31 bits after the point; the
+ * sum has 19). */
 #include "codes.h"
 
 static inline uint weight(const float scale, const int distance) {
@@ -16,7 +19,21 @@ static inline uint weight(const float scale, const int distance) {
 #define WEIGHT(distance) weight(p.x_scale, distance)
 #endif
 
-__kernel void softmax_int(QD_IN(x), QD_OUT(y), const qd_softmax_int_params p, const int rows) {
+static void weighted_row(const qd_softmax_int_params *p, __global const int *weights, const int greatest,
+                         const uchar flip, __global const uchar *x, __global uchar *y) {
+    uint sum = 0;
+    for (int i = 0; i < p->cols; i++)
+        sum += (uint)qd_divide_rounded(weights[greatest - (x[i] ^ flip)], 12);
+    const int zeros = min((int)clz(sum), 31), shift = 12 - zeros + 23;
+    const int inverse = qd_one_over_one_plus_q31((int)((sum << zeros) & 0x7fffffffu));
+    for (int i = 0; i < p->cols; i++) {
+        const int share = qd_multiply_q31(inverse, weights[greatest - (x[i] ^ flip)]);
+        const int code = shift > 31 || shift < 0 ? 0 : qd_divide_rounded(share, shift);
+        y[i] = (uchar)qd_to_code(code, p->y_zero, p->y_zero, p->y_zero + 255);
+    }
+}
+
+__kernel void softmax_int(QD_IN(x), QD_IN(weights_in), QD_OUT(y), const qd_softmax_int_params p, const int rows) {
     const int lowest = QD_CODE_SIGNED(p.y_code) ? -128 : 0;
     const uchar flip = QD_CODE_SIGNED(p.x_code) ? 128 : 0; /* makes signed codes unsigned; distances stay */
     const ulong units = p.rows ? (ulong)rows * p.rows : 1;
@@ -32,6 +49,10 @@ __kernel void softmax_int(QD_IN(x), QD_OUT(y), const qd_softmax_int_params p, co
         uchar greatest = 0;
         for (int i = 0; i < p.cols; i++)
             greatest = max(greatest, (uchar)(x_row[i] ^ flip));
+        if (p.has_weights) {
+            weighted_row(&p, QD_ROW(int, weights_in, 0), greatest, flip, x_row, y_row);
+            continue;
+        }
         ulong sum = 0;
         for (int i = 0; i < p.cols; i++)
             sum += WEIGHT(greatest - (x_row[i] ^ flip));

@@ -23,7 +23,7 @@ static int32_t sum(const qd_binary_params *p, int32_t a, int32_t b) {
             const int32_t unit = 1 << QD_ADD_LEFT_SHIFT;
             const int32_t scaled_a = qd_requantize_gemmlowp(a * unit, p->a_multiplier, p->a_shift);
             const int32_t scaled_b = qd_requantize_gemmlowp(b * unit, p->b_multiplier, p->b_shift);
-            return qd_requantize_gemmlowp(scaled_a + scaled_b, p->y_multiplier, p->y_shift);
+            return qd_requantize_gemmlowp(scaled_a + p->b_sign * scaled_b, p->y_multiplier, p->y_shift);
         }
         default: { /* float32, in this order */
             const float of_a = p->a_scale * (float)a, of_b = p->b_scale * (float)b;

@@ -17,8 +17,9 @@ static int64_t scale_of(const qd_quantize_linear_params *p, int64_t e) {
 
 /* NaN counts as 0. */
 static int32_t integer_code(const qd_quantize_linear_params *p, float v, int32_t zero) {
-    if (p->zero_first) return qd_to_code(qd_round_even_i32(v + (float)zero), 0, p->min, p->max);
-    return qd_to_code(qd_round_even_i32(v), zero, p->min, p->max);
+    const float sum = p->zero_first ? v + (float)zero : v;
+    const int32_t whole = p->away ? qd_round_away_i32(sum) : qd_round_even_i32(sum);
+    return qd_to_code(whole, p->zero_first ? 0 : zero, p->min, p->max);
 }
 
 static int32_t small_code(int32_t small, float v) {

@@ -16,6 +16,24 @@ static uint64_t weight(float scale, int32_t distance) {
     return (uint64_t)qd_round_even_i32(qd_exp(-(scale * (float)distance)) * 16777216.0f);
 }
 
+/* One row with weights: TensorFlow Lite's reference, in gemmlowp's fixed point. */
+static void weighted_row(const qd_softmax_int_params *p, const int32_t *weights, int32_t max, const uint8_t *x,
+                         uint8_t *y) {
+    uint32_t sum = 0; /* 19 bits after the point */
+    for (int64_t i = 0; i < p->cols; i++)
+        sum += (uint32_t)qd_divide_rounded(weights[max - qd_ref_code(x, i, p->x_code)], 12);
+    int zeros = 0;
+    while (zeros < 31 && !(sum >> (31 - zeros) & 1))
+        zeros++;
+    /* The sum is 2^(12 - zeros) · (1 + fraction). */
+    const int32_t inverse = qd_one_over_one_plus_q31((int32_t)((sum << zeros) & 0x7fffffffu)), shift = 12 - zeros + 23;
+    for (int64_t i = 0; i < p->cols; i++) {
+        const int32_t share = qd_multiply_q31(inverse, weights[max - qd_ref_code(x, i, p->x_code)]);
+        const int32_t code = shift > 31 || shift < 0 ? 0 : qd_divide_rounded(share, shift);
+        qd_ref_put_code(y, i, p->y_code, qd_to_code(code, p->y_zero, p->y_zero, p->y_zero + 255));
+    }
+}
+
 qd_status qd_ref_softmax_int(const qd_node *n, const qd_operand in[], const qd_operand out[], int64_t rows) {
     const qd_softmax_int_params *p = &n->params.softmax_int;
     const int32_t y_min = QD_CODE_SIGNED(p->y_code) ? -128 : 0;
@@ -27,6 +45,10 @@ qd_status qd_ref_softmax_int(const qd_node *n, const qd_operand in[], const qd_o
         for (int64_t i = 0; i < p->cols; i++) {
             const int32_t code = qd_ref_code(x, i, p->x_code);
             max = code > max ? code : max;
+        }
+        if (p->has_weights) {
+            weighted_row(p, in[1].data, max, x, y);
+            continue;
         }
         uint64_t sum = 0;
         for (int64_t i = 0; i < p->cols; i++)

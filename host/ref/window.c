@@ -105,7 +105,7 @@ static int32_t pool(const qd_pool_params *p, const void *x, int64_t r, int64_t c
             if (code > max) max = code;
         }
     }
-    return p->average ? mean(p, (int32_t)sum, count) : max;
+    return p->average ? mean(p, (int32_t)sum, count) : qd_to_code(max, 0, p->min, p->max);
 }
 
 qd_status qd_ref_pool(const qd_node *n, const qd_operand in[], const qd_operand out[], int64_t rows) {

@@ -85,6 +85,13 @@ static qd_status ratio(const char *op, qd_rounding rounding, float x, float w, f
                    (double)y);
 }
 
+/* b's numbers get their sign when it is subtracted: exact, but in GEMMLOWP, whose ties are not symmetric. */
+static void subtract(qd_binary_params *p) {
+    p->b_scale = -p->b_scale;
+    if (p->y.mode == QD_ROUND_FIXED) p->b_multiplier = -p->b_multiplier;
+    p->b_sign = -1;
+}
+
 /* Our own: (a - a_zero) · Ma + (b - b_zero) · Mb in 64 bits, one shift for both, so that the larger has 31 bits. */
 static qd_status add_fixed(qd_binary_params *p, float a, float b, float y) {
     int32_t row[2];
@@ -167,7 +174,11 @@ static qd_status check(qd_node *n, const qd_symbols *s) {
     QD_TRY(qd_zero_check(op, "b", p->b_zero, b));
     /* The numbers of a requant operand are attributes here; any tensor stands for it. */
     QD_TRY(qd_output_check(op, &end, y, n->in[0], &p->y));
+    if (n->op == QD_OP_MUL_INT && n->attrs.binary.subtract)
+        return qd_fail(QD_ERR_ARGUMENT, "mul_int: multiplies; subtract belongs to add_int");
+    p->b_sign = 1;
     QD_TRY(set_multipliers(n, p));
+    if (n->attrs.binary.subtract) subtract(p);
 error:
     return status;
 }

@@ -39,6 +39,14 @@ static qd_status check(qd_node *n, const qd_symbols *s) {
     n->params_bytes = sizeof *p;
     int64_t min, max;
     qd_code_range(n->in[0]->desc.format, &min, &max);
+    if (n->attrs.pool.min || n->attrs.pool.max) {
+        if (n->attrs.pool.min > n->attrs.pool.max || n->attrs.pool.min < min || n->attrs.pool.max > max) {
+            return qd_fail(QD_ERR_ARGUMENT, "pool: the limits %d … %d are no range of %s codes", n->attrs.pool.min,
+                           n->attrs.pool.max, qd_format_get(n->in[0]->desc.format)->name);
+        }
+        min = n->attrs.pool.min;
+        max = n->attrs.pool.max;
+    }
     const bool average = n->attrs.pool.average;
     *p = (qd_pool_params){.average = average,
                           .count_padding = average && n->attrs.pool.count_padding,
@@ -124,6 +132,12 @@ static void choose(qd_choices *c, qd_problem *p) {
     const int64_t rows = qd_choose_size(c, "R", 3), channels = qd_choose_size(c, "channels", 120 * big);
     p->desc[0] = qd_image_desc(p->formats[0], a->nchw, flat, rows, channels, in);
     p->desc[QD_MAX_IN] = qd_image_desc(p->formats[QD_MAX_IN], a->nchw, flat, rows, channels, out);
+    if (qd_choose(c, "clamp", 0, 3) == 3) {
+        int64_t min, max;
+        qd_code_range(p->formats[0], &min, &max);
+        p->attrs.pool.min = (int32_t)qd_choose(c, "min", min, min + 100);
+        p->attrs.pool.max = (int32_t)qd_choose(c, "max", min + 130, max);
+    }
     const int64_t rounding = qd_choose(c, "rounding", 0, 4);
     p->attrs.pool.rounding = (qd_rounding)(rounding > 3 ? 3 : rounding);
     p->attrs.pool.x = (qd_quant){qd_choose_scale(c, "x scale"), qd_choose_code(c, "x zero", p->formats[0])};

@@ -2,9 +2,77 @@
 #include <math.h>
 
 #include "core/rules/rules.h"
+#include "qdot/qdot_num.h"
 
 /* The sum of the weights, at most 2^24 each, times 2^17 must fit 63 bits. */
 #define MAX_COLS (1 << 22)
+/* TensorFlow Lite sums weights of 19 bits in 31. */
+#define MAX_WEIGHTED_COLS 4095
+
+/* ---- Weights ------------------------------------------------------------------------------------------------ */
+
+/* exp(x), -1/4 <= x < 0, by gemmlowp: numbers of 31 bits after the point; Taylor's polynomial of degree 4 around -1/8.
+ */
+static int32_t exp_quarter(int32_t x) {
+    const int32_t at = 1895147668; /* exp(-1/8) */
+    const int32_t x1 = x + (1 << 28), x2 = qd_multiply_q31(x1, x1), x3 = qd_multiply_q31(x2, x1);
+    const int32_t x4 = qd_divide_rounded(qd_multiply_q31(x2, x2), 2);
+    const int32_t rest = qd_divide_rounded(qd_multiply_q31(x4 + x3, 715827883) + x2, 1);
+    return at + qd_multiply_q31(at, x1 + rest);
+}
+
+/* exp(x / 2^26), -2^31 < x <= 0, in 31 bits after the point: that of x's part below 1/4, then a factor exp(-2^k) for
+ * each bit of the rest. */
+static int32_t exp_negative(int32_t x) {
+    static const int32_t factors[] = {1672461947, 1302514674, 790015084, 290630308, 39332535, 720401, 242};
+    const int32_t quarter = 1 << 24;
+    const int32_t part = (x & (quarter - 1)) - quarter; /* -1/4 … 0, without the 0 */
+    const int32_t rest = part - x;
+    int32_t y = exp_quarter(part * 32);
+    for (int k = 0; k < 7; k++) {
+        if (rest & quarter << k) y = qd_multiply_q31(y, factors[k]);
+    }
+    return x ? y : INT32_MAX;
+}
+
+qd_status qd_softmax_weights(double scale, int32_t *weights) {
+    if (!weights) return qd_fail(QD_ERR_ARGUMENT, "qd_softmax_weights: needs room for 256 weights");
+    if (!(scale > 0x1p-26) || !isfinite(scale)) {
+        return qd_fail(QD_ERR_ARGUMENT, "qd_softmax_weights: the scale is %g; it must be finite and exceed 2^-26",
+                       scale);
+    }
+    /* Larger ones than 2^5 change nothing: all weights but the first are 0. */
+    const double multiplier = fmin(scale * 0x1p26, 0x1p31 - 1);
+    int shift;
+    const double part = frexp(multiplier, &shift);
+    int64_t fixed = llround(part * 0x1p31);
+    if (fixed == (int64_t)1 << 31) {
+        fixed /= 2;
+        shift++;
+    }
+    const int64_t reach = ((int64_t)31 << 26) >> shift; /* what is farther is taken for 0 */
+    for (int i = 0; i < 256; i++)
+        weights[i] =
+            i > reach ? 0 : exp_negative(qd_multiply_q31((int32_t)(-i * ((int64_t)1 << shift)), (int32_t)fixed));
+    return QD_OK;
+}
+
+/* ---- Rules -------------------------------------------------------------------------------------------------- */
+
+/* With weights, everything else about y is fixed. */
+static qd_status check_weighted(const qd_node *n, int64_t cols) {
+    const qd_quant y = n->attrs.softmax_int.y;
+    int64_t min, max;
+    qd_code_range(n->out[0]->desc.format, &min, &max);
+    if (cols > MAX_WEIGHTED_COLS)
+        return qd_fail(QD_ERR_UNSUPPORTED, "softmax_int: %lld columns; with weights at most %d", (long long)cols,
+                       MAX_WEIGHTED_COLS);
+    if (y.scale == 1.0f / 256.0f && y.zero_point == min) return QD_OK;
+    return qd_fail(QD_ERR_UNSUPPORTED,
+                   "softmax_int: with weights y has the scale 1/256 and the zero point %d, not %g and "
+                   "%d",
+                   (int)min, (double)y.scale, y.zero_point);
+}
 
 static qd_status check(qd_node *n, const qd_symbols *s) {
     (void)s;
@@ -20,7 +88,11 @@ static qd_status check(qd_node *n, const qd_symbols *s) {
         return qd_fail(QD_ERR_UNSUPPORTED, "softmax_int: %lld columns, of which at most %d can be summed exactly",
                        (long long)cols, MAX_COLS);
     }
-    QD_TRY(qd_scale_check("softmax_int", "x", n->attrs.softmax_int.x_scale));
+    if (n->in[1]) {
+        QD_TRY(check_weighted(n, cols));
+    } else {
+        QD_TRY(qd_scale_check("softmax_int", "x", n->attrs.softmax_int.x_scale));
+    }
     QD_TRY(qd_scale_check("softmax_int", "y", y.scale));
     QD_TRY(qd_zero_check("softmax_int", "y", y.zero_point, n->out[0]->desc.format));
     if (y.scale < 0x1p-14f || y.scale > 0x1p16f) {
@@ -34,7 +106,8 @@ static qd_status check(qd_node *n, const qd_symbols *s) {
                                                     .y_code = qd_code_of(n->out[0]->desc.format),
                                                     .y_zero = y.zero_point,
                                                     .y_inverse = (qd_i32)llround(65536.0 / (double)y.scale),
-                                                    .x_scale = n->attrs.softmax_int.x_scale};
+                                                    .x_scale = n->attrs.softmax_int.x_scale,
+                                                    .has_weights = n->in[1] != NULL};
 error:
     return status;
 }
@@ -50,6 +123,13 @@ static void choose(qd_choices *c, qd_problem *p) {
     p->desc[0] = p->desc[QD_MAX_IN] = d;
     float *x = &p->attrs.softmax_int.x_scale;
     qd_quant *y = &p->attrs.softmax_int.y;
+    p->present[1] = qd_choose(c, "with weights", 0, 1) != 0;
+    if (p->present[1]) {
+        int64_t min, max;
+        qd_code_range(p->formats[QD_MAX_IN], &min, &max);
+        *y = (qd_quant){1.0f / 256.0f, (int32_t)min};
+        return;
+    }
     y->zero_point = qd_choose_code(c, "y zero", p->formats[QD_MAX_IN]);
     /* Weights that are alike, of every size, or nothing beside the largest. */
     *x = qd_choose_scale(c, "x scale");
@@ -76,9 +156,21 @@ static void choose(qd_choices *c, qd_problem *p) {
     }
 }
 
+/* Those of a scale; or any, as no scale has them, that are not too large for the sum. */
+static bool fill_weights(qd_choices *c, int32_t *weights) {
+    uint64_t stream = qd_stream(c, "weights");
+    const int64_t style = qd_choose(c, "weight style", 0, 2);
+    const double scale =
+        ldexp(1.0 + (double)qd_between(&stream, 0, 999) * 1e-3, (int)qd_choose(c, "weight 2^", -12, 2));
+    if (qd_softmax_weights(scale, weights)) return false;
+    for (int i = 1; i < 256 && style == 2; i++)
+        weights[i] = (int32_t)qd_between(&stream, 0, INT32_MAX >> qd_between(&stream, 0, 30));
+    return true;
+}
+
 /* Codes near each other, or any. */
 static bool fill(qd_choices *c, const qd_problem *p, int i, void *data) {
-    (void)i;
+    if (i == 1) return fill_weights(c, data);
     const bool equal = qd_choose(c, "y scale style", 0, TIES) == TIES;
     const int64_t spread = qd_choose(c, "x spread", 0, 2) ? 256 : 16, cols = p->desc[0].shape[p->desc[0].rank - 1];
     uint64_t stream = qd_stream(c, "x codes");

@@ -353,6 +353,7 @@ typedef union qd_attrs {
         bool reciprocal; /* multiply by f32(1 / scale), as PyTorch does, instead of dividing, as ONNX does */
         bool
             overflow; /* f8: what is too large becomes NaN (f8e4m3) or infinity (f8e5m2) instead of the largest value */
+        bool away;        /* halves away from zero, as TensorFlow Lite does; else to even */
         bool zero_first;  /* add the zero point before rounding */
         int32_t min, max; /* limits of the codes; both 0: the format's range */
     } quantize_linear;    /* DEQUANTIZE_LINEAR reads axis and block */
@@ -366,10 +367,12 @@ typedef union qd_attrs {
         qd_window window;
         qd_rounding rounding; /* average: FLOAT takes any x and y; the others need x and y to mean the same */
         qd_quant x, y;
+        int32_t min, max; /* as in qd_requant */
     } pool;
     struct {
         qd_quant a, b, y;
         qd_rounding rounding; /* ADD_INT has no AWAY */
+        bool subtract;        /* ADD_INT: a - b */
         int32_t min, max;     /* as in qd_requant */
     } binary;
     struct {
@@ -386,7 +389,7 @@ typedef union qd_attrs {
         qd_nearest nearest;
     } resize;
     struct {
-        float x_scale;
+        float x_scale; /* not read when there are weights */
         qd_quant y;
     } softmax_int;
     struct {
@@ -400,6 +403,10 @@ typedef union qd_attrs {
  * a channel whose ratio a rounding cannot hold. */
 QD_API qd_status qd_requantize_table(qd_rounding rounding, float x_scale, const float *w_scale, int64_t n,
                                      float y_scale, int32_t *table);
+
+/** Fills the weights operand of SOFTMAX_INT: weights[i] = exp(-scale · i) in 31 bits, as TensorFlow Lite's reference
+ * computes it (gemmlowp's fixed-point exp), 0 where it takes none. scale: that of x, times beta. weights: [256]. */
+QD_API qd_status qd_softmax_weights(double scale, int32_t *weights);
 
 typedef enum qd_function {
 #define QD_FUNCTION(ID, name, alpha, formula) QD_FUNCTION_##ID,

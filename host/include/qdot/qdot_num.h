@@ -336,22 +336,53 @@ QD_INLINE qd_i32 qd_round_even_i32(qd_f32 x) {
     return (qd_i32)qd_round_even(x);
 }
 
+/** Nearest integer, halves away from zero, limited to int32; NaN becomes 0. Any float. */
+QD_INLINE qd_i32 qd_round_away_i32(qd_f32 x) {
+    const qd_f32 size = qd_fabs(x);
+    qd_i32 whole;
+    if (!(size < 8388608.0f)) return qd_round_even_i32(x); /* a whole number, or none at all */
+    whole = (qd_i32)size;
+    if (size - (qd_f32)whole >= 0.5f) whole++;
+    return x < 0.0f ? -whole : whole;
+}
+
 /** floor(x · a / 2^b + 1/2). */
 QD_INLINE qd_i32 qd_requantize_fixed(qd_i32 x, qd_i32 a, qd_i32 b) {
     if (b < 1 || b > 62) return 0;
     return qd_saturate_i32(((qd_i64)x * a + ((qd_i64)1 << (b - 1))) >> b);
 }
 
-/** gemmlowp's SaturatingRoundingDoublingHighMul, then RoundingDivideByPOT: two roundings. The left shift wraps. */
+/** gemmlowp's SaturatingRoundingDoublingHighMul: a · b / 2^31, a number of 31 bits after the point if both are. */
+QD_INLINE qd_i32 qd_multiply_q31(qd_i32 a, qd_i32 b) {
+    const qd_i64 product = (qd_i64)a * b;
+    const qd_i64 nudged = product + (product >= 0 ? 1073741824 : 1 - 1073741824);
+    return qd_saturate_i32(nudged / 2147483648); /* towards zero */
+}
+
+/** gemmlowp's RoundingDivideByPOT: x / 2^n, halves away from zero; n is 0 … 31. */
+QD_INLINE qd_i32 qd_divide_rounded(qd_i32 x, qd_i32 n) {
+    const qd_i32 mask = (qd_i32)(((qd_u32)1 << n) - 1u);
+    const qd_i32 rest = x & mask;
+    return (x >> n) + (rest > (mask >> 1) + (x < 0 ? 1 : 0) ? 1 : 0);
+}
+
+/** Both: two roundings. The left shift wraps. */
 QD_INLINE qd_i32 qd_requantize_gemmlowp(qd_i32 x, qd_i32 a, qd_i32 b) {
     const qd_i32 left = b > 0 ? (b < 31 ? b : 31) : 0, right = b < 0 ? (b > -31 ? -b : 31) : 0;
-    const qd_i32 shifted = (qd_i32)((qd_u32)x << left);
-    const qd_i64 product = (qd_i64)shifted * a;
-    const qd_i64 nudged = product + (product >= 0 ? 1073741824 : 1 - 1073741824);
-    const qd_i32 high = qd_saturate_i32(nudged / 2147483648); /* towards zero */
-    const qd_i32 mask = (qd_i32)(((qd_u32)1 << right) - 1u);
-    const qd_i32 rest = high & mask;
-    return (high >> right) + (rest > (mask >> 1) + (high < 0 ? 1 : 0) ? 1 : 0);
+    return qd_divide_rounded(qd_multiply_q31((qd_i32)((qd_u32)x << left), a), right);
+}
+
+/** gemmlowp's fixed-point 1 / (1 + x): x and the result, which lies between 1/2 and 1, have 31 bits after the point.
+ * Newton's method on 1 / d for d = (1 + x) / 2, in numbers of 29 bits after the point; 0 <= x. */
+QD_INLINE qd_i32 qd_one_over_one_plus_q31(qd_i32 x) {
+    const qd_i32 d = (qd_i32)(((qd_i64)x + 2147483647 + 1) / 2);
+    qd_i32 y = 1515870810 + qd_multiply_q31(d, -1010580540); /* 48/17 - 32/17 · d */
+    int i;
+    for (i = 0; i < 3; i++) {
+        const qd_i32 error = 536870912 - qd_multiply_q31(d, y); /* 1 - d · y */
+        y += qd_saturate_i32((qd_i64)qd_multiply_q31(y, error) * 4);
+    }
+    return qd_saturate_i32((qd_i64)y * 2);
 }
 
 /** round(x · m), halves away from zero, where the product is that of float64 arithmetic: rounded to 53 bits, half to

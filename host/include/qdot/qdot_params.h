@@ -136,7 +136,7 @@ typedef struct qd_quantize_linear_params {
     qd_i32 code;                                 /* x (dequantize) or y (quantize); small floats: unsigned */
     qd_i32 small;                                /* QD_SMALL_… for small floats, 0: integers */
     qd_i32 is_f16;                               /* the other side is f16, not f32 */
-    qd_i32 reciprocal, zero_first, min, max;
+    qd_i32 reciprocal, away, zero_first, min, max;
 } qd_quantize_linear_params;
 #define QD_SMALL_F8E4M3 1
 #define QD_SMALL_F8E5M2 2
@@ -167,9 +167,10 @@ typedef struct qd_binary_params {
     qd_i32 a_step[4], b_step[4]; /* elements to the next index; 0: broadcast; [3]: 0 or 1 */
     qd_i32 flat;                 /* [3] goes on over all rows of the run */
     qd_i32 a_code, b_code, a_zero, b_zero;
-    qd_f32 a_scale, b_scale, y_scale; /* ADD, FLOAT */
+    qd_f32 a_scale, b_scale, y_scale; /* ADD, FLOAT; b's is negative when b is subtracted */
     qd_i32 a_multiplier, a_shift;     /* ADD: GEMMLOWP; of FIXED the multipliers, whose shift is y_shift */
-    qd_i32 b_multiplier, b_shift;
+    qd_i32 b_multiplier, b_shift;     /* FIXED: negative when b is subtracted */
+    qd_i32 b_sign;                    /* ADD, GEMMLOWP: 1 or -1 */
     qd_i32 y_multiplier, y_shift; /* MUL: the numbers a and b of its mode; ADD: of the sum */
     qd_output y;
 } qd_binary_params;
@@ -212,6 +213,7 @@ typedef struct qd_softmax_int_params {
     qd_i32 x_code, y_code, y_zero;
     qd_i32 y_inverse; /* round(2^16 / y's scale) */
     qd_f32 x_scale;
+    qd_i32 has_weights;
 } qd_softmax_int_params;
 
 /** Formats of numbers that kernels tell apart when they run (values.h). */

@@ -7,4 +7,7 @@
 #define TFL_OPERATOR(ID, name, version, params, moves, function) bool function(tfl_build *b);
 #include "operators.def"
 
+/** QUANTIZE from codes to codes. */
+bool tfl_requantize(tfl_build *b);
+
 #endif

@@ -111,13 +111,15 @@ bool tfl_activation(tfl_build *b, TfLiteFusedActivation a, qd_format f, qd_quant
     return true;
 }
 
+bool tfl_limits(tfl_build *b, int32_t min, int32_t max) {
+    return min || max || tfl_fail(b, "the activation leaves no code but 0");
+}
+
 bool tfl_requant(tfl_build *b, TfLiteFusedActivation a, qd_format f, qd_quant y, qd_rounding rounding, qd_requant *r) {
     bool whole;
     *r = (qd_requant){.rounding = rounding, .zero_point = y.zero_point};
     if (!tfl_activation(b, a, f, y, &r->min, &r->max, &whole)) return false;
-    /* The library takes 0 … 0 for the whole range. */
-    if (r->min == 0 && r->max == 0) return tfl_fail(b, "the activation leaves the code 0 alone");
-    return true;
+    return tfl_limits(b, r->min, r->max);
 }
 
 bool tfl_requant_table(tfl_build *b, qd_rounding rounding, float x_scale, const float *w, int64_t n, float y_scale,

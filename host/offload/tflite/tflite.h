@@ -171,7 +171,9 @@ bool tfl_same_quant(tfl_build *b, const tfl_operand *x, const tfl_operand *y);
 /** Limits of y's codes for a fused activation, as the host computes them. *whole: it limits nothing. */
 bool tfl_activation(tfl_build *b, TfLiteFusedActivation a, qd_format f, qd_quant y, int32_t *min, int32_t *max,
                     bool *whole);
-/** The same as the end of an operator with integer sums. */
+/** Refuses limits that the library takes for none: 0 … 0. */
+bool tfl_limits(tfl_build *b, int32_t min, int32_t max);
+/** The activation as the end of an operator with integer sums. */
 bool tfl_requant(tfl_build *b, TfLiteFusedActivation a, qd_format f, qd_quant y, qd_rounding rounding, qd_requant *r);
 /** The requant operand: multipliers x_scale · w[i] / y_scale. */
 bool tfl_requant_table(tfl_build *b, qd_rounding rounding, float x_scale, const float *w, int64_t n, float y_scale,
