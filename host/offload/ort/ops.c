@@ -1,0 +1,95 @@
+#include "ops.h"
+
+#include <math.h>
+#include <string.h>
+
+#define QEP_OP(domain, name, first, last, kind, match, lower) \
+    {domain, name, first, last, kind, qep_match_##match, qep_lower_##lower},
+const qep_op qep_ops[] = {
+#include "ops.def"
+    {0}};
+
+qd_status qep_multipliers(qep_build *b, const qep_unit *u, int slot, float x_scale, int w_scale, float y_scale,
+                          qd_tensor **out) {
+    static const float one = 1;
+    const int64_t n = w_scale < 0 ? 1 : qep_count(qep_shape_of(b, w_scale));
+    const qd_tensor_desc d = qd_desc(QD_FORMAT_I32, n, 2, 0, 0);
+    void *data;
+    const qd_status status = qep_make(b, u, slot, &d, &data, out);
+    if (status || !data) return status;
+    const float *scales = w_scale < 0 ? &one : qep_floats(b, w_scale);
+    if (!scales) return QD_ERR_MEMORY;
+    return qd_requantize_table(QD_ROUND_FLOAT, x_scale, scales, n, y_scale, data);
+}
+
+qd_format qep_result_format(const qep_build *b, const qep_unit *u) {
+    return qep_format(qep_of(b)->values[u->y.value].type);
+}
+
+bool qep_bias_fits(qep_match *m, const qep_operand *x, const qep_operand *w, const qep_operand *bias) {
+    const qep_value *v = m->g->values, *xs = &v[x->scale], *ws = &v[w->scale], *bs = &v[bias->scale];
+    if (!qep_constant(m->g, bias->value)) return qep_refuse(m, "the bias is no constant");
+    if (!qep_types(m, bias->value, "the bias", QEP_I32)) return false;
+    const int64_t n = qep_count(&bs->shape), channels = qep_count(&ws->shape);
+    if (!xs->data || !ws->data || !bs->data)
+        return qep_refuse(m, "the scale of the bias, or of what it joins, is no constant");
+    if (n != 1 && channels != 1 && n != channels) return qep_broken(m, "the bias has %lld scales", (long long)n);
+    for (int64_t i = 0; i < (n > channels ? n : channels); i++) {
+        const double want = qep_number(xs->type, xs->data, 0) * qep_number(ws->type, ws->data, channels > 1 ? i : 0);
+        const double is = qep_number(bs->type, bs->data, n > 1 ? i : 0);
+        if (fabs(is - want) > 1e-3 * want) {
+            return qep_refuse(m, "the scale of the bias is %g where that of the sums is %g", is, want);
+        }
+    }
+    for (int64_t i = 0; bias->zero >= 0 && i < qep_count(&v[bias->zero].shape); i++) {
+        if (!v[bias->zero].data || qep_number(v[bias->zero].type, v[bias->zero].data, i) != 0) {
+            return qep_refuse(m, "the bias has a zero point");
+        }
+    }
+    return true;
+}
+
+void qep_transpose8(const int8_t *from, int64_t rows, int64_t cols, int8_t *to) {
+    enum { TILE = 64 };
+    for (int64_t i = 0; i < rows; i += TILE) {
+        for (int64_t j = 0; j < cols; j++) {
+            const int64_t end = i + TILE < rows ? i + TILE : rows;
+            for (int64_t k = i; k < end; k++)
+                to[j * rows + k] = from[k * cols + j];
+        }
+    }
+}
+
+bool qep_broadcast(const qep_shape *a, const qep_shape *b, qep_shape *out) {
+    out->rank = a->rank > b->rank ? a->rank : b->rank;
+    for (int i = 0; i < out->rank; i++) {
+        const int in_a = i - (out->rank - a->rank), in_b = i - (out->rank - b->rank);
+        const int64_t x = in_a < 0 ? 1 : a->dims[in_a], y = in_b < 0 ? 1 : b->dims[in_b];
+        if (x != y && x != 1 && y != 1) return false;
+        out->dims[i] = x == 1 ? y : x;
+    }
+    return true;
+}
+
+int qep_axis(int64_t axis, int rank) {
+    if (axis < 0) axis += rank;
+    return axis >= 0 && axis < rank ? (int)axis : -1;
+}
+
+void qep_around(const qep_shape *s, int axis, int64_t out[3]) {
+    out[0] = qep_span(s, 0, axis);
+    out[1] = s->dims[axis];
+    out[2] = qep_span(s, axis + 1, s->rank);
+}
+
+qd_status qep_apply(qep_build *b, const qep_unit *u, int slot, qd_function f, double alpha, qd_tensor *in, qd_quant x,
+                    qd_tensor *out, qd_quant y) {
+    if (!in || !out) return QD_OK;
+    const qd_format x_format = qd_tensor_describe(in)->format, y_format = qd_tensor_describe(out)->format;
+    const qd_tensor_desc d = qd_desc(y_format, 256, 0, 0, 0);
+    qd_tensor *operands[2] = {in};
+    void *data;
+    qd_status status = qep_make(b, u, slot, &d, &data, &operands[1]);
+    if (!status && data) status = qd_table_fill(f, alpha, x_format, x, y_format, y, data);
+    return status ? status : qep_add(b, QD_OP_TABLE, NULL, operands, 2, out);
+}
