@@ -48,8 +48,9 @@ static bool combine(tfl_build *b, qd_op op, bool subtract, TfLiteFusedActivation
     qd_tensor_desc d[3];
     bool whole;
     if (!tfl_counts(b, 2, 2, 1) || !tfl_input(b, 0, &p) || !tfl_input(b, 1, &q) || !tfl_output(b, 0, &y) ||
-        !tfl_quant(b, &p, &attrs.binary.a) || !tfl_quant(b, &q, &attrs.binary.b) || !tfl_quant(b, &y, &attrs.binary.y) ||
-        !broadcast(b, &p.shape, &q.shape, &shape) || !find_descs(b, &p, &q, &y, &shape, d) ||
+        !tfl_quant(b, &p, &attrs.binary.a) || !tfl_quant(b, &q, &attrs.binary.b) ||
+        !tfl_quant(b, &y, &attrs.binary.y) || !broadcast(b, &p.shape, &q.shape, &shape) ||
+        !find_descs(b, &p, &q, &y, &shape, d) ||
         !tfl_activation(b, activation, y.format, attrs.binary.y, &attrs.binary.min, &attrs.binary.max, &whole) ||
         !tfl_limits(b, attrs.binary.min, attrs.binary.max)) {
         return false;

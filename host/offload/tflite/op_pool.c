@@ -121,8 +121,8 @@ bool tfl_mean(tfl_build *b) {
     for (int64_t i = 0; i < size[1] * size[2]; i++)
         weights[i] = 1;
     numbers[2] = x_quant.zero_point;
-    const qd_attrs attrs = {.conv_int = {.groups = (int)size[2],
-                                         .y = {.rounding = QD_ROUND_GEMMLOWP, .zero_point = y_quant.zero_point}}};
+    const qd_attrs attrs = {
+        .conv_int = {.groups = (int)size[2], .y = {.rounding = QD_ROUND_GEMMLOWP, .zero_point = y_quant.zero_point}}};
     qd_tensor *in[6] = {0};
     return tfl_constant(b, &w_desc, weights, &in[0]) && tfl_view(b, &x, &x_desc, &in[1]) &&
            tfl_constant(b, &zero_desc, numbers + 2, &in[3]) && tfl_constant(b, &table_desc, numbers, &in[5]) &&

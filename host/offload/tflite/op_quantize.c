@@ -43,7 +43,8 @@ bool tfl_dequantize(tfl_build *b) {
     qd_tensor *in[3];
     if (!tfl_counts(b, 1, 1, 1) || !tfl_input(b, 0, &x) || !tfl_output(b, 0, &y)) return false;
     if ((x.format != QD_FORMAT_I8 && x.format != QD_FORMAT_U8) || y.format != QD_FORMAT_F32)
-        return tfl_fail(b, "types %d and %d; int8 and uint8 to float32 are known", (int)x.host->type, (int)y.host->type);
+        return tfl_fail(b, "types %d and %d; int8 and uint8 to float32 are known", (int)x.host->type,
+                        (int)y.host->type);
     const qd_tensor_desc x_desc = tfl_desc(x.format, &x.shape), y_desc = tfl_desc(y.format, &x.shape);
     return tfl_view(b, &x, &x_desc, &in[0]) && put_scales(b, &x, &x.shape, in + 1, &attrs.quantize_linear.axis) &&
            tfl_result(b, &y, &x.shape, &y_desc) && tfl_op(b, QD_OP_DEQUANTIZE_LINEAR, &attrs, in, 3, y.tensor);

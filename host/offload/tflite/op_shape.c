@@ -35,12 +35,14 @@ static bool wanted_shape(tfl_build *b, const tfl_operand *x, tfl_shape *shape) {
             open = i;
             continue;
         }
-        if (shape->of[i] < 1 || shape->of[i] > INT32_MAX) return tfl_fail(b, "a dimension of %lld", (long long)shape->of[i]);
+        if (shape->of[i] < 1 || shape->of[i] > INT32_MAX)
+            return tfl_fail(b, "a dimension of %lld", (long long)shape->of[i]);
         product *= shape->of[i];
         if (product > INT32_MAX) return tfl_fail(b, "a shape of more than 2^31 elements");
     }
     if (open >= 0) shape->of[open] = tfl_elements(&x->shape) / product;
-    return open < 0 || shape->of[open] > 0 || tfl_fail(b, "%lld elements do not fit the shape", (long long)tfl_elements(&x->shape));
+    return open < 0 || shape->of[open] > 0 ||
+           tfl_fail(b, "%lld elements do not fit the shape", (long long)tfl_elements(&x->shape));
 }
 
 bool tfl_reshape(tfl_build *b) {
@@ -54,8 +56,10 @@ bool tfl_squeeze(tfl_build *b) {
     const TfLiteSqueezeParams *p = b->node->params;
     tfl_operand x, y;
     unsigned gone = 0;
-    if (!tfl_counts(b, 1, 1, 1) || !tfl_input(b, 0, &x) || !tfl_output(b, 0, &y) || !check_same(b, &x, &y)) return false;
-    if (p->num_squeeze_dims < 0 || p->num_squeeze_dims > TFL_MAX_RANK) return tfl_fail(b, "too many dimensions to remove");
+    if (!tfl_counts(b, 1, 1, 1) || !tfl_input(b, 0, &x) || !tfl_output(b, 0, &y) || !check_same(b, &x, &y))
+        return false;
+    if (p->num_squeeze_dims < 0 || p->num_squeeze_dims > TFL_MAX_RANK)
+        return tfl_fail(b, "too many dimensions to remove");
     for (int i = 0; i < p->num_squeeze_dims; i++) {
         int axis;
         if (!tfl_axis(b, p->squeeze_dims[i], x.shape.rank, &axis)) return false;
@@ -78,7 +82,8 @@ bool tfl_expand_dims(tfl_build *b) {
         !check_same(b, &x, &y) || !tfl_integers(b, &at, 1, &axis, &n)) {
         return false;
     }
-    if (x.shape.rank >= TFL_MAX_RANK || axis < -TFL_MAX_RANK || axis > TFL_MAX_RANK) return tfl_fail(b, "too many dimensions");
+    if (x.shape.rank >= TFL_MAX_RANK || axis < -TFL_MAX_RANK || axis > TFL_MAX_RANK)
+        return tfl_fail(b, "too many dimensions");
     if (!tfl_axis(b, (int)axis, x.shape.rank + 1, &place)) return false;
     tfl_shape shape = {.rank = x.shape.rank + 1};
     for (int i = 0; i < shape.rank; i++)
@@ -101,7 +106,8 @@ static bool read_part(tfl_build *b, int i, int axis, const tfl_operand *y, tfl_s
     if (x.shape.rank != shape->rank) return tfl_fail(b, "inputs 0 and %d differ in rank", i);
     qd_tensor_desc d = {x.format, 3, {1, x.shape.of[axis], 1}};
     for (int j = 0; j < shape->rank; j++) {
-        if (j != axis && x.shape.of[j] != shape->of[j]) return tfl_fail(b, "inputs 0 and %d differ in dimension %d", i, j);
+        if (j != axis && x.shape.of[j] != shape->of[j])
+            return tfl_fail(b, "inputs 0 and %d differ in dimension %d", i, j);
         if (j != axis) d.shape[j < axis ? 0 : 2] *= x.shape.of[j];
     }
     shape->of[axis] += x.shape.of[axis];
@@ -170,8 +176,7 @@ bool tfl_pad(tfl_build *b) {
     qd_attrs attrs = {.pad = {.mode = mirror ? QD_PAD_REFLECT : QD_PAD_CONSTANT}};
     if (!tfl_counts(b, 2, b->node->builtin == kTfLiteBuiltinPadv2 ? 3 : 2, 1) || !tfl_input(b, 0, &x) ||
         !tfl_input(b, 1, &pads) || !tfl_output(b, 0, &y) || !tfl_same_quant(b, &x, &y) ||
-        !tfl_integers(b, &pads, 2 * TFL_MAX_RANK, list, &n) ||
-        (!mirror && !pad_value(b, &x, &y, &attrs.pad.value))) {
+        !tfl_integers(b, &pads, 2 * TFL_MAX_RANK, list, &n) || (!mirror && !pad_value(b, &x, &y, &attrs.pad.value))) {
         return false;
     }
     if (mirror && p->mode != kTfLiteMirrorPaddingReflect) return tfl_fail(b, "mirrored with the edge twice");
@@ -237,11 +242,11 @@ bool tfl_resize_nearest_neighbor(tfl_build *b) {
         if (!check_nearest(b, x.shape.of[1 + i], out[i], p->align_corners, p->half_pixel_centers)) return false;
     }
     /* Half a pixel: floor(o·m/n + 1/2 · m/n) is the nearest of the library's coordinate, halves up. */
-    const qd_attrs attrs = {.resize = {.coordinates = p->align_corners        ? QD_RESIZE_ALIGN_CORNERS
-                                                      : p->half_pixel_centers ? QD_RESIZE_HALF_PIXEL
-                                                                              : QD_RESIZE_ASYMMETRIC,
-                                       .nearest = p->align_corners || p->half_pixel_centers ? QD_NEAREST_HALF_UP
-                                                                                            : QD_NEAREST_FLOOR}};
+    const qd_attrs attrs = {
+        .resize = {.coordinates = p->align_corners        ? QD_RESIZE_ALIGN_CORNERS
+                                  : p->half_pixel_centers ? QD_RESIZE_HALF_PIXEL
+                                                          : QD_RESIZE_ASYMMETRIC,
+                   .nearest = p->align_corners || p->half_pixel_centers ? QD_NEAREST_HALF_UP : QD_NEAREST_FLOOR}};
     const tfl_shape shape = {.rank = 4, .of = {x.shape.of[0], out[0], out[1], x.shape.of[3]}};
     const qd_tensor_desc x_desc = tfl_desc(x.format, &x.shape), y_desc = tfl_desc(y.format, &shape);
     qd_tensor *in;

@@ -35,7 +35,8 @@ static uint8_t limited(const pair *p, int64_t code) {
 static bool apply(tfl_build *b, pair *p, const uint8_t *table) {
     const qd_tensor_desc d = tfl_desc(p->x.format, &p->x.shape), y_desc = tfl_desc(p->y.format, &p->x.shape);
     qd_tensor *x;
-    return tfl_view(b, &p->x, &d, &x) && tfl_result(b, &p->y, &p->x.shape, &y_desc) && tfl_table(b, x, table, p->y.tensor);
+    return tfl_view(b, &p->x, &d, &x) && tfl_result(b, &p->y, &p->x.shape, &y_desc) &&
+           tfl_table(b, x, table, p->y.tensor);
 }
 
 /* A ratio of scales as the host rounds with it: multiplier and shift. */
@@ -146,28 +147,19 @@ bool tfl_hard_swish(tfl_build *b) {
 
 /* ---- Functions of floats ------------------------------------------------------------------------------------ */
 
-/* The value of a function, in float32 as the host has it. */
-static float value_of(int32_t builtin, float x) {
-    switch (builtin) {
-        case kTfLiteBuiltinLogistic:
-            return 1.0f / (1.0f + expf(-x));
-        case kTfLiteBuiltinTanh:
-            return tanhf(x);
-        default: /* ELU */
-            return x < 0.0f ? expm1f(x) : x;
-    }
-}
-
+/* LOGISTIC and TANH: both of the host's kernels look them up. */
 bool tfl_lookup(tfl_build *b) {
+    const bool logistic = b->node->builtin == kTfLiteBuiltinLogistic;
     pair p;
     uint8_t *table;
     if (!read_pair(b, &p) || !same_types(b, &p) || !tfl_memory(b, 256, 1, &table)) return false;
-    if (b->node->builtin == kTfLiteBuiltinLogistic && p.y_quant.scale != 1.0f / 256)
+    if (logistic && p.y_quant.scale != 1.0f / 256)
         return tfl_fail(b, "the scale of the output is %g; the host has 1/256 alone", (double)p.y_quant.scale);
     const float inverse = 1 / p.y_quant.scale;
     for (int i = 0; i < 256; i++) {
         const float x = p.x_quant.scale * (float)(p.x_least + i - p.x_quant.zero_point);
-        const float code = roundf(value_of(b->node->builtin, x) * inverse) + (float)p.y_quant.zero_point;
+        const float value = logistic ? 1.0f / (1.0f + expf(-x)) : tanhf(x);
+        const float code = roundf(value * inverse) + (float)p.y_quant.zero_point;
         table[i] = limited(&p, code > 1e6f ? 1000000 : code < -1e6f ? -1000000 : (int64_t)code);
     }
     return apply(b, &p, table);
