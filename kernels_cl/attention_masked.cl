@@ -15,6 +15,7 @@
  *     y        += weight · v, one position after the other, but for weights of 0
  *   In the end y is multiplied by 1 / sum, which the tree adds up, or by 0 where everything was left out.
  *   Sources: Milakov, Gimelshein 2018; Dao et al. 2022. */
+#include "strides.h"
 #include "values.h"
 
 /* Queries in a team. */
@@ -191,7 +192,7 @@ static inline void begin(query *x, __global const uchar *q, const long step, con
     x->max = -INFINITY;
     x->sum = 0.0f;
     for (int d = 0; d < D; d += 16)
-        values[d / 16] = qd_values_part(QD_NUMBERS_F32, q, step, d, D - d);
+        values[d / 16] = QD_LANE_IDS < D - d ? qd_load_strided(q + d * step, step, D - d) : (float16)0.0f;
     for (int c = 0; c < y_vectors; c++)
         y[c] = 0.0f;
 }
@@ -201,10 +202,8 @@ static inline void end(const query *x, const float16 *y, const int E, __global u
     const float sum = qd_lanes_sum(x->sum);
     const float inverse = sum == 0.0f ? 0.0f : 1.0f / sum;
     for (int e = 0; e < E; e += 16) {
-        float lanes[16];
-        vstore16(y[e / 16] * inverse, 0, lanes);
-        for (int i = 0; i < 16 && e + i < E; i++)
-            *(__global float *)(out + (e + i) * step) = qd_one_nan(lanes[i]);
+        const float16 v = y[e / 16] * inverse;
+        qd_store_strided(v == v ? v : (float16)qd_one_nan(NAN), out + e * step, step, E - e);
     }
 }
 

@@ -396,6 +396,10 @@ typedef union qd_attrs {
         float scale;
         float softcap; /* 0: none */
     } attention_masked;
+    struct {
+        float scale;
+        float max_bias; /* not 0: the slopes, made from it, must be there when a mask is */
+    } softmax;
 } qd_attrs;
 
 /** Fills the requant operand: for each of n channels the multiplier x_scale · w_scale[c] / y_scale, as `rounding` takes

@@ -59,6 +59,7 @@ typedef union qd_params {
     qd_copy_params copy;
     qd_set_rows_params set_rows;
     qd_elementwise_params elementwise;
+    qd_softmax_params softmax;
 } qd_params;
 
 /** One operator bound to its tensors. in[] holds NULL for an optional operand that is absent. */

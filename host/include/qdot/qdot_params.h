@@ -236,4 +236,13 @@ typedef struct qd_attention_masked_params {
     qd_f32 softcap;              /* 0: none */
 } qd_attention_masked_params;
 
+typedef struct qd_softmax_params {
+    qd_strides x, mask, y; /* the mask's: of 1 where there is none */
+    qd_i64 slopes_step;    /* bytes from one head's to the next */
+    qd_i32 rows;           /* of the last dimension in one row of the run; 0: x has no other dimension */
+    qd_i32 mask_format;    /* QD_NUMBERS_… or QD_ABSENT */
+    qd_i32 slopes;         /* there are some */
+    qd_f32 scale;
+} qd_softmax_params;
+
 #endif
