@@ -227,17 +227,17 @@ END_TEST
 /* A constant that no kernel can take in pieces: the reference computes the operator. */
 START_TEST(test_constant_in_one_piece) {
     log_text log = {.used = 0};
-    qd_context_options o = {.max_alloc = 1 << 17, .log = collect_log, .log_user = &log};
+    qd_context_options o = {.max_alloc = 1 << 20, .log = collect_log, .log_user = &log};
     qd_context *c = open_device(_i + 1, &o);
     if (!c) return;
-    enum { N = 3000, K = 64 };
+    enum { N = 3000, K = 512 };
     static int8_t w[N * K];
     int8_t x[K];
     int32_t want[N];
     for (int i = 0; i < N * K; i++)
         w[i] = (int8_t)(i % 251 - 125);
     for (int k = 0; k < K; k++)
-        x[k] = (int8_t)(k - 20);
+        x[k] = (int8_t)(k % 200 - 90);
     for (int i = 0; i < N; i++) {
         want[i] = 0;
         for (int k = 0; k < K; k++)
