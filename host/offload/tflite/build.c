@@ -259,6 +259,11 @@ bool tfl_alias(tfl_build *b, tfl_operand *x, tfl_operand *y, const tfl_shape *sh
     return tfl_result(b, y, shape, &d) && tfl_op(b, QD_OP_CONCAT, &attrs, &x->tensor, 1, y->tensor);
 }
 
+bool tfl_window_of(tfl_build *b, qd_tensor *t, size_t offset, const qd_tensor_desc *d, const int64_t *steps,
+                   qd_tensor **out) {
+    return tfl_ok(b, qd_tensor_window(t, offset, d, steps, out)) && own(b, *out);
+}
+
 bool tfl_op(tfl_build *b, qd_op op, const qd_attrs *attrs, qd_tensor *const in[], int n_in, qd_tensor *out) {
     return tfl_ok(b, qd_graph_add(b->graph, op, attrs, in, n_in, &out, 1));
 }

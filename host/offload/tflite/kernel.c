@@ -123,6 +123,12 @@ static TfLiteStatus build_graph(TfLiteContext *host, kernel *k) {
     for (int i = 0; i < k->n_outputs; i++)
         b->values[k->outputs[i].number].read_outside = true;
     for (int i = 0; i < k->n_nodes; i++) {
+        const tfl_node *n = &k->nodes[i];
+        for (int j = 0; j < n->n_in && tfl_operator_windows(n->builtin); j++) {
+            if (n->in[j] >= 0) b->values[n->in[j]].read_outside = true;
+        }
+    }
+    for (int i = 0; i < k->n_nodes; i++) {
         if (tfl_build_node(b, &k->nodes[i])) continue;
         report(host, &k->nodes[i], b->why);
         drop_graph(k);

@@ -8,7 +8,8 @@ typedef struct operator_row {
     int32_t builtin;
     const char *name;
     int version;
-    bool params, moves;
+    bool params;
+    int moves;
     bool (*function)(tfl_build *b);
 } operator_row;
 
@@ -32,6 +33,11 @@ const char *tfl_operator_name(int32_t builtin) {
 bool tfl_operator_moves(int32_t builtin) {
     const operator_row *row = find(builtin);
     return row && row->moves;
+}
+
+bool tfl_operator_windows(int32_t builtin) {
+    const operator_row *row = find(builtin);
+    return row && row->moves == 2;
 }
 
 bool tfl_build_node(tfl_build *b, const tfl_node *n) {

@@ -6,8 +6,7 @@
 
 /* ---- Other shapes ------------------------------------------------------------------------------------------- */
 
-/* Two quantized tensors must mean the same; types without codes have nothing to compare. */
-static bool check_same(tfl_build *b, const tfl_operand *x, const tfl_operand *y) {
+bool tfl_same_meaning(tfl_build *b, const tfl_operand *x, const tfl_operand *y) {
     if (x->host->type != y->host->type) return tfl_fail(b, "input and output differ in type");
     if (x->format == QD_FORMAT_I8 || x->format == QD_FORMAT_U8) return tfl_same_quant(b, x, y);
     if (x->format == QD_FORMAT_F32 || x->format == QD_FORMAT_I32) return true;
@@ -48,7 +47,7 @@ static bool wanted_shape(tfl_build *b, const tfl_operand *x, tfl_shape *shape) {
 bool tfl_reshape(tfl_build *b) {
     tfl_operand x, y;
     tfl_shape shape;
-    return tfl_counts(b, 1, 2, 1) && tfl_input(b, 0, &x) && tfl_output(b, 0, &y) && check_same(b, &x, &y) &&
+    return tfl_counts(b, 1, 2, 1) && tfl_input(b, 0, &x) && tfl_output(b, 0, &y) && tfl_same_meaning(b, &x, &y) &&
            wanted_shape(b, &x, &shape) && tfl_alias(b, &x, &y, &shape);
 }
 
@@ -56,7 +55,7 @@ bool tfl_squeeze(tfl_build *b) {
     const TfLiteSqueezeParams *p = b->node->params;
     tfl_operand x, y;
     unsigned gone = 0;
-    if (!tfl_counts(b, 1, 1, 1) || !tfl_input(b, 0, &x) || !tfl_output(b, 0, &y) || !check_same(b, &x, &y))
+    if (!tfl_counts(b, 1, 1, 1) || !tfl_input(b, 0, &x) || !tfl_output(b, 0, &y) || !tfl_same_meaning(b, &x, &y))
         return false;
     if (p->num_squeeze_dims < 0 || p->num_squeeze_dims > TFL_MAX_RANK)
         return tfl_fail(b, "too many dimensions to remove");
@@ -79,7 +78,7 @@ bool tfl_expand_dims(tfl_build *b) {
     int64_t axis;
     int n, place;
     if (!tfl_counts(b, 2, 2, 1) || !tfl_input(b, 0, &x) || !tfl_input(b, 1, &at) || !tfl_output(b, 0, &y) ||
-        !check_same(b, &x, &y) || !tfl_integers(b, &at, 1, &axis, &n)) {
+        !tfl_same_meaning(b, &x, &y) || !tfl_integers(b, &at, 1, &axis, &n)) {
         return false;
     }
     if (x.shape.rank >= TFL_MAX_RANK || axis < -TFL_MAX_RANK || axis > TFL_MAX_RANK)
@@ -98,7 +97,7 @@ enum { MAX_PARTS = 64 };
 /* Part i as [outer, size along the axis, inner]. */
 static bool read_part(tfl_build *b, int i, int axis, const tfl_operand *y, tfl_shape *shape, qd_tensor **out) {
     tfl_operand x;
-    if (!tfl_input(b, i, &x) || !check_same(b, &x, y)) return false;
+    if (!tfl_input(b, i, &x) || !tfl_same_meaning(b, &x, y)) return false;
     if (i == 0) {
         *shape = x.shape;
         shape->of[axis] = 0;

@@ -77,11 +77,11 @@ bool tfl_leaky_relu(tfl_build *b) {
         !read_ratio(b, p.x_quant.scale / p.y_quant.scale, 1, ratio)) {
         return false;
     }
-    /* In the host's order; 0 has no multiplier, and that of a negative slope is the negative one. */
+    /* In the host's order; 0 has no multiplier. Those of negative slopes lie outside what its rounding is defined for.
+     */
     const float slope = p.x_quant.scale * alpha / p.y_quant.scale;
-    if (!isfinite(slope)) return tfl_fail(b, "a slope of %g", (double)alpha);
-    if (slope != 0 && !read_ratio(b, fabsf(slope), 1, below)) return false;
-    if (slope < 0) below[0] = -below[0];
+    if (!(slope >= 0) || !isfinite(slope)) return tfl_fail(b, "a slope of %g; it must not be negative", (double)alpha);
+    if (slope > 0 && !read_ratio(b, slope, 1, below)) return false;
     for (int i = 0; i < 256; i++) {
         const int32_t x = p.x_least + i - p.x_quant.zero_point;
         const int32_t *row = x >= 0 ? ratio : below;

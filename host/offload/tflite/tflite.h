@@ -71,7 +71,7 @@ typedef struct tfl_node {
 typedef struct tfl_value {
     qd_tensor *tensor; /* NULL: not made so far */
     tfl_shape shape;
-    bool read_outside; /* the host or a node that is not in the graph reads it */
+    bool read_outside; /* it needs memory of its own: the host reads it, or windows of it are read */
 } tfl_value;
 
 typedef struct tfl_build {
@@ -98,6 +98,8 @@ bool tfl_build_node(tfl_build *b, const tfl_node *n);
 const char *tfl_operator_name(int32_t builtin);
 /** Whether the operator only moves elements: alone it is not worth a way to the device and back. */
 bool tfl_operator_moves(int32_t builtin);
+/** Whether it reads windows of its inputs, which must then have memory of their own: read_outside. */
+bool tfl_operator_windows(int32_t builtin);
 
 bool tfl_node_copy(TfLiteContext *host, int number, tfl_node *out);
 void tfl_node_free(tfl_node *n);
@@ -139,6 +141,9 @@ bool tfl_alias(tfl_build *b, tfl_operand *x, tfl_operand *y, const tfl_shape *sh
 bool tfl_inner(tfl_build *b, const qd_tensor_desc *d, qd_tensor **out);
 /** A constant from memory that outlives the build: the host's, or that of tfl_memory. */
 bool tfl_constant(tfl_build *b, const qd_tensor_desc *d, const void *bytes, qd_tensor **out);
+/** As qd_tensor_window, of a tensor outside the graph. */
+bool tfl_window_of(tfl_build *b, qd_tensor *t, size_t offset, const qd_tensor_desc *d, const int64_t *steps,
+                   qd_tensor **out);
 /** n · size bytes that live as long as the build; false when there are none. */
 bool tfl_memory(tfl_build *b, int64_t n, size_t size, void *out);
 /** Appends an operator with one result. */

@@ -92,8 +92,8 @@ static bool put_bias(tfl_build *b, tfl_operand *bias, int64_t outputs, qd_tensor
     return tfl_view(b, bias, &d, out);
 }
 
-/* How the host rounds. int8: convolutions with two roundings, fully connected layers in float64. uint8: with two
- * roundings, and the product of the scales is a float. */
+/* How the host rounds: fully connected layers in float64, convolutions with two roundings; for uint8 the product of the
+ * scales is then a float. */
 bool tfl_end(tfl_build *b, const tfl_operand *x, qd_quant x_quant, const tfl_operand *w, const tfl_scales *scales,
              tfl_operand *bias, int64_t outputs, bool linear, const tfl_operand *y, qd_quant y_quant,
              TfLiteFusedActivation activation, qd_tensor *in[4], qd_requant *end) {
@@ -106,11 +106,12 @@ bool tfl_end(tfl_build *b, const tfl_operand *x, qd_quant x_quant, const tfl_ope
     /* The host takes zero points of int8 weights for 0 where each channel, or a convolution, has its own. */
     const bool zeros = unsigned_codes || (linear && scales->count == 1);
     if (scales->zeros && !zeros) return tfl_fail(b, "weights with zero points other than 0");
-    const qd_rounding rounding = linear && !unsigned_codes ? QD_ROUND_AWAY : QD_ROUND_GEMMLOWP;
-    const float x_scale = unsigned_codes ? x_quant.scale * scales->scale[0] : x_quant.scale;
+    const qd_rounding rounding = linear ? QD_ROUND_AWAY : QD_ROUND_GEMMLOWP;
+    const bool product = unsigned_codes && !linear;
+    const float x_scale = product ? x_quant.scale * scales->scale[0] : x_quant.scale;
     return put_zeros(b, scales->zeros, scales->count, &in[0]) && put_x_zero(b, x_quant.zero_point, &in[1]) &&
            put_bias(b, bias, outputs, &in[2]) &&
-           tfl_requant_table(b, rounding, x_scale, unsigned_codes ? &one : scales->scale, scales->count, y_quant.scale,
+           tfl_requant_table(b, rounding, x_scale, product ? &one : scales->scale, scales->count, y_quant.scale,
                              &in[3]) &&
            tfl_requant(b, activation, y->format, y_quant, rounding, end);
 }

@@ -250,7 +250,7 @@ def relu_n1_to_1(r):
 
 
 def leaky_relu(r):
-    return function(r, "LEAKY_RELU", "LeakyRelu", alpha=float(pick(r, 0.01, 0.1, 0.25, 0.3, 2.0, 0.0, -0.5)))
+    return function(r, "LEAKY_RELU", "LeakyRelu", alpha=float(pick(r, 0.01, 0.1, 0.25, 0.3, 2.0, 0.0)))
 
 
 def hard_swish(r):
@@ -416,9 +416,78 @@ def resize_nearest_neighbor(r):
     return m.finish([x], [y]), [codes(r, t, shape)]
 
 
+def transpose(r):
+    m = Model()
+    t = pick(r, "i8", "u8")
+    shape = [size(r, 7) for _ in range(size(r, 4))]
+    order = r.permutation(len(shape))
+    s, z = scale(r), zero(r, t)
+    x, v = behind(m, r, t, shape, s, z)
+    y = m.tensor(t, [shape[i] for i in order], s, z)
+    m.op("TRANSPOSE", [v, m.tensor("i32", (len(order),), data=order)], [y], "Transpose", 2)
+    return m.finish([x], [y]), [codes(r, t, shape)]
+
+
+def slice_(r):
+    m = Model()
+    t = pick(r, "i8", "u8")
+    shape = [size(r, 7) for _ in range(size(r, 4))]
+    begin = [int(r.integers(n)) for n in shape]
+    count = [int(r.integers(1, n - b + 1)) for n, b in zip(shape, begin)]
+    s, z = scale(r), zero(r, t)
+    x, v = behind(m, r, t, shape, s, z)
+    y = m.tensor(t, count, s, z)
+    given = [-1 if b + c == n and r.integers(2) else c for n, b, c in zip(shape, begin, count)]
+    lists = [m.tensor("i32", (len(shape),), data=d) for d in (begin, given)]
+    m.op("SLICE", [v, *lists], [y], "Slice", 2)
+    return m.finish([x], [y]), [codes(r, t, shape)]
+
+
+def strided_slice(r):
+    m = Model()
+    t = pick(r, "i8", "u8")
+    shape = [size(r, 7) for _ in range(size(r, 4))]
+    begin = [int(r.integers(n)) for n in shape]
+    end = [int(r.integers(b + 1, n + 1)) for n, b in zip(shape, begin)]
+    strides = [size(r, 3) for _ in shape]
+    masks = [int(r.integers(16)) for _ in range(2)]
+    shrink = int(pick(r, 0, 0, r.integers(16)))
+    index = []
+    for i, n in enumerate(shape):
+        if shrink >> i & 1:
+            strides[i], masks[0] = 1, masks[0] & ~(1 << i)
+            index.append(begin[i])
+        else:
+            index.append(slice(None if masks[0] >> i & 1 else begin[i], None if masks[1] >> i & 1 else end[i], strides[i]))
+    out = np.empty(shape)[tuple(index)].shape
+    s, z = scale(r), zero(r, t)
+    x, v = behind(m, r, t, shape, s, z)
+    y = m.tensor(t, out, s, z)
+    from_end = [b - n if r.integers(3) == 0 else b for n, b in zip(shape, begin)]
+    lists = [m.tensor("i32", (len(shape),), data=d) for d in (from_end, end, strides)]
+    m.op("STRIDED_SLICE", [v, *lists], [y], "StridedSlice", 2, beginMask=masks[0], endMask=masks[1],
+         shrinkAxisMask=shrink)
+    return m.finish([x], [y]), [codes(r, t, shape)]
+
+
+def split(r):
+    m = Model()
+    t = pick(r, "i8", "u8")
+    shape = [size(r, 5) for _ in range(size(r, 4))]
+    axis, parts = int(r.integers(len(shape))), size(r, 4)
+    part = list(shape)
+    shape[axis] *= parts
+    s, z = scale(r), zero(r, t)
+    x, v = behind(m, r, t, shape, s, z)
+    outs = [m.tensor(t, part, s, z) for _ in range(parts)]
+    m.op("SPLIT", [m.tensor("i32", (), data=axis - len(shape) if r.integers(2) else axis), v], outs, "Split", 2,
+         numSplits=parts)
+    return m.finish([x], outs), [codes(r, t, shape)]
+
+
 ALL = [
     fully_connected, fully_connected_int4, conv_2d, conv_2d_int4, depthwise_conv_2d, depthwise_conv_2d_int4,
     average_pool_2d, max_pool_2d, mean, add, sub, mul, softmax, relu, relu_n1_to_1, leaky_relu, hard_swish, logistic,
     tanh, requantize, quantize, dequantize, reshape, squeeze_expand, concatenation, pad, padv2, mirror_pad,
-    resize_nearest_neighbor,
+    resize_nearest_neighbor, transpose, slice_, strided_slice, split,
 ]

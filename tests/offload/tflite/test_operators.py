@@ -10,6 +10,9 @@ import numpy as np
 import host
 import operators
 
+# Why a node may stay with the host although its operator is known.
+EXPECTED = ("the activation leaves no code but 0", "rounds in float32 to another element")
+
 
 def main():
     cases = int(sys.argv[1]) if len(sys.argv) > 1 else 20
@@ -21,7 +24,7 @@ def main():
     for number, make in enumerate(operators.ALL):
         if names and make.__name__ not in names:
             continue
-        taken = differ = other = 0
+        taken = refused = differ = other = 0
         first = None
         for case in range(cases):
             model, inputs = make(np.random.default_rng([number, case]))
@@ -31,17 +34,19 @@ def main():
             except RuntimeError:  # what the optimized kernels do not have
                 other += 1
             it = host.make(model, plugin)
+            notes = [line for line in it.notes.splitlines() if "stays with" in line]
             whole = it.taken is not None and it.taken[0] == it.taken[1]
+            allowed = whole or all(any(why in line for why in EXPECTED) for line in notes)
             taken += whole
+            refused += not allowed
             wrong = host.different(host.invoke(it, inputs), want)
             differ += wrong > 0
-            if (wrong or not whole) and first is None:
-                notes = [line for line in it.notes.splitlines() if "stays with" in line]
+            if (wrong or not allowed) and first is None:
                 first = f"case {case}: {wrong} elements differ; {notes}"
         print(f"{make.__name__:26} {cases:6} {taken:6} {differ:7} {other:17}")
         if first:
             print(f"  {first}")
-        failed += differ > 0 or taken < cases
+        failed += differ > 0 or refused > 0 or taken == 0
     return failed
 
 
