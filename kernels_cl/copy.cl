@@ -1,7 +1,12 @@
 /* y = x, converted.
  *
  *   x, y any strides; sizes of x divide those of y; the loops are y's: see strides.h
- *   unit u = (line of y, QD_RUN elements) */
+ *   unit u = (line of y, or p.tile of them, QD_RUN elements)
+ *
+ *   Lines that lie side by side in x, as in a transpose, are taken in tiles:
+ *       x  l0 l1 l2 …      y  c0 c1 c2 …
+ *     c0   a  b  c         l0  a  d
+ *     c1   d  e  f         l1  b  e           */
 #include "halves.h"
 #include "strides.h"
 
@@ -80,18 +85,69 @@ static inline void convert(const int conversion, __global const uchar *x, const 
     }
 }
 
+/* A piece of a line. */
+static inline void copy_line(const qd_copy_params *p, __global const uchar *x, __global uchar *y, const uint first,
+                             const uint end) {
+    const long x_step = p->x.step[3], y_step = p->y.step[3];
+    for (uint c = first; c < end;) {
+        const uint some = qd_until_repeat(c, end - c, p->x.n[3]);
+        convert(p->conversion, x + qd_element_of(&p->x, c), x_step, y + c * y_step, y_step, some);
+        c += some;
+    }
+}
+
+/* 16 elements of 16 lines that lie side by side in x: vectors across the lines, turned around in `tile`. */
+#define DEFINE_TILE(name, X, X16, Y, WIDE)                                                                      \
+    static inline void name(__global const uchar *x, const long x_step, __global uchar *y, const long y_line) { \
+        X tile[256];                                                                                            \
+        for (uint c = 0; c < 16; c++)                                                                           \
+            vstore16(vload16(0, (__global const X *)(x + c * x_step)), c, tile);                                \
+        for (uint l = 0; l < 16; l++) {                                                                         \
+            X lanes[16];                                                                                        \
+            for (uint c = 0; c < 16; c++)                                                                       \
+                lanes[c] = tile[16 * c + l];                                                                    \
+            const X16 v = vload16(0, lanes);                                                                    \
+            vstore16(WIDE, 0, (__global Y *)(y + l * y_line));                                                  \
+        }                                                                                                       \
+    }
+
+DEFINE_TILE(tile_2, ushort, ushort16, ushort, v)
+DEFINE_TILE(tile_4, uint, uint16, uint, v)
+DEFINE_TILE(tile_f32_to_f16, uint, uint16, ushort, qd_float_to_half16(v))
+
+/* The same piece of several lines that lie side by side in x. */
+static inline void copy_tiles(const qd_copy_params *p, __global const uchar *x, __global uchar *y, const uint lines,
+                              const uint first, const uint end) {
+    const long x_step = p->x.step[3], y_step = p->y.step[3], y_line = p->y.step[2];
+    uint c = first;
+    for (; lines == 16 && c + 16 <= end; c += 16) {
+        if (p->conversion == QD_COPY_4) {
+            tile_4(x + c * x_step, x_step, y + c * y_step, y_line);
+        } else if (p->conversion == QD_COPY_2) {
+            tile_2(x + c * x_step, x_step, y + c * y_step, y_line);
+        } else {
+            tile_f32_to_f16(x + c * x_step, x_step, y + c * y_step, y_line);
+        }
+    }
+    for (uint l = 0; l < lines; l++)
+        copy_line(p, x + l * p->x.step[2], y + l * y_line, c, end);
+}
+
 __kernel void copy(QD_IN(x), QD_OUT(y), const qd_copy_params p, const int rows) {
     const uint4 n = qd_loop_sizes(&p.y, p.rows_at, rows);
-    const long x_step = p.x.step[3], y_step = p.y.step[3];
-    QD_FOR_UNITS(u, qd_loop_units(n, n.w)) {
-        const uint4 at = qd_loop_start(n, n.w, (uint)u);
+    const uint lines = (uint)p.tile;
+    uint4 loops = n;
+    loops.z = (n.z + lines - 1) / lines;
+    QD_FOR_UNITS(u, qd_loop_units(loops, n.w)) {
+        uint4 at = qd_loop_start(loops, n.w, (uint)u);
+        at.z *= lines;
         const uint end = min(at.w + QD_RUN, n.w);
         __global const uchar *from = QD_ROW(uchar, x, 0) + qd_line_of(&p.x, at);
         __global uchar *to = QD_ROW_OUT(uchar, y, 0) + qd_line(&p.y, at);
-        for (uint c = at.w; c < end;) {
-            const uint some = qd_until_repeat(c, end - c, p.x.n[3]);
-            convert(p.conversion, from + qd_element_of(&p.x, c), x_step, to + c * y_step, y_step, some);
-            c += some;
+        if (lines > 1) {
+            copy_tiles(&p, from, to, min(lines, n.z - at.z), at.w, end);
+        } else {
+            copy_line(&p, from, to, at.w, end);
         }
     }
 }

@@ -52,32 +52,39 @@ static inline void put_nibbles(const float16 lo, const float16 hi, __global ucha
     vstore16(nibbles(lo) | (nibbles(hi) << (uchar16)4), 0, y);
 }
 
-/* The first value of largest magnitude, with its sign, becomes -8. */
-static inline void put_q4_0(const float16 lo, const float16 hi, __global uchar *y) {
+/* x[i] of the first i at which `value` is that of one of the 32: of zeros of both signs the first counts. */
+static inline float first_equal(const float16 lo, const float16 hi, const float16 value_lo, const float16 value_hi,
+                                const float value) {
+    const int16 low = value_lo == value ? QD_LANE_IDS : (int16)31,
+                high = value_hi == value ? QD_LANE_IDS + 16 : (int16)31;
+    const int16 i16 = min(low, high);
+    const int8 i8 = min(i16.lo, QD_HI(int8, i16));
+    const int4 i4 = min(i8.lo, i8.hi);
+    const int2 i2 = min(i4.lo, i4.hi);
     float x[32];
     vstore16(lo, 0, x);
     vstore16(hi, 1, x);
-    float extreme = x[0];
-    for (int i = 1; i < 32; i++)
-        extreme = qd_fabs(x[i]) > qd_fabs(extreme) ? x[i] : extreme;
+    return x[min(i2.x, i2.y)];
+}
+
+/* The first value of largest magnitude, with its sign, becomes -8. A NaN at the start stays, others do not count. */
+static inline void put_q4_0(const float16 lo, const float16 hi, __global uchar *y) {
+    const float16 a = fabs(lo), b = fabs(hi);
+    const float extreme = lo.s0 == lo.s0 ? first_equal(lo, hi, a, b, largest(lo, hi)) : lo.s0;
     const float d = qd_one_nan(extreme / -8.0f), inverse = inverse_of(d);
     put_half(y, d);
     put_nibbles(lo * inverse + 8.5f, hi * inverse + 8.5f, y + 2);
 }
 
 static inline void put_q4_1(const float16 lo, const float16 hi, __global uchar *y) {
-    float x[32];
-    vstore16(lo, 0, x);
-    vstore16(hi, 1, x);
-    float least = x[0], most = x[0];
-    for (int i = 1; i < 32; i++) {
-        least = x[i] < least ? x[i] : least;
-        most = x[i] > most ? x[i] : most;
-    }
-    const float d = qd_one_nan((most - least) / 15.0f), inverse = inverse_of(d);
+    const float16 a = lo == lo ? lo : lo.s0, b = hi == hi ? hi : lo.s0;
+    const float most = first_equal(lo, hi, lo, hi, qd_lanes_max(a > b ? a : b));
+    const float least = first_equal(lo, hi, lo, hi, -qd_lanes_max(-(a < b ? a : b)));
+    const float d = qd_one_nan((lo.s0 == lo.s0 ? most - least : lo.s0) / 15.0f), inverse = inverse_of(d);
+    const float m = lo.s0 == lo.s0 ? least : lo.s0;
     put_half(y, d);
-    put_half(y + 2, qd_one_nan(least));
-    put_nibbles((lo - least) * inverse + 0.5f, (hi - least) * inverse + 0.5f, y + 4);
+    put_half(y + 2, qd_one_nan(m));
+    put_nibbles((lo - m) * inverse + 0.5f, (hi - m) * inverse + 0.5f, y + 4);
 }
 
 /* Columns c … end of a row: whole blocks. */

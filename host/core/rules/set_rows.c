@@ -69,8 +69,6 @@ static qd_status check(qd_node *n, const qd_symbols *s) {
     p->rows_at = 4 - x.rank;
     p->count = (qd_i32)y.shape[y.rank - 2];
     p->format = format_number(y.format);
-    if (qd_format_get(y.format)->block > 1 && p->y.step[3] != qd_format_get(y.format)->bytes)
-        status = qd_fail(QD_ERR_UNSUPPORTED, "set_rows: the blocks of y must not be apart");
     /* Sizes of ids where they repeat, else 0: they go along. */
     for (int k = 1; k < 4; k++)
         p->ids.n[k] = p->ids.n[k] == p->x.n[k - 1] ? 0 : p->ids.n[k];

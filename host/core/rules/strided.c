@@ -65,6 +65,27 @@ static qd_status find_repeats(const qd_node *n, const char *op, const char *name
     return QD_OK;
 }
 
+static void swap_dimensions(loops *l, int a, int b) {
+    const loops was = *l;
+    l->n[a] = was.n[b], l->n[b] = was.n[a];
+    for (int i = 0; i < l->count; i++) {
+        l->modulo[i][a] = was.modulo[i][b], l->modulo[i][b] = was.modulo[i][a];
+        l->step[i][a] = was.step[i][b], l->step[i][b] = was.step[i][a];
+    }
+    l->rows_at = was.rows_at == a ? b : was.rows_at == b ? a : was.rows_at;
+}
+
+/* The last of the outer dimensions is the one along which the first input is nearest to dense: lines then follow each
+ * other there. */
+static void order_lines(loops *l) {
+    int best = 2;
+    for (int k = 1; k >= 0; k--) {
+        const bool longer = l->n[k] > 1 || l->rows_at == k, none = l->n[best] == 1 && l->rows_at != best;
+        if (longer && l->step[1][k] && (none || !l->step[1][best] || l->step[1][k] < l->step[1][best])) best = k;
+    }
+    if (best != 2) swap_dimensions(l, best, 2);
+}
+
 static void put_strides(const loops *l, int i, qd_strides *out) {
     for (int k = 0; k < 4; k++) {
         out->n[k] = (qd_i32)(i ? l->modulo[i][k] : l->n[k]);
@@ -100,6 +121,7 @@ static qd_status set_loops(const qd_node *n, const char *op, const char *const n
         l.step[0][k] = y->step[k];
     }
     merge_dimensions(&l);
+    order_lines(&l);
     put_strides(&l, 0, y);
     for (int i = 0, at = 1; i < count; i++) {
         if (n->in[i]) put_strides(&l, at++, inputs[i]);
@@ -124,7 +146,7 @@ static void choose_shapes(qd_choices *c, qd_problem *p, int inputs) {
     qd_tensor_desc y = {0, rank, {0}};
     int64_t part[QD_MAX_RANK];
     for (int k = 0; k < rank; k++) {
-        part[k] = qd_choose_size(c, sizes[k], k + 1 == rank ? 70 * c->size : 3 + c->size);
+        part[k] = qd_choose_size(c, sizes[k], k + 1 == rank ? 70 * c->size : rank == 2 ? 40 * c->size : 3 + c->size);
         y.shape[k] = part[k] * (any_part ? qd_choose(c, times[k], 1, 3) : 1);
     }
     for (int i = 0; i < inputs; i++) {
@@ -178,7 +200,12 @@ static qd_status check_copy(qd_node *n, const qd_symbols *s) {
     memset(p, 0, sizeof *p);
     n->params_bytes = sizeof *p;
     p->conversion = conversion(n->in[0]->desc.format, n->out[0]->desc.format);
-    return set_loops(n, "copy", names, inputs, 1, &p->y, &p->rows_at);
+    const qd_status status = set_loops(n, "copy", names, inputs, 1, &p->y, &p->rows_at);
+    const int from = qd_format_get(n->in[0]->desc.format)->bytes, to = qd_format_get(n->out[0]->desc.format)->bytes;
+    const bool tiles = p->conversion == QD_COPY_2 || p->conversion == QD_COPY_4 || p->conversion == QD_COPY_F32_TO_F16;
+    const bool across = p->x.step[2] == from && p->x.step[3] > from && p->y.step[3] == to;
+    p->tile = tiles && across && !p->x.n[2] && !p->x.n[3] ? 16 : 1;
+    return status;
 }
 
 static void choose_copy(qd_choices *c, qd_problem *p) {

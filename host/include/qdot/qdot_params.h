@@ -30,6 +30,7 @@ typedef struct qd_copy_params {
     qd_strides x, y; /* the loops are y's */
     qd_i32 rows_at;
     qd_i32 conversion; /* QD_COPY_… */
+    qd_i32 tile;       /* lines that lie side by side in x and are copied together, along dimension 2; else 1 */
 } qd_copy_params;
 /* The same format: bytes of an element. */
 #define QD_COPY_1 0
