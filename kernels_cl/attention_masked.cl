@@ -53,8 +53,8 @@ QD_DEFINE_CAP(cap16, float16, qd_exp16)
 
 /* Elements from `first` on of `count` rows as floats, HELD vectors for each, of which those inside the n of a row are
  * set; elements beyond them are zero. */
-static inline void hold(const int format, __global const uchar *rows, const long row_step, const int count,
-                        const int first, const int n, float16 *held) {
+QD_ALWAYS void hold(const int format, __global const uchar *rows, const long row_step, const int count, const int first,
+                    const int n, float16 *held) {
     if (n - first >= 16 * HELD) {
         for (int i = 0; i < count; i++) {
             for (int c = 0; c < HELD; c++)
@@ -102,24 +102,6 @@ static inline void dots4(const float16 *q, const float16 *held, float16 *p) {
         const float16 *k = held + HELD * i;
         p[i] = p[i] + q0 * k[0] + q1 * k[1] + q2 * k[2] + q3 * k[3];
     }
-}
-
-/* Lane i: the sum of p[i] by the tree, 16 trees side by side. */
-#define FOLD(a, b, w0, w1, w2, w3, w4, w5, w6, w7, x0, x1, x2, x3, x4, x5, x6, x7)                                \
-    ((float16)((a).s##w0, (a).s##w1, (a).s##w2, (a).s##w3, (a).s##w4, (a).s##w5, (a).s##w6, (a).s##w7, (b).s##w0, \
-               (b).s##w1, (b).s##w2, (b).s##w3, (b).s##w4, (b).s##w5, (b).s##w6, (b).s##w7) +                     \
-     (float16)((a).s##x0, (a).s##x1, (a).s##x2, (a).s##x3, (a).s##x4, (a).s##x5, (a).s##x6, (a).s##x7, (b).s##x0, \
-               (b).s##x1, (b).s##x2, (b).s##x3, (b).s##x4, (b).s##x5, (b).s##x6, (b).s##x7))
-static inline float16 trees(const float16 *p) {
-    float16 s[4];
-    for (int i = 0; i < 4; i++) {
-        const float16 a = FOLD(p[4 * i], p[4 * i + 1], 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, a, b, c, d, e, f);
-        const float16 b = FOLD(p[4 * i + 2], p[4 * i + 3], 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, a, b, c, d, e, f);
-        s[i] = FOLD(a, b, 0, 1, 2, 3, 8, 9, a, b, 4, 5, 6, 7, c, d, e, f);
-    }
-    const float16 a = FOLD(s[0], s[1], 0, 1, 4, 5, 8, 9, c, d, 2, 3, 6, 7, a, b, e, f);
-    const float16 b = FOLD(s[2], s[3], 0, 1, 4, 5, 8, 9, c, d, 2, 3, 6, 7, a, b, e, f);
-    return FOLD(a, b, 0, 2, 4, 6, 8, a, c, e, 1, 3, 5, 7, 9, b, d, f);
 }
 
 /* What the mask of `count` positions from j on adds to their scores, -inf where one is left out. */
@@ -255,7 +237,7 @@ __kernel void attention_masked(QD_IN(q), QD_IN(k), QD_IN(v), QD_IN(mask), QD_IN(
                 }
             }
             for (int i = 0; i < count; i++) {
-                if (of[i].here) weigh(&p, &of[i], trees(products + 16 * i), results + i * y_vectors, y_vectors);
+                if (of[i].here) weigh(&p, &of[i], qd_lanes_sums(products + 16 * i), results + i * y_vectors, y_vectors);
             }
             for (int d = 0; d < y_vectors; d += HELD) {
                 hold_any(p.v_format, v_rows, p.v.step[2], p.v.step[3], positions, 16 * d, E, held);

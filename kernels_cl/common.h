@@ -19,6 +19,9 @@
 #define QD_CPU 0
 #endif
 
+/* Inlined before loops are unrolled, so that the constants among the arguments reach the loops. */
+#define QD_ALWAYS static inline __attribute__((always_inline))
+
 /* ---- Operands and units --------------------------------------------------------------------------------------- */
 
 /* A tensor is a buffer, the byte offset of its first element, and the bytes between its rows. Several operands may lie

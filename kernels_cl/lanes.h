@@ -32,6 +32,26 @@ static inline float qd_lanes_sum(const float16 p) {
     return p2.x + p2.y;
 }
 
+/* Adds parts of a to others, the w and the x, and the same of b. */
+#define QD_FOLD(a, b, w0, w1, w2, w3, w4, w5, w6, w7, x0, x1, x2, x3, x4, x5, x6, x7)                             \
+    ((float16)((a).s##w0, (a).s##w1, (a).s##w2, (a).s##w3, (a).s##w4, (a).s##w5, (a).s##w6, (a).s##w7, (b).s##w0, \
+               (b).s##w1, (b).s##w2, (b).s##w3, (b).s##w4, (b).s##w5, (b).s##w6, (b).s##w7) +                     \
+     (float16)((a).s##x0, (a).s##x1, (a).s##x2, (a).s##x3, (a).s##x4, (a).s##x5, (a).s##x6, (a).s##x7, (b).s##x0, \
+               (b).s##x1, (b).s##x2, (b).s##x3, (b).s##x4, (b).s##x5, (b).s##x6, (b).s##x7))
+
+/* Sums of 16 vectors, as qd_lanes_sum: lane i is that of p[i]. */
+static inline float16 qd_lanes_sums(const float16 *p) {
+    float16 s[4];
+    for (int i = 0; i < 4; i++) {
+        const float16 a = QD_FOLD(p[4 * i], p[4 * i + 1], 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, a, b, c, d, e, f);
+        const float16 b = QD_FOLD(p[4 * i + 2], p[4 * i + 3], 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, a, b, c, d, e, f);
+        s[i] = QD_FOLD(a, b, 0, 1, 2, 3, 8, 9, a, b, 4, 5, 6, 7, c, d, e, f);
+    }
+    const float16 a = QD_FOLD(s[0], s[1], 0, 1, 4, 5, 8, 9, c, d, 2, 3, 6, 7, a, b, e, f);
+    const float16 b = QD_FOLD(s[2], s[3], 0, 1, 4, 5, 8, 9, c, d, 2, 3, 6, 7, a, b, e, f);
+    return QD_FOLD(a, b, 0, 2, 4, 6, 8, a, c, e, 1, 3, 5, 7, 9, b, d, f);
+}
+
 /* Largest lane by `a > max ? a : max`: without NaN the order does not matter, and a NaN never gets into the lanes. */
 static inline float qd_lanes_max(const float16 p) {
     const float8 low = p.lo, high = QD_HI(float8, p);

@@ -7,7 +7,7 @@
 #include "qdot_params.h"
 
 /* Element k of a row; floats only, `step` bytes apart. */
-static inline float qd_value(const int format, __global const uchar *row, const long step, const int k) {
+QD_ALWAYS float qd_value(const int format, __global const uchar *row, const long step, const int k) {
     __global const uchar *x = row + k * step;
     switch (format) {
         case QD_NUMBERS_F32:
@@ -20,8 +20,8 @@ static inline float qd_value(const int format, __global const uchar *row, const 
 }
 
 /* Elements k … k+15 of a row, of which n are inside it, the others zero. Floats are `step` bytes apart. */
-static inline float16 qd_values_part(const int format, __global const uchar *row, const long step, const int k,
-                                     const int n) {
+QD_ALWAYS float16 qd_values_part(const int format, __global const uchar *row, const long step, const int k,
+                                 const int n) {
     float lanes[16];
     for (int i = 0; i < 16; i++)
         lanes[i] = i < n ? qd_value(format, row, step, k + i) : 0.0f;
@@ -29,7 +29,7 @@ static inline float16 qd_values_part(const int format, __global const uchar *row
 }
 
 /* Elements k … k+15 of a row of a dense format, all of them inside it; k is a multiple of 16. */
-static inline float16 qd_values16(const int format, __global const uchar *row, const int k) {
+QD_ALWAYS float16 qd_values16(const int format, __global const uchar *row, const int k) {
     switch (format) {
         case QD_NUMBERS_F32:
             return vload16(0, (__global const float *)row + k);
@@ -46,12 +46,18 @@ static inline float16 qd_values16(const int format, __global const uchar *row, c
 }
 
 /* Bytes of one element, or of a block. */
-static inline long qd_numbers_bytes(const int format) {
+QD_ALWAYS long qd_numbers_bytes(const int format) {
     return format == QD_NUMBERS_F32 ? 4 : format == QD_NUMBERS_Q8_0 ? 34 : 2;
 }
 
+/* Elements k … k+15 of a row of which n are inside it, the others zero; k is a multiple of 16. */
+QD_ALWAYS float16 qd_values(const int format, __global const uchar *row, const long step, const int k, const int n) {
+    return n >= 16 && step == qd_numbers_bytes(format) ? qd_values16(format, row, k)
+                                                       : qd_values_part(format, row, step, k, n);
+}
+
 /* Where index (a, b, c) of the first three dimensions of an operand begins. */
-static inline long qd_at(const qd_strides *s, const int a, const int b, const int c) {
+QD_ALWAYS long qd_at(const qd_strides *s, const int a, const int b, const int c) {
     return a * s->step[0] + b * s->step[1] + c * s->step[2];
 }
 

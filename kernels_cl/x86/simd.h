@@ -15,8 +15,6 @@
 
 #include "common.h"
 
-/* Inlined before loops are unrolled, so that the constants among the arguments reach the loops. */
-#define QD_ALWAYS static inline __attribute__((always_inline))
 /* A loop over registers: without the pragma it is kept, and they live in memory. */
 #define QD_EACH(i, n) _Pragma("unroll") for (int i = 0; i < (n); i++)
 

@@ -60,6 +60,7 @@ typedef union qd_params {
     qd_set_rows_params set_rows;
     qd_elementwise_params elementwise;
     qd_softmax_params softmax;
+    qd_matmul_batch_params matmul_batch;
 } qd_params;
 
 /** One operator bound to its tensors. in[] holds NULL for an optional operand that is absent. */

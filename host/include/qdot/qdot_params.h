@@ -246,4 +246,11 @@ typedef struct qd_softmax_params {
     qd_f32 scale;
 } qd_softmax_params;
 
+typedef struct qd_matmul_batch_params {
+    qd_strides w, x, y;
+    qd_i32 repeat_a, repeat_b; /* matrices of x, along the first two dimensions, that one of w meets */
+    qd_i32 w_format;           /* QD_NUMBERS_… */
+    qd_i32 rows_at;            /* dimension of x and y whose size is that of the run */
+} qd_matmul_batch_params;
+
 #endif
