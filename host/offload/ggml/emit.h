@@ -23,6 +23,9 @@ typedef enum qg_use {
 qd_status qg_in(qg_builder *b, const struct ggml_tensor *t, qg_use use, qd_tensor **out);
 /** An input as f32 [rows, cols]; one whose rows are not at one distance is copied. */
 qd_status qg_in_rows(qg_builder *b, const struct ggml_tensor *t, qg_use use, qd_tensor **out);
+/** [rows, cols] of f32 of an input, at `offset` bytes from its data; copied where the columns lie apart. */
+qd_status qg_rows_at(qg_builder *b, const struct ggml_tensor *t, size_t offset, const qd_tensor_desc *rows,
+                     qd_tensor **out);
 /** A part of an input or result: `desc` at `offset` bytes from its data, with `steps` (NULL: dense). */
 qd_status qg_part(qg_builder *b, const struct ggml_tensor *t, size_t offset, const qd_tensor_desc *desc,
                   const int64_t *steps, qd_tensor **out);

@@ -16,17 +16,16 @@ bool qg_reads_a8(const struct ggml_tensor *t) {
 
 /* ---- MUL_MAT ------------------------------------------------------------------------------------------------ */
 
+enum { MOST_BATCHES = 256 }; /* of matrices in blocks, or of tables: each is an operator of its own */
+
 const char *qg_mul_mat_refuse(const struct ggml_tensor *t) {
     const struct ggml_tensor *w = t->src[0], *x = t->src[1];
-    int64_t rows, step;
-    if (qg_format(w->type) == QD_FORMAT_COUNT) return "weights in a format that is not known";
+    if (qg_format(w->type) == QD_FORMAT_COUNT || w->type == GGML_TYPE_I32)
+        return "weights in a format that is not known";
     if (x->type != GGML_TYPE_F32) return "activations that are not f32";
-    if (qg_is_blocked(w->type) && (!qg_is_leaf(w) || !ggml_is_contiguous(w)))
-        return "quantized weights that are computed";
-    if (!qg_is_blocked(w->type) && !qg_is_leaf(w)) return "computed weights";
-    if (!ggml_is_contiguous(w) || w->ne[2] != 1 || w->ne[3] != 1) return "batch";
-    if (!qg_uniform_rows(x, &rows, &step)) return "rows";
-    return NULL;
+    if (!qg_is_blocked(w->type)) return NULL;
+    if (!qg_is_leaf(w) || !ggml_is_contiguous(w)) return "quantized weights that are computed or permuted";
+    return t->ne[2] * t->ne[3] > MOST_BATCHES ? "too many matrices of quantized weights" : NULL;
 }
 
 /* The node after it may add a bias or what was there before: [rows, N], or [N]. */
@@ -67,8 +66,46 @@ static qd_status emit_shared(qg_builder *b, const struct ggml_tensor *t) {
     return status;
 }
 
+/* Matrices in blocks, one at a time. */
+static qd_status emit_each(qg_builder *b, const struct ggml_tensor *t) {
+    const struct ggml_tensor *w = t->src[0], *x = t->src[1];
+    const qd_tensor_desc wd = qd_desc(qg_format(w->type), w->ne[1], w->ne[0], 0, 0);
+    const qd_tensor_desc xd = qd_desc(QD_FORMAT_F32, x->ne[1], x->ne[0], 0, 0);
+    const qd_tensor_desc ad = qd_desc(QD_FORMAT_A8, x->ne[1], x->ne[0], 0, 0);
+    const qd_tensor_desc yd = qd_desc(QD_FORMAT_F32, t->ne[1], t->ne[0], 0, 0);
+    qd_status status = QD_OK;
+    for (int64_t i = 0; !status && i < t->ne[2] * t->ne[3]; i++) {
+        const int64_t i2 = i % t->ne[2], i3 = i / t->ne[2];
+        const size_t w_at =
+            (size_t)(i2 / (t->ne[2] / w->ne[2])) * w->nb[2] + (size_t)(i3 / (t->ne[3] / w->ne[3])) * w->nb[3];
+        qd_tensor *in[2], *rows, *y;
+        status = qg_part_in(b, w, QG_WEIGHTS, w_at, &wd, NULL, &in[0]);
+        if (!status) status = qg_rows_at(b, x, (size_t)i2 * x->nb[2] + (size_t)i3 * x->nb[3], &xd, &rows);
+        if (!status) status = qg_temporary(b, &ad, &in[1]);
+        if (!status) status = qg_add(b, QD_OP_QUANTIZE, NULL, &rows, 1, in[1]);
+        if (!status) {
+            status = qg_part(b, t, (size_t)i2 * t->nb[2] + (size_t)i3 * t->nb[3], &yd,
+                             (int64_t[]){(int64_t)t->nb[1], sizeof(float)}, &y);
+        }
+        if (!status) status = qg_add(b, QD_OP_MATMUL, NULL, in, 2, y);
+    }
+    return status;
+}
+
+/* Matrices that may change, of any strides. */
+static qd_status emit_batch(qg_builder *b, const struct ggml_tensor *t) {
+    qd_tensor *in[2], *y;
+    qd_status status = qg_in(b, t->src[0], QG_VALUE, &in[0]);
+    if (!status) status = qg_in(b, t->src[1], QG_VALUE, &in[1]);
+    if (!status) status = qg_out(b, t, &y);
+    return status ? status : qg_add(b, QD_OP_MATMUL_BATCH, NULL, in, 2, y);
+}
+
 qd_status qg_mul_mat_emit(qg_builder *b, const struct ggml_tensor *t) {
-    return emit_shared(b, t);
+    const struct ggml_tensor *w = t->src[0];
+    const bool one = w->ne[2] == 1 && w->ne[3] == 1;
+    if (one && (qg_is_blocked(w->type) || qg_is_constant(w, QG_WEIGHTS))) return emit_shared(b, t);
+    return qg_is_blocked(w->type) ? emit_each(b, t) : emit_batch(b, t);
 }
 
 /* ---- GET_ROWS ----------------------------------------------------------------------------------------------- */
@@ -79,7 +116,7 @@ const char *qg_get_rows_refuse(const struct ggml_tensor *t) {
     if (ids->type != GGML_TYPE_I32 || t->type != GGML_TYPE_F32) return "only i32 ids and f32 results";
     if (table->nb[0] != ggml_type_size(table->type)) return "rows that are not dense";
     if (ids->nb[0] != sizeof(int32_t)) return "ids that lie apart";
-    return NULL;
+    return ids->ne[1] * ids->ne[2] > MOST_BATCHES ? "too many tables" : NULL;
 }
 
 qd_status qg_get_rows_emit(qg_builder *b, const struct ggml_tensor *t) {

@@ -5,7 +5,10 @@
 
 const char *qg_rms_norm_refuse(const struct ggml_tensor *t) {
     int64_t rows, step;
+    float epsilon;
+    memcpy(&epsilon, t->op_params, sizeof epsilon);
     if (t->src[0]->type != GGML_TYPE_F32) return "only f32";
+    if (!(epsilon >= 0 && epsilon < 1)) return "an epsilon of 1 or more";
     if (!qg_uniform_rows(t, &rows, &step)) return "rows of the result that are not at one distance";
     return NULL;
 }

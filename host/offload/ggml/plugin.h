@@ -36,7 +36,9 @@ typedef struct qg_counts {
     double library_seconds; /* of it enqueueing and waiting */
 } qg_counts;
 
-enum { QG_PROGRAMS = 8 }; /* compiled graphs that are kept */
+/* Compiled graphs that are kept, and of how many nodes in all: a graph of which the host computes parts comes in many
+ * pieces. */
+enum { QG_PROGRAMS = 512, QG_NODES = 16384 };
 
 typedef struct qg_device {
     pthread_mutex_t lock;

@@ -55,15 +55,24 @@ static qg_program *find_key(qg_device *d, const void *key, size_t bytes) {
     return NULL;
 }
 
-/* The place of the program that was used longest ago, which is freed. */
-static qg_program **oldest(qg_device *d) {
-    qg_program **place = &d->programs[0];
-    for (int i = 0; i < QG_PROGRAMS && *place; i++) {
-        if (!d->programs[i] || d->programs[i]->used < (*place)->used) place = &d->programs[i];
+/* A free place for one more program; those that were used longest ago make room. */
+static qg_program **make_room(qg_device *d) {
+    for (;;) {
+        qg_program **spare = NULL, **oldest = NULL;
+        int nodes = 0;
+        for (int i = 0; i < QG_PROGRAMS; i++) {
+            qg_program **p = &d->programs[i];
+            if (!*p) {
+                spare = p;
+                continue;
+            }
+            nodes += (*p)->nodes;
+            if (!oldest || (*p)->used < (*oldest)->used) oldest = p;
+        }
+        if (spare && nodes < QG_NODES) return spare;
+        program_free(*oldest);
+        *oldest = NULL;
     }
-    program_free(*place);
-    *place = NULL;
-    return place;
 }
 
 /* ---- Making ------------------------------------------------------------------------------------------------- */
@@ -88,7 +97,7 @@ static qd_status compile(qg_device *d, const struct ggml_cgraph *graph, void *ke
         program_free(p);
         return status;
     }
-    *oldest(d) = p;
+    *make_room(d) = p;
     *out = p;
     d->counts.compiled++;
     d->counts.compile_seconds += qg_seconds() - start;
@@ -96,11 +105,7 @@ static qd_status compile(qg_device *d, const struct ggml_cgraph *graph, void *ke
 }
 
 static qd_status find_or_compile(qg_device *d, const struct ggml_cgraph *graph, qg_program **out) {
-#if GGML_BACKEND_API_VERSION >= 3
     const uint64_t uid = graph->uid;
-#else
-    const uint64_t uid = 0;
-#endif
     *out = find_uid(d, uid);
     if (*out) return QD_OK;
     size_t bytes;

@@ -134,7 +134,9 @@ bool qg_is_constant(const struct ggml_tensor *t, qg_use use) {
     const qg_buffer *buffer = qg_buffer_of(t);
     if (!buffer || root->flags & GGML_TENSOR_FLAG_INPUT) return false;
     if (buffer->handle->usage == GGML_BACKEND_BUFFER_USAGE_WEIGHTS) return true;
-    return use == QG_WEIGHTS && buffer->handle->usage != GGML_BACKEND_BUFFER_USAGE_COMPUTE;
+    /* A view is more likely one of a cache; what has blocks can be nothing else but a constant. */
+    return use == QG_WEIGHTS && buffer->handle->usage != GGML_BACKEND_BUFFER_USAGE_COMPUTE &&
+           (!t->view_src || qg_is_blocked(t->type));
 }
 
 qd_status qg_part_in(qg_builder *b, const struct ggml_tensor *t, qg_use use, size_t offset, const qd_tensor_desc *desc,
@@ -167,6 +169,16 @@ qd_status qg_in_rows(qg_builder *b, const struct ggml_tensor *t, qg_use use, qd_
     const qd_tensor_desc d = qd_desc(QD_FORMAT_F32, uniform ? rows : ggml_nrows(t), t->ne[0], 0, 0);
     if (!uniform) return dense_copy(b, t, &d, out);
     return qg_part_in(b, t, use, 0, &d, (int64_t[]){step, sizeof(float)}, out);
+}
+
+qd_status qg_rows_at(qg_builder *b, const struct ggml_tensor *t, size_t offset, const qd_tensor_desc *rows,
+                     qd_tensor **out) {
+    const int64_t steps[] = {(int64_t)t->nb[1], (int64_t)t->nb[0]};
+    qd_tensor *apart;
+    qd_status status = qg_part(b, t, offset, rows, steps, t->nb[0] == sizeof(float) ? out : &apart);
+    if (status || t->nb[0] == sizeof(float)) return status;
+    status = qg_temporary(b, rows, out);
+    return status ? status : qg_add(b, QD_OP_COPY, NULL, &apart, 1, *out);
 }
 
 qd_status qg_out(qg_builder *b, const struct ggml_tensor *t, qd_tensor **out) {
@@ -309,10 +321,7 @@ static bool is_nothing(const struct ggml_tensor *t) {
 }
 
 static bool is_computed(const struct ggml_tensor *t) {
-#if GGML_BACKEND_API_VERSION >= 3
-    if (!(t->flags & GGML_TENSOR_FLAG_COMPUTE)) return false;
-#endif
-    return !is_nothing(t);
+    return (t->flags & GGML_TENSOR_FLAG_COMPUTE) && !is_nothing(t);
 }
 
 static int next_computed(const qg_builder *b) {
