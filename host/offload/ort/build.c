@@ -115,6 +115,11 @@ qd_status qep_between(qep_build *b, qd_format f, int rank, const int64_t *dims, 
     return qd_graph_tensor(b->graph, &d, out);
 }
 
+qd_status qep_view(qep_build *b, qd_tensor *t, int rank, const int64_t *dims, qd_tensor **out) {
+    const qd_tensor_desc d = qep_desc(qd_tensor_describe(t)->format, rank, dims);
+    return qd_graph_reshape(b->graph, t, &d, out);
+}
+
 qd_status qep_alias(qep_build *b, int to, int from, const qep_shape *shape) {
     const int64_t count = qep_count(shape);
     qd_tensor *t;

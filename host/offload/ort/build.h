@@ -26,6 +26,8 @@ qd_status qep_output(qep_build *b, int value, const qep_shape *shape, qd_format 
                      qd_tensor **out);
 /** A tensor between two operators of one unit. */
 qd_status qep_between(qep_build *b, qd_format f, int rank, const int64_t *dims, qd_tensor **out);
+/** The same bytes in another shape. */
+qd_status qep_view(qep_build *b, qd_tensor *t, int rank, const int64_t *dims, qd_tensor **out);
 /** Value `to` has the bytes of `from`, in another shape. */
 qd_status qep_alias(qep_build *b, int to, int from, const qep_shape *shape);
 /** A window onto the tensor that holds a value (unit.windows says so beforehand); steps in bytes. */
@@ -40,7 +42,7 @@ qd_status qep_add3(qep_build *b, qd_op op, const qd_attrs *attrs, qd_tensor *con
 
 /** A constant that a unit makes: number `slot` (0 … QEP_SLOTS - 1) of those of the unit. Unless *data is NULL then, the
  *  caller fills it, qd_desc_bytes(d) zero bytes; else it is there already from an earlier run (or not looked at). */
-enum { QEP_SLOTS = 12 };
+enum { QEP_SLOTS = 16 };
 qd_status qep_make(qep_build *b, const qep_unit *u, int slot, const qd_tensor_desc *d, void **data, qd_tensor **out);
 /** A constant of the host, as it is: its bytes are not copied. */
 qd_status qep_borrow(qep_build *b, const qep_unit *u, int slot, const qd_tensor_desc *d, const void *data,

@@ -190,8 +190,7 @@ bool qep_look_behind(qep_match *m, qep_unit *u, int value, const char *what, qep
     return qep_types(m, o->value, what, QEP_CODES8);
 }
 
-/* Limits of Relu or Clip; false when the node is another, or its limits are not known. */
-static bool read_limits(const qep_graph *g, int node, float *low, float *high) {
+bool qep_limits(const qep_graph *g, int node, float *low, float *high) {
     const qep_node *n = &g->nodes[node];
     *low = -INFINITY;
     *high = INFINITY;
@@ -219,7 +218,7 @@ bool qep_look_ahead(qep_match *m, qep_unit *u, int y) {
     const qep_graph *g = m->g;
     int node = qep_only_reader(g, y);
     float low, high;
-    if (node >= 0 && read_limits(g, node, &low, &high)) {
+    if (node >= 0 && qep_limits(g, node, &low, &high)) {
         u->limited = true;
         u->low = low;
         u->high = high;

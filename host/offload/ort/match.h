@@ -46,9 +46,9 @@ struct qep_unit {
     int more[QEP_UNIT_OUTPUTS - 1];
     bool limited; /* real results are limited to low … high */
     float low, high;
-    bool alias;   /* the result has the bytes of in[0] */
-    bool windows; /* in[0] is read through a window, for which it needs memory of its own */
-    bool varies;  /* a parameter is no constant: what is made of it holds for one run */
+    bool alias;       /* the result has the bytes of in[0] */
+    unsigned windows; /* bit i: in[i] is read through a window, for which it needs memory of its own */
+    bool varies;      /* a parameter is no constant: what is made of it holds for one run */
 };
 
 struct qep_match {
@@ -120,6 +120,8 @@ bool qep_look_behind_any(qep_match *m, qep_unit *u, int value, const char *what,
 bool qep_look_ahead(qep_match *m, qep_unit *u, int y);
 /** The only node that reads a value which is no output of the graph; -1 else. */
 int qep_only_reader(const qep_graph *g, int value);
+/** Limits of a Relu or Clip; false when the node is another, or they are no constants. */
+bool qep_limits(const qep_graph *g, int node, float *low, float *high);
 bool qep_is(const qep_graph *g, int node, const char *op);
 
 #endif

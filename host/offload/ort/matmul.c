@@ -14,8 +14,11 @@ static bool check_operands(qep_match *m, qep_unit *u) {
     if (!qep_types(m, u->in[A].value, "a", QEP_CODES8) || !qep_types(m, u->in[B].value, "b", QEP_CODES8)) return false;
     if (!qep_rank(m, u->in[A].value, "a", 1, QEP_MAX_RANK) || !qep_rank(m, u->in[B].value, "b", 1, QEP_MAX_RANK))
         return false;
-    if (!qep_known(m->g, u->in[B].value)) return qep_refuse(m, "b is computed by the model");
-    if (!qep_constant(m->g, u->in[B].value)) u->varies = true;
+    if (qep_constant(m->g, u->in[B].value)) return true;
+    /* Its columns become rows on the device, through a window. */
+    u->windows |= 1u << B;
+    const int a_rank = m->g->values[u->in[A].value].shape.rank, b_rank = m->g->values[u->in[B].value].shape.rank;
+    if (b_rank > 2 && b_rank > a_rank) return qep_refuse(m, "a goes with several batches of b");
     return true;
 }
 
@@ -39,59 +42,14 @@ static int64_t columns(const qep_graph *g, const qep_unit *u) {
     return b->dims[qep_attr_int(&g->nodes[u->node], "transB", 0) ? 0 : b->rank - 1];
 }
 
-/* The other input of a Mul, Add … of which `value` is one; -1 when it is not. */
-static int other_input(const qep_node *n, int value) {
-    if (n->n_in != 2 || (n->in[0] != value && n->in[1] != value)) return -1;
-    return n->in[n->in[0] == value];
-}
-
-/* A constant of floats: one, or `n` along the last dimension. */
-static bool is_row(const qep_graph *g, int value, int64_t n) {
+/* A constant of floats: one (but not as a bias), or one for each column; a bias of more dimensions than the sums would
+ * change their shape. */
+static bool is_for_columns(const qep_graph *g, const qep_unit *u, int value, bool bias) {
     if (!qep_constant(g, value) || g->values[value].type != ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT) return false;
     const qep_shape *s = &g->values[value].shape;
-    const int64_t count = qep_count(s);
+    const int64_t count = qep_count(s), n = columns(g, u);
+    if (n < 0 || (bias && (count != n || s->rank > g->values[u->in[A].value].shape.rank))) return false;
     return count == 1 || (count == n && s->rank > 0 && s->dims[s->rank - 1] == n);
-}
-
-/* scales = a_scale · b_scale with b_scale a constant; the node joins the unit. */
-static bool take_scales(qep_match *m, qep_unit *u, int scales, int64_t n) {
-    const qep_graph *g = m->g;
-    const int node = g->values[scales].producer;
-    if (!qep_is(g, node, "Mul") || qep_only_reader(g, scales) < 0) return false;
-    for (int i = 0; i < 2; i++) {
-        const int a = qep_in(&g->nodes[node], i), b = qep_in(&g->nodes[node], 1 - i);
-        if (a < 0 || b < 0 || !qep_is(g, g->values[a].producer, "DynamicQuantizeLinear") || !is_row(g, b, n)) continue;
-        if (g->nodes[g->values[a].producer].out[1] != a) continue;
-        u->in[A].scale = a;
-        u->in[B].scale = b;
-        return qep_include(m, u, node);
-    }
-    return false;
-}
-
-/* Sums that become floats: Cast, times the scales of a and b, perhaps plus a row. The nodes join the unit. */
-static void take_floats(qep_match *m, qep_unit *u) {
-    const qep_graph *g = m->g;
-    const int64_t n = columns(g, u);
-    const int y = u->y.value, cast = qep_only_reader(g, y);
-    if (n < 0 || !qep_is(g, cast, "Cast") ||
-        qep_attr_int(&g->nodes[cast], "to", 0) != 1 /* float32 in a model's file */)
-        return;
-    const int floats = g->nodes[cast].out[0], mul = qep_only_reader(g, floats);
-    if (!qep_is(g, mul, "Mul")) return;
-    const int scales = other_input(&g->nodes[mul], floats);
-    if (scales < 0 || !take_scales(m, u, scales, n)) return;
-    if (!qep_include(m, u, cast) || !qep_include(m, u, mul)) return;
-    u->y.value = g->nodes[mul].out[0];
-    const int add = qep_only_reader(g, u->y.value);
-    if (!qep_is(g, add, "Add")) return;
-    const int row = other_input(&g->nodes[add], u->y.value);
-    /* A row of more dimensions than the sum would change its shape. */
-    if (row < 0 || !is_row(g, row, n) || qep_elements(g, row) != n ||
-        g->values[row].shape.rank > g->values[u->in[A].value].shape.rank)
-        return;
-    u->in[BIAS].value = row;
-    if (qep_include(m, u, add)) u->y.value = g->nodes[add].out[0];
 }
 
 bool qep_match_matmul_integer(qep_match *m, int node, qep_unit *u) {
@@ -102,8 +60,7 @@ bool qep_match_matmul_integer(qep_match *m, int node, qep_unit *u) {
     u->y.value = n->out[0];
     if (!check_operands(m, u) || !check_a_zero(m, u)) return false;
     if (!qep_parameter(m, u, u->in[B].zero, "the zero point of b", columns(m->g, u))) return false;
-    take_floats(m, u);
-    return true;
+    return qep_take_floats(m, u, is_for_columns);
 }
 
 /* Scales and zero points of a and b, and of the result. */
@@ -220,29 +177,45 @@ static qd_status find_product(qep_build *b, const qep_unit *u, product *p) {
     return QD_OK;
 }
 
+/* b as rows of K codes, when the run brings it. */
+static qd_status turn_weights(qep_build *b, const qep_unit *u, const product *p, const int64_t dims[3],
+                              qd_tensor **out) {
+    static const int order[] = {0, 2, 1};
+    const int value = u->in[B].value, rank = p->one_b ? 2 : 3;
+    const int64_t *last = dims + 3 - rank;
+    if (p->transposed) return qep_input(b, value, rank, last, out);
+    const qep_shape from = {.rank = 3, .dims = {dims[0], p->K, p->N}};
+    const qd_format f = qep_format_of(b, value);
+    qd_tensor *rows;
+    qd_status status = qep_between(b, f, 3, dims, &rows);
+    if (!status) status = qep_permute(b, value, &from, 3, order, dims, rows);
+    if (status || rank == 3) {
+        *out = rows;
+        return status;
+    }
+    return qep_view(b, rows, rank, last, out);
+}
+
 /* b as rows of K codes. */
 static qd_status load_weights(qep_build *b, const qep_unit *u, const product *p, qd_tensor **out) {
     const int value = u->in[B].value;
-    const qd_format f = qep_format_of(b, value);
-    const int64_t batches = p->one_b ? 1 : p->batches, N = p->N, K = p->K;
-    const qd_tensor_desc d = p->one_b ? qd_desc(f, N, K, 0, 0) : qd_desc(f, batches, N, K, 0);
-    if (p->transposed && qep_constant(qep_of(b), value)) {
-        return qep_borrow(b, u, SLOT_W, &d, qep_of(b)->values[value].data, out);
-    }
+    const int64_t dims[] = {p->one_b ? 1 : p->batches, p->N, p->K};
+    const qd_tensor_desc d = qep_desc(qep_format_of(b, value), p->one_b ? 2 : 3, dims + p->one_b);
+    const int8_t *from = qep_of(b)->values[value].data;
+    if (!from) return turn_weights(b, u, p, dims, out);
+    if (p->transposed) return qep_borrow(b, u, SLOT_W, &d, from, out);
     void *data;
     const qd_status status = qep_make(b, u, SLOT_W, &d, &data, out);
     if (status || !data) return status;
-    const int8_t *from = qep_bytes(b, value);
-    if (!from) return QD_ERR_ARGUMENT;
     int8_t *to = data;
-    for (int64_t i = 0; i < batches; i++, from += K * N, to += K * N) {
-        if (p->transposed) {
-            memcpy(to, from, (size_t)(K * N));
-            continue;
-        }
-        qep_transpose8(from, K, N, to);
-    }
+    for (int64_t i = 0; i < dims[0]; i++, from += p->K * p->N, to += p->K * p->N)
+        qep_transpose8(from, p->K, p->N, to);
     return QD_OK;
+}
+
+/* The scale of a, times Gemm's factor. */
+static float known_a_scale(qep_build *b, const qep_unit *u) {
+    return qep_attr_float(qep_node_of(b, u), "alpha", 1) * qep_quant(b, &u->in[A]).scale;
 }
 
 /* int32 codes of a bias, as floats where the result is. */
@@ -260,7 +233,7 @@ static qd_status load_bias(qep_build *b, const qep_unit *u, const product *p, qd
     const qd_status status = qep_make(b, u, SLOT_BIAS, &d, &data, out);
     if (status || !data) return status;
     const float *scales = qep_floats(b, u->in[B].scale);
-    const float x_scale = (float)qep_number_of(b, u->in[A].scale, 0, 1);
+    const float x_scale = known_a_scale(b, u);
     if (!scales) return QD_ERR_MEMORY;
     const bool each = qep_count(qep_shape_of(b, u->in[B].scale)) > 1;
     for (int64_t i = 0; i < p->N; i++)
@@ -287,10 +260,9 @@ static qd_status lower_codes(qep_build *b, const qep_unit *u, const product *p) 
     QD_TRY(qep_zero(b, u, SLOT_X_ZERO, u->in[A].zero, 1, &one, &in[3]));
     QD_TRY(load_bias(b, u, p, &in[4]));
     if (u->y.scale >= 0) {
-        const float alpha = qep_attr_float(qep_node_of(b, u), "alpha", 1);
         attrs.matmul_int.y = qep_requant(b, u, f);
-        QD_TRY(qep_multipliers(b, u, SLOT_SCALE, alpha * qep_quant(b, &u->in[A]).scale, u->in[B].scale,
-                               qep_quant(b, &u->y).scale, &in[5]));
+        QD_TRY(
+            qep_multipliers(b, u, SLOT_SCALE, known_a_scale(b, u), u->in[B].scale, qep_quant(b, &u->y).scale, &in[5]));
     }
     QD_TRY(qep_output(b, u->y.value, &p->y, f, rank, y_dims, &y));
     QD_TRY(qep_add(b, QD_OP_MATMUL_INT, &attrs, in, 6, y));
@@ -305,9 +277,7 @@ static qd_status load_a_scale(qep_build *b, const qep_unit *u, qd_tensor **out) 
     if (!qep_known(qep_of(b), u->in[A].scale)) return qep_input(b, u->in[A].scale, 1, &one, out);
     void *data;
     const qd_status status = qep_make(b, u, SLOT_SCALE + 1, &d, &data, out);
-    if (!status && data) {
-        *(float *)data = qep_quant(b, &u->in[A]).scale * qep_attr_float(qep_node_of(b, u), "alpha", 1);
-    }
+    if (!status && data) *(float *)data = known_a_scale(b, u);
     return status;
 }
 
@@ -319,15 +289,13 @@ static qd_status lower_floats(qep_build *b, const qep_unit *u, const product *p)
     qd_status status;
     if (!p->one_b) return qep_fail(b, "batches of b with a result of floats");
     QD_TRY(load_weights(b, u, p, &in[0]));
-    const int64_t scales[] = {qep_count(qep_shape_of(b, u->in[B].scale)), 1};
+    const int b_scale = u->in[B].scale;
+    const int64_t scales[] = {b_scale < 0 ? 1 : qep_count(qep_shape_of(b, b_scale)), 1};
     const qd_tensor_desc d = qep_desc(QD_FORMAT_F32, 2, scales);
     void *data;
     QD_TRY(qep_make(b, u, SLOT_SCALE, &d, &data, &in[1]));
-    if (data) {
-        const float *values = qep_floats(b, u->in[B].scale);
-        if (!values) return QD_ERR_MEMORY;
-        memcpy(data, values, (size_t)scales[0] * sizeof *values);
-    }
+    for (int64_t i = 0; i < scales[0] && data; i++)
+        ((float *)data)[i] = (float)qep_number_of(b, b_scale, i, 1);
     QD_TRY(qep_input(b, u->in[A].value, 2, x_dims, &in[2]));
     if (u->in[B].zero >= 0) {
         const int64_t zeros[] = {qep_count(qep_shape_of(b, u->in[B].zero)), 1};

@@ -82,6 +82,15 @@ void qep_around(const qep_shape *s, int axis, int64_t out[3]) {
     out[2] = qep_span(s, axis + 1, s->rank);
 }
 
+/* Limits of Relu or Clip after a function. */
+static void limit_codes(qd_requant r, qd_format f, void *table) {
+    for (int i = 0; i < 256; i++) {
+        const int code = f == QD_FORMAT_I8 ? ((int8_t *)table)[i] : ((uint8_t *)table)[i];
+        const int limited = code < r.min ? r.min : code > r.max ? r.max : code;
+        ((uint8_t *)table)[i] = (uint8_t)limited;
+    }
+}
+
 qd_status qep_apply(qep_build *b, const qep_unit *u, int slot, qd_function f, double alpha, qd_tensor *in, qd_quant x,
                     qd_tensor *out, qd_quant y) {
     if (!in || !out) return QD_OK;
@@ -91,5 +100,45 @@ qd_status qep_apply(qep_build *b, const qep_unit *u, int slot, qd_function f, do
     void *data;
     qd_status status = qep_make(b, u, slot, &d, &data, &operands[1]);
     if (!status && data) status = qd_table_fill(f, alpha, x_format, x, y_format, y, data);
+    if (!status && data && u->limited) limit_codes(qep_requant(b, u, y_format), y_format, data);
     return status ? status : qep_add(b, QD_OP_TABLE, NULL, operands, 2, out);
+}
+
+bool qep_fold(qep_shape *a, qep_shape *b, qep_shape *y) {
+    qep_shape fa = {0}, fb = {0}, fy = {0};
+    int last = -1; /* how the operands stood in the dimension before: 3 both, 1 only a, 2 only b; -1: none yet */
+    for (int i = 0; i < y->rank; i++) {
+        const int in_a = i - (y->rank - a->rank), in_b = i - (y->rank - b->rank);
+        const int64_t x = in_a < 0 ? 1 : a->dims[in_a], z = in_b < 0 ? 1 : b->dims[in_b], n = y->dims[i];
+        if (n == 1) continue;
+        const int how = (x == n) + 2 * (z == n);
+        if (how != last) {
+            if (fy.rank == QD_MAX_RANK) return false;
+            fa.dims[fy.rank] = fb.dims[fy.rank] = fy.dims[fy.rank] = 1;
+            fy.rank++;
+        }
+        last = how;
+        fa.dims[fy.rank - 1] *= x;
+        fb.dims[fy.rank - 1] *= z;
+        fy.dims[fy.rank - 1] *= n;
+    }
+    if (!fy.rank) fa.dims[0] = fb.dims[0] = fy.dims[fy.rank++] = 1;
+    fa.rank = fb.rank = fy.rank;
+    *a = fa;
+    *b = fb;
+    *y = fy;
+    return true;
+}
+
+qd_status qep_permute(qep_build *b, int value, const qep_shape *from, int rank, const int *order, const int64_t *dims,
+                      qd_tensor *out) {
+    const qd_tensor_desc d = qep_desc(qep_format_of(b, value), rank, dims);
+    const int64_t bytes = qd_format_get(d.format)->bytes;
+    int64_t steps[QD_MAX_RANK];
+    qd_tensor *window;
+    for (int i = 0; i < rank; i++)
+        steps[i] = order[i] < 0 ? 0 : bytes * qep_span(from, order[i] + 1, from->rank);
+    if (!out) return QD_OK;
+    const qd_status status = qep_window(b, value, &d, steps, &window);
+    return status ? status : qep_add(b, QD_OP_COPY, NULL, &window, 1, out);
 }

@@ -7,6 +7,7 @@
 /** Ended by a row without a name. */
 extern const qep_op qep_ops[];
 
+/* Several rows may name the same functions. */
 #define QEP_OP(domain, name, first, last, kind, match, lower)    \
     bool qep_match_##match(qep_match *m, int node, qep_unit *u); \
     qd_status qep_lower_##lower(qep_build *b, const qep_unit *u);
@@ -14,6 +15,11 @@ extern const qep_op qep_ops[];
 
 /* ---- What several of them share ----------------------------------------------------------------------------- */
 
+/** Whether a constant can be the scale of w, or the bias, of a unit with operands x, w, bias. */
+typedef bool qep_fits(const qep_graph *g, const qep_unit *u, int value, bool bias);
+/** Takes the nodes that make floats of a unit's sums into it, where there are such: Cast, Mul and Add (chain.c). False
+ * when there is no memory. */
+bool qep_take_floats(qep_match *m, qep_unit *u, qep_fits *fits);
 /** The table of multipliers x_scale · w_scale / y_scale as an operand; w_scale is a value, or -1 for 1. */
 qd_status qep_multipliers(qep_build *b, const qep_unit *u, int slot, float x_scale, int w_scale, float y_scale,
                           qd_tensor **out);
@@ -30,6 +36,25 @@ bool qep_broadcast(const qep_shape *a, const qep_shape *b, qep_shape *out);
 int qep_axis(int64_t axis, int rank);
 /** Dimensions before, at and after an axis. */
 void qep_around(const qep_shape *s, int axis, int64_t out[3]);
+/** A window that moves over an image [R, C, H?, W], or [R, H?, W, C]. */
+typedef struct qep_images {
+    int dims; /* of the image: 1 or 2 */
+    qd_window window;
+    int64_t in[2], kernel[2], out[2]; /* [0] is 1 where there is one dimension */
+} qep_images;
+/** Refuses attributes of a window that the library has not. */
+bool qep_check_window(qep_match *m, const qep_node *n);
+/** Reads strides, dilations, pads, auto_pad and ceil_mode for an image x; kernel has as many sizes as the image has
+ * dimensions. */
+qd_status qep_read_window(qep_build *b, const qep_node *n, const qep_shape *x, bool nchw, const int64_t *kernel,
+                          qep_images *out);
+/** Sizes that the operands of a broadcast have in common, in as few dimensions as can be; the ranks are the same then.
+ * False when they are more than the library takes. */
+bool qep_fold(qep_shape *a, qep_shape *b, qep_shape *y);
+/** A copy of a value, which unit.windows names, in another order: dimension i of the copy is dimension order[i] of a
+ *  value of up to QD_MAX_RANK dimensions, or (-1) repeats. */
+qd_status qep_permute(qep_build *b, int value, const qep_shape *from, int rank, const int *order, const int64_t *dims,
+                      qd_tensor *out);
 /** Appends TABLE with f from the meaning of x's codes to that of y's, both of 8 bits, in any shape. */
 qd_status qep_apply(qep_build *b, const qep_unit *u, int slot, qd_function f, double alpha, qd_tensor *in, qd_quant x,
                     qd_tensor *out, qd_quant y);

@@ -45,7 +45,10 @@ static void walk_back(qep_part *p, position *order, bool *needed) {
         if (p->single) need(p->own_memory, u->y.value);
         for (int j = 0; j < QEP_UNIT_OUTPUTS - 1 && p->single; j++)
             need(p->own_memory, u->more[j]);
-        if (u->windows || (u->alias && p->own_memory[u->y.value])) p->own_memory[u->in[0].value] = true;
+        for (int j = 0; j < u->n_in; j++) {
+            const bool alias = j == 0 && u->alias && p->own_memory[u->y.value];
+            if (alias || u->windows >> j & 1) need(p->own_memory, u->in[j].value);
+        }
     }
     p->n_units = p->units->count - kept;
     for (int i = 0; i < p->n_units; i++)
@@ -249,6 +252,8 @@ static bool state(qep_build *b, int value) {
     if (value < 0 || b->g->values[value].data) return true;
     const qep_value *v = &b->g->values[value];
     if (v->shape.rank < 0 || qep_elements(b->g, value) < 0) return false;
+    /* Shapes that a run brings cannot be tried. */
+    if (v->type == ONNX_TENSOR_ELEMENT_DATA_TYPE_INT64) return false;
     /* Rank 0 may mean unknown, but for parameters, which operators ask to be known. */
     if (v->shape.rank == 0 && v->producer >= 0) return false;
     b->slots[value] = (qep_slot){.shape = v->shape, .known = true, .is_input = true};

@@ -24,6 +24,8 @@ def session(model, options=None, level=3, optimize=True, profile=None, plugin=Tr
     so.intra_op_num_threads = threads
     # Threads of the host that wait by spinning would take the cores from the device.
     so.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    # Products of floats with weights in few bits as products of floats, not of codes.
+    so.add_session_config_entry("session.qdq_matmulnbits_accuracy_level", "0")
     if not optimize:
         so.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
     if profile:
