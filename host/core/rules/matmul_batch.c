@@ -1,4 +1,4 @@
-/* Products of matrices that are both made while running. */
+/* Products of matrices that are both made while running, and with matrices that ids name. */
 #include "core/rules/rules.h"
 
 /* ---- MATMUL_BATCH ------------------------------------------------------------------------------------------- */
@@ -86,3 +86,49 @@ static void choose_batch(qd_choices *c, qd_problem *p) {
 }
 
 const qd_op_rules qd_rules_matmul_batch = {.strided = true, .check = check_batch, .choose = choose_batch};
+
+/* ---- MATMUL_EXPERTS ----------------------------------------------------------------------------------------- */
+
+static qd_status check_experts(qd_node *n, const qd_symbols *s) {
+    const int64_t E = s->of['E' - 'A'], N = s->of['N' - 'A'], K = s->of['K' - 'A'];
+    const int64_t S = s->of['S' - 'A'], U = s->of['U' - 'A'];
+    qd_status status;
+    if (U % S) {
+        return qd_fail(QD_ERR_ARGUMENT, "matmul_experts: %lld rows of x for %lld ids; they must divide them",
+                       (long long)S, (long long)U);
+    }
+    QD_TRY(qd_count_check("matmul_experts", E + 1));
+    QD_TRY(qd_count_check("matmul_experts", U * N));
+    n->macs = (double)U * (double)N * (double)K;
+    n->params_bytes = sizeof n->params.matmul_experts;
+    n->params.matmul_experts = (qd_matmul_experts_params){
+        .experts = (qd_i32)E, .n = (qd_i32)N, .k = (qd_i32)K, .s = (qd_i32)S, .u = (qd_i32)U};
+error:
+    return status;
+}
+
+static void choose_experts(qd_choices *c, qd_problem *p) {
+    const int64_t block = qd_format_get(p->formats[0])->block;
+    int64_t *of = p->s.of;
+    of['R' - 'A'] = qd_choose_size(c, "R", large(c, 0, 9));
+    of['N' - 'A'] = qd_choose_size(c, "N", large(c, 1, 40));
+    of['K' - 'A'] =
+        block > 1 ? block * qd_choose(c, "K / block", 1, large(c, 2, 3)) : qd_choose_size(c, "K", large(c, 2, 70));
+    of['E' - 'A'] = qd_choose(c, "E", 1, 5);
+    of['S' - 'A'] = qd_choose(c, "S", 1, 3);
+    of['U' - 'A'] = of['S' - 'A'] * qd_choose(c, "U / S", 1, 3);
+}
+
+/* Now and then ids of no expert. */
+static bool fill_experts(qd_choices *c, const qd_problem *p, int i, void *data) {
+    if (i != 2) return false;
+    const int64_t E = p->s.of['E' - 'A'], outside[] = {-1, E, INT32_MIN, INT32_MAX};
+    uint64_t stream = qd_stream(c, "ids");
+    for (int64_t at = 0; at < qd_span(&p->desc[i], 0, 2); at++) {
+        const int64_t id = qd_between(&stream, 0, E - 1);
+        ((int32_t *)data)[at] = (int32_t)(qd_between(&stream, 0, 9) ? id : outside[qd_between(&stream, 0, 3)]);
+    }
+    return true;
+}
+
+const qd_op_rules qd_rules_matmul_experts = {.check = check_experts, .choose = choose_experts, .fill = fill_experts};

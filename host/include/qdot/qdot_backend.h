@@ -61,6 +61,7 @@ typedef union qd_params {
     qd_elementwise_params elementwise;
     qd_softmax_params softmax;
     qd_matmul_batch_params matmul_batch;
+    qd_matmul_experts_params matmul_experts;
 } qd_params;
 
 /** One operator bound to its tensors. in[] holds NULL for an optional operand that is absent. */

@@ -253,4 +253,9 @@ typedef struct qd_matmul_batch_params {
     qd_i32 rows_at;            /* dimension of x and y whose size is that of the run */
 } qd_matmul_batch_params;
 
+typedef struct qd_matmul_experts_params {
+    qd_i32 experts, n, k;
+    qd_i32 s, u; /* rows of x and ids in one row of the run */
+} qd_matmul_experts_params;
+
 #endif
