@@ -38,9 +38,10 @@ static inline int16 integer_codes(const float16 quotient, const int16 zero, cons
         int lanes[16], adds[16];
         vstore16(v, 0, values);
         vstore16(add, 0, adds);
-        for (int i = 0; i < 16; i++)
-            lanes[i] = qd_to_code(p->away ? qd_round_away_i32(values[i]) : qd_round_even_i32(values[i]), adds[i],
-                                  p->min, p->max);
+        for (int i = 0; i < 16; i++) {
+            const int whole = p->away ? qd_round_away_i32(values[i]) : qd_round_even_i32(values[i]);
+            lanes[i] = qd_to_code(whole, adds[i], p->min, p->max);
+        }
         return vload16(0, lanes);
     }
     const float16 numbers = v == v ? v : (float16)0.0f;

@@ -47,6 +47,30 @@ START_TEST(test_add_rounding) {
 }
 END_TEST
 
+/* (code - 1) / 2 - (code + 2) / 4: ties of both signs. In GEMMLOWP b is rounded before it is subtracted. */
+START_TEST(test_subtract) {
+    qd_context *c = open_device(_i, NULL);
+    if (!c) return;
+    static const int8_t a[] = {1, 2, 4, 0, -2, 1, 127, -128}, b[] = {-2, -2, -2, -2, -2, 4, -128, 127};
+    static const int8_t fixed[] = {3, 4, 5, 3, 2, 2, 98, -94}, gemmlowp[] = {3, 4, 5, 2, 1, 1, 98, -94},
+                        to_even[] = {3, 3, 5, 3, 1, 1, 97, -94};
+    static const int8_t *const want[] = {fixed, gemmlowp, NULL, to_even};
+    one_op x = {.op = QD_OP_ADD_INT, .in = {i8(8, 0, 0, 0), i8(8, 0, 0, 0)}, .out = i8(8, 0, 0, 0), .data = {a, b}};
+    x.attrs.binary.a = (qd_quant){0.5f, 1};
+    x.attrs.binary.b = (qd_quant){0.25f, -2};
+    x.attrs.binary.y = (qd_quant){1.0f, 3};
+    x.attrs.binary.subtract = true;
+    for (int mode = QD_ROUND_FIXED; mode <= QD_ROUND_FLOAT; mode++) {
+        if (mode == QD_ROUND_AWAY) continue;
+        x.attrs.binary.rounding = (qd_rounding)mode;
+        one_op_gives(c, &x, want[mode], rounding_names[mode]);
+    }
+    x.op = QD_OP_MUL_INT;
+    one_op_refused(c, &x, QD_ERR_ARGUMENT, "subtract belongs to add_int");
+    qd_context_free(c);
+}
+END_TEST
+
 /* Products of 2, 6, 10, -2, -6 quarters: ties; and the greatest ones. */
 START_TEST(test_mul_rounding) {
     qd_context *c = open_device(_i, NULL);
@@ -460,6 +484,74 @@ START_TEST(test_softmax) {
 }
 END_TEST
 
+/* Weights are exponentials to six places; 0 from where the definition takes none: 31 halved as often as scale · 2^26
+ * is. */
+START_TEST(test_softmax_weights) {
+    int32_t w[256];
+    static const double scales[] = {1, 0.25, 1.0 / 3, 0.01, 7, 0x1p-20};
+    for (int s = 0; s < 6; s++) {
+        ck_ok(qd_softmax_weights(scales[s], w));
+        ck_assert_int_eq(w[0], INT32_MAX);
+        for (int i = 1; i < 256; i++) {
+            const double error = (double)w[i] * 0x1p-31 - exp(-scales[s] * i);
+            ck_assert_msg(fabs(error) < 1e-6, "scale %g, distance %d: wrong by %g", scales[s], i, error);
+        }
+    }
+    ck_ok(qd_softmax_weights(1, w));
+    ck_assert(w[15] > 0 && w[16] == 0);
+    /* Larger scales than 2^5 are all the same, infinity is none. */
+    ck_ok(qd_softmax_weights(1e30, w));
+    ck_assert(w[0] == INT32_MAX && w[1] == 0);
+    ck_fails(qd_softmax_weights(0, w), QD_ERR_ARGUMENT, "the scale is 0");
+    ck_fails(qd_softmax_weights(0x1p-26, w), QD_ERR_ARGUMENT, "exceed 2^-26");
+    ck_fails(qd_softmax_weights(NAN, w), QD_ERR_ARGUMENT, "nan");
+    ck_fails(qd_softmax_weights(INFINITY, w), QD_ERR_ARGUMENT, "inf");
+    ck_fails(qd_softmax_weights(1, NULL), QD_ERR_ARGUMENT, "room for 256");
+}
+END_TEST
+
+/* Equal shares; shares of 3 to 1; all for one; more columns than 2^9, whose shares are less than half a code. */
+START_TEST(test_softmax_weighted) {
+    qd_context *c = open_device(_i, NULL);
+    if (!c) return;
+    int32_t w[256];
+    ck_ok(qd_softmax_weights(log(3.0), w));
+    static const int8_t x[] = {5, 5, 5, 5, 7, 6, 6, 6, 100, -100, 99, 100};
+    /* 256/4; 3/6 and 1/6 of 256; 3 : 1 : 3 */
+    static const int8_t want[] = {-64, -64, -64, -64, 0, -85, -85, -85, -18, -128, -91, -18};
+    one_op o = {.op = QD_OP_SOFTMAX_INT,
+                .in = {i8(3, 4, 0, 0), qd_desc(QD_FORMAT_I32, 256, 0, 0, 0)},
+                .out = i8(3, 4, 0, 0),
+                .data = {x, w}};
+    o.attrs.softmax_int.y = (qd_quant){1.0f / 256.0f, -128};
+    one_op_gives(c, &o, want, "shares");
+    o.out = u8(3, 4, 0, 0);
+    o.attrs.softmax_int.y.zero_point = 0;
+    static const uint8_t of_u8[] = {64, 64, 64, 64, 128, 43, 43, 43, 110, 0, 37, 110};
+    one_op_gives(c, &o, of_u8, "shares, u8");
+    o.in[0] = i8(1, 1, 0, 0);
+    o.out = u8(1, 1, 0, 0);
+    one_op_gives(c, &o, (uint8_t[]){255}, "one column");
+    static const int8_t zeros[1025];
+    static const uint8_t none[1025];
+    o.data[0] = zeros;
+    o.in[0] = i8(1, 1025, 0, 0);
+    o.out = u8(1, 1025, 0, 0);
+    one_op_gives(c, &o, none, "many columns");
+
+    o.attrs.softmax_int.y.scale = 1.0f / 128.0f;
+    one_op_refused(c, &o, QD_ERR_UNSUPPORTED, "the scale 1/256");
+    o.attrs.softmax_int.y = (qd_quant){1.0f / 256.0f, 1};
+    one_op_refused(c, &o, QD_ERR_UNSUPPORTED, "the zero point 0");
+    o.attrs.softmax_int.y.zero_point = 0;
+    o.in[0] = i8(1, 4096, 0, 0);
+    o.data[0] = NULL;
+    o.out = u8(1, 4096, 0, 0);
+    one_op_refused(c, &o, QD_ERR_UNSUPPORTED, "with weights at most 4095");
+    qd_context_free(c);
+}
+END_TEST
+
 START_TEST(test_softmax_refused) {
     qd_context *c = NULL;
     ck_ok(qd_context_create("ref", NULL, &c));
@@ -499,6 +591,7 @@ END_TEST
 int main(void) {
     TCase *tc = tcase_create("elementwise");
     tcase_add_loop_test(tc, test_add_rounding, 0, TEST_DEVICES);
+    tcase_add_loop_test(tc, test_subtract, 0, TEST_DEVICES);
     tcase_add_loop_test(tc, test_mul_rounding, 0, TEST_DEVICES);
     tcase_add_loop_test(tc, test_add_far_apart, 0, TEST_DEVICES);
     tcase_add_loop_test(tc, test_add_overflow, 0, TEST_DEVICES);
@@ -511,6 +604,8 @@ int main(void) {
     tcase_add_test(tc, test_table_zeros);
     tcase_add_test(tc, test_table_fill_refused);
     tcase_add_loop_test(tc, test_softmax, 0, TEST_DEVICES);
+    tcase_add_test(tc, test_softmax_weights);
+    tcase_add_loop_test(tc, test_softmax_weighted, 0, TEST_DEVICES);
     tcase_add_test(tc, test_softmax_refused);
     return run_tests(tc, "elementwise");
 }

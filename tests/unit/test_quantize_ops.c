@@ -48,6 +48,27 @@ START_TEST(test_quantize_rounding) {
 }
 END_TEST
 
+/* The same with halves away from zero: codes of 8 bits, and of 32, which are found in another way. */
+START_TEST(test_quantize_away) {
+    WITH_DEVICE(c);
+    const float x[] = {0.5f, 1.5f, 2.5f, -0.5f, -1.5f, 0.49999997f, NAN, INFINITY, -INFINITY, 8388607.5f, -2.5f, 300};
+    const int32_t three = 3;
+    one_op o = quantize(F32(12, 0, 0, 0), x, F32(1, 0, 0, 0), &one, QD_FORMAT_U8);
+    with_zero(&o, &three);
+    o.attrs.quantize_linear.away = true;
+    one_op_gives(c, &o, (uint8_t[]){4, 5, 6, 2, 1, 3, 3, 255, 0, 255, 0, 255}, "u8");
+    o.attrs.quantize_linear.zero_first = true;
+    one_op_gives(c, &o, (uint8_t[]){4, 5, 6, 3, 2, 4, 0, 255, 0, 255, 1, 255}, "moved, then rounded");
+    o = quantize(F32(12, 0, 0, 0), x, F32(1, 0, 0, 0), &one, QD_FORMAT_I32);
+    o.attrs.quantize_linear.away = true;
+    one_op_gives(c, &o, (int32_t[]){1, 2, 3, -1, -2, 0, 0, INT32_MAX, INT32_MIN, 8388608, -3, 300}, "i32");
+    o = quantize(F32(12, 0, 0, 0), x, F32(1, 0, 0, 0), &one, QD_FORMAT_F8E4M3);
+    o.attrs.quantize_linear.away = true;
+    one_op_refused(c, &o, QD_ERR_UNSUPPORTED, "halves away from zero");
+    qd_context_free(c);
+}
+END_TEST
+
 /* 45.5 / 7 = 6.5, but 45.5 · f32(1 / 7) is above; 287 / 82 = 3.5, but 287 · f32(1 / 82) is below. */
 START_TEST(test_quantize_reciprocal) {
     WITH_DEVICE(c);
@@ -522,6 +543,7 @@ END_TEST
 int main(void) {
     TCase *tc = tcase_create("quantize_ops");
     tcase_add_loop_test(tc, test_quantize_rounding, 0, TEST_DEVICES);
+    tcase_add_loop_test(tc, test_quantize_away, 0, TEST_DEVICES);
     tcase_add_loop_test(tc, test_quantize_reciprocal, 0, TEST_DEVICES);
     tcase_add_loop_test(tc, test_quantize_wild_scales, 0, TEST_DEVICES);
     tcase_add_loop_test(tc, test_quantize_packed, 0, TEST_DEVICES);

@@ -301,6 +301,14 @@ START_TEST(test_pool_max) {
     x.attrs.pool.window = (qd_window){.kernel = {2, 2}, .before = {1, 1}, .after = {1, 1}};
     static const int8_t want[] = {-128, -128, -128, -5, -5, -7, -5, -5, -7};
     ck_gives(c, &x, want, "maximum");
+    static const int8_t limited[] = {-100, -100, -100, -6, -6, -7, -6, -6, -7};
+    x.attrs.pool.min = -100;
+    x.attrs.pool.max = -6;
+    ck_gives(c, &x, limited, "limited");
+    x.attrs.pool.window.nchw = true;
+    x.in[0] = i8(1, 1, 2, 2);
+    x.out = i8(1, 1, 3, 3);
+    ck_gives(c, &x, limited, "limited, NCHW");
     /* Channels apart from each other, in both layouts; the quantization is not looked at. */
     static const uint8_t nhwc[] = {1, 200, 3, 100, 2, 50}, nchw[] = {1, 3, 2, 200, 100, 50}, both[] = {3, 200};
     x = (call){.op = QD_OP_POOL, .in = {u8(1, 3, 1, 2)}, .out = u8(1, 1, 1, 2), .data = {nhwc}};

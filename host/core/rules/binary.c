@@ -265,6 +265,7 @@ static void choose_end(qd_choices *c, qd_problem *p) {
         end.max = end.max > end.zero_point ? end.max : end.zero_point;
     }
     p->attrs.binary.rounding = p->op == QD_OP_ADD_INT && end.rounding == QD_ROUND_AWAY ? QD_ROUND_FLOAT : end.rounding;
+    p->attrs.binary.subtract = p->op == QD_OP_ADD_INT && qd_choose(c, "subtract", 0, 1) != 0;
     p->attrs.binary.min = end.min;
     p->attrs.binary.max = end.max;
     p->attrs.binary.y.zero_point = end.zero_point;

@@ -79,8 +79,8 @@ static qd_status check_codes(qd_node *n, const char *op, qd_format codes, qd_qua
     if (p->small) {
         p->code = codes == QD_FORMAT_F4E2M1 ? QD_CODE(4, 0) : QD_CODE(8, 0);
         if (!n->in[2] && !p->min && !p->max && !p->zero_first && !p->away) return QD_OK;
-        return qd_fail(QD_ERR_UNSUPPORTED, "%s: %s has no zero point, limits and halves away from zero; leave them out",
-                       op, qd_format_get(codes)->name);
+        return qd_fail(QD_ERR_UNSUPPORTED, "%s: %s has no zero point and no limits, and no halves away from zero", op,
+                       qd_format_get(codes)->name);
     }
     int64_t min, max;
     qd_code_range(codes, &min, &max);
@@ -170,7 +170,7 @@ static void choose_linear(qd_choices *c, qd_problem *p) {
     if (is_small(codes)) p->attrs.quantize_linear.overflow = qd_choose(c, "overflow", 0, 1) != 0;
     if (is_small(codes)) return;
     p->attrs.quantize_linear.zero_first = qd_choose(c, "zero first", 0, 1) != 0;
-    p->attrs.quantize_linear.away = qd_choose(c, "away", 0, 2) == 2;
+    p->attrs.quantize_linear.away = qd_choose(c, "away", 0, 1) != 0;
     if (!qd_choose(c, "clamp", 0, 1)) return;
     int64_t min, max;
     qd_code_range(codes, &min, &max);
