@@ -57,8 +57,8 @@ const struct ggml_tensor *qg_fusable(const qg_builder *b, enum ggml_op op);
 /** Takes that node as translated. */
 void qg_fused(qg_builder *b);
 
-/** True for a MUL_MAT of block formats with activations in A8. */
-bool qg_reads_a8(const struct ggml_tensor *mul_mat);
+/** True for a MUL_MAT of one matrix in a block format that takes its activations in A8. */
+bool qg_reads_a8(const qg_builder *b, const struct ggml_tensor *mul_mat);
 
 /* ---- Operators: why one is refused (NULL: it is not), and its translation ------------------------------------ */
 

@@ -10,8 +10,9 @@ static bool is_head(const struct ggml_tensor *w) {
     return !strcmp(w->name, "output.weight") || !strcmp(w->name, "token_embd.weight") || w->ne[1] >= MANY * w->ne[0];
 }
 
-bool qg_reads_a8(const struct ggml_tensor *t) {
-    return qg_is_blocked(t->src[0]->type) && !is_head(t->src[0]);
+bool qg_reads_a8(const qg_builder *b, const struct ggml_tensor *t) {
+    const struct ggml_tensor *w = t->src[0];
+    return !b->device->options.floats && qg_is_blocked(w->type) && w->ne[2] == 1 && w->ne[3] == 1 && !is_head(w);
 }
 
 /* ---- MUL_MAT ------------------------------------------------------------------------------------------------ */
@@ -57,7 +58,7 @@ static qd_status emit_shared(qg_builder *b, const struct ggml_tensor *t) {
     qd_tensor *in[3], *y;
     qd_status status = qg_part_in(b, w, QG_WEIGHTS, 0, &d, NULL, &in[0]);
     if (!status) {
-        status = qg_reads_a8(t) ? qg_quantize(b, t->src[1], &in[1]) : qg_in_rows(b, t->src[1], QG_VALUE, &in[1]);
+        status = qg_reads_a8(b, t) ? qg_quantize(b, t->src[1], &in[1]) : qg_in_rows(b, t->src[1], QG_VALUE, &in[1]);
     }
     if (!status && addend) status = read_addend(b, addend, &in[2]);
     if (!status) status = qg_out_rows(b, sum, &y);
@@ -78,11 +79,12 @@ static qd_status emit_each(qg_builder *b, const struct ggml_tensor *t) {
         const int64_t i2 = i % t->ne[2], i3 = i / t->ne[2];
         const size_t w_at =
             (size_t)(i2 / (t->ne[2] / w->ne[2])) * w->nb[2] + (size_t)(i3 / (t->ne[3] / w->ne[3])) * w->nb[3];
-        qd_tensor *in[2], *rows, *y;
+        qd_tensor *in[2], *rows = NULL, *y;
         status = qg_part_in(b, w, QG_WEIGHTS, w_at, &wd, NULL, &in[0]);
         if (!status) status = qg_rows_at(b, x, (size_t)i2 * x->nb[2] + (size_t)i3 * x->nb[3], &xd, &rows);
-        if (!status) status = qg_temporary(b, &ad, &in[1]);
-        if (!status) status = qg_add(b, QD_OP_QUANTIZE, NULL, &rows, 1, in[1]);
+        in[1] = rows;
+        if (!status && !b->device->options.floats) status = qg_temporary(b, &ad, &in[1]);
+        if (!status && in[1] != rows) status = qg_add(b, QD_OP_QUANTIZE, NULL, &rows, 1, in[1]);
         if (!status) {
             status = qg_part(b, t, (size_t)i2 * t->nb[2] + (size_t)i3 * t->nb[3], &yd,
                              (int64_t[]){(int64_t)t->nb[1], sizeof(float)}, &y);

@@ -20,6 +20,7 @@ typedef struct qg_options {
     const char *device;  /* QDOT_DEVICE */
     const char *profile; /* QDOT_PROFILE: "table", or the path of a trace; NULL: none */
     bool verify;         /* QDOT_VERIFY */
+    bool floats;         /* QDOT_ACTIVATIONS: not A8 */
 } qg_options;
 
 /** Reads the options. False: one is wrong, and has been logged with those that are known. */

@@ -286,7 +286,7 @@ static bool only_as_a8(const qg_builder *b, int at, const struct ggml_tensor *t)
         const struct ggml_tensor *n = b->graph->nodes[i];
         for (int j = 0; j < GGML_MAX_SRC; j++) {
             if (n->src[j] != t) continue;
-            if (n->op != GGML_OP_MUL_MAT || j != 1 || !qg_reads_a8(n)) return false;
+            if (n->op != GGML_OP_MUL_MAT || j != 1 || !qg_reads_a8(b, n)) return false;
             found++;
         }
     }
