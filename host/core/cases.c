@@ -198,6 +198,7 @@ static void choose_steps(qd_choices *c, const char *operand, qd_tensor *t) {
     snprintf(name, sizeof name, "%.12s strides", operand);
     if (!qd_choose(c, name, 0, 1)) return;
     const int moved = f->block > 1 ? rank - 1 : rank;
+    snprintf(name, sizeof name, "%.12s order", operand); /* a stream apart from the choice's, or matrices never turn */
     uint64_t stream = qd_stream(c, name);
     for (int k = moved - 1; k > 0; k--) {
         const int other = (int)qd_between(&stream, 0, k), kept = order[k];

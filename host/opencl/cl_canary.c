@@ -9,9 +9,10 @@
 
 #include "opencl/cl_internal.h"
 
-/* Problems for each variant; where it takes several formats, so many for each combination of them, and no fewer than
- * MIXED: such kernels also have more ways to go. Seeds are small, for anyone who reads the reason of a refusal. */
-enum { CANARIES = 24, EACH_FORMAT = 8, MIXED = 128 };
+/* Problems for each variant; where it takes any formats, so many for each combination of them, and no fewer than MIXED:
+ * such kernels also have more ways to go. One that takes any of a single combination has many functions instead. Seeds
+ * are small, for anyone who reads the reason of a refusal. */
+enum { CANARIES = 24, EACH_FORMAT = 8, MIXED = 128, FUNCTIONS = 256 };
 
 /* Runs one problem. A status means that the device failed, not the variant. */
 static qd_status run_canary(cl_device_state *d, int variant, qd_case *c, bool *different, char *why, size_t capacity) {
@@ -83,7 +84,9 @@ static qd_status try_variant(cl_device_state *d, int variant, cl_verdict *verdic
     int n;
     qd_status status = find_combinations(v, &all, &n);
     if (status) return status;
-    const int problems = n == 1 ? CANARIES : n * EACH_FORMAT > MIXED ? n * EACH_FORMAT : MIXED;
+    const bool any = v->in0 == QD_FORMAT_COUNT;
+    const int one = any ? FUNCTIONS : CANARIES, several = n * EACH_FORMAT > MIXED ? n * EACH_FORMAT : MIXED;
+    const int problems = n == 1 ? one : several;
     bool different = false;
     for (int i = 0; i < problems && !different && !status; i++) {
         qd_case c;

@@ -142,6 +142,14 @@ qd_status qd_output_check(const char *op, const qd_requant *y, qd_format format,
 
 /* ---- Random problems ---------------------------------------------------------------------------------------- */
 
+uint32_t qd_random_float_bits(uint64_t *stream) {
+    const uint64_t r = qd_next_random(stream);
+    uint32_t u = (uint32_t)r;
+    if (r >> 32 & 1) u = (u & 0x807fffffu) | (uint32_t)qd_between(stream, 95, 150) << 23;
+    if (r >> 33 & 1) u = (u & 0xffffe000u) + (uint32_t)qd_between(stream, 0x0ffe, 0x1002);
+    return u;
+}
+
 int32_t qd_choose_code(qd_choices *c, const char *name, qd_format f) {
     int64_t min, max;
     qd_code_range(f, &min, &max);

@@ -85,6 +85,9 @@ int32_t qd_choose_code(qd_choices *c, const char *name, qd_format f);
 void qd_fill_requant(qd_choices *c, qd_rounding rounding, int64_t n, int32_t *table);
 /** Fills n zero points for a format, in int32: codes, and now and then what is none. */
 void qd_fill_zeros(qd_choices *c, const char *name, qd_format f, int64_t n, int32_t *zeros);
+/** Bits of any float, NaN too; half of them in the range of halves and somewhat beyond, half of them next to a tie
+ * between two halves. */
+uint32_t qd_random_float_bits(uint64_t *stream);
 /** Fills n biases, small ones or any. */
 void qd_fill_bias(qd_choices *c, int64_t n, int32_t *bias);
 

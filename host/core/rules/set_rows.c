@@ -112,22 +112,27 @@ static void fill_ids(qd_choices *c, const qd_problem *p, int32_t *ids) {
     }
 }
 
-/* Blocks with values that are not finite, zeros of both signs, equal magnitudes of both signs, ties. */
+/* Any bits; of blocks most are plain, or full of ties, equal magnitudes of both signs, zeros of both signs, values too
+ * small for a scale, or some that are not finite. */
 static bool fill(qd_choices *c, const qd_problem *p, int i, void *data) {
     static const float nasty[] = {INFINITY, -INFINITY, NAN, 3e38f, -3e38f, 1e-40f, -0.0f, 0, 65504, 1e-38f};
     if (i == 1) {
         fill_ids(c, p, data);
         return true;
     }
-    const int64_t style = qd_choose(c, "x floats", 0, 4);
-    if (i || style == 0) return false;
-    uint64_t stream = qd_stream(c, "x floats");
+    if (i) return false;
+    const bool blocks = qd_format_get(p->formats[QD_MAX_IN])->block > 1;
+    const int64_t style = qd_choose(c, "x floats", 0, 7);
+    uint64_t stream = qd_stream(c, "x");
     for (int64_t e = 0; e < qd_span(&p->desc[0], 0, p->desc[0].rank); e++) {
         const int64_t r = qd_between(&stream, -127, 127), which = qd_between(&stream, 0, 99);
-        float x = (float)r;
-        if (style == 2) x = (float)r * 0.5f + (which ? 0.0f : 127.0f * (r < 0 ? -1.0f : 1.0f));
+        float x = (float)qd_between(&stream, -1000000, 1000000) * 1e-6f;
+        if (style == 1) x = (float)r;
+        if (style == 2 || style > 5) x = which < 8 ? copysignf(127.0f, (float)r) : (float)r * 0.5f;
         if (style == 3) x = (float)(r % 4) * 0.25f;
         if (style == 4 && which < 10) x = nasty[which];
+        if (style == 5) x *= 1e-38f;
+        if (!blocks) x = qd_as_f32(qd_random_float_bits(&stream));
         ((float *)data)[e] = x;
     }
     return true;

@@ -134,23 +134,26 @@ error:
 /* ---- Random shapes ------------------------------------------------------------------------------------------ */
 
 /* A shape of y, and for each input one whose sizes divide those of y: all, one, or a part; the first ones may be left
- * out. */
+ * out. Most of them are matrices that have room for tiles. */
 static void choose_shapes(qd_choices *c, qd_problem *p, int inputs) {
     static const char *const sizes[] = {"d0", "d1", "d2", "d3"}, *const times[] = {"times0", "times1", "times2",
                                                                                    "times3"};
     static const char *const kinds[2][4] = {{"x0", "x1", "x2", "x3"}, {"b0", "b1", "b2", "b3"}};
     static const char *const lacks[] = {"x lacks", "b lacks"}, *const repeats[] = {"x repeats", "b repeats"};
     const int64_t more = qd_choose(c, "more dimensions", 0, 5);
-    const int rank = more < 3 ? 1 + (int)more : QD_MAX_RANK;
-    const bool any_part = qd_choose(c, "parts", 0, 1) != 0;
+    const bool matrix = qd_choose(c, "matrix", 0, 2) != 0;
+    const int rank = matrix ? 2 : more < 3 ? 1 + (int)more : QD_MAX_RANK;
+    const bool any_part = !matrix && qd_choose(c, "parts", 0, 1) != 0;
     qd_tensor_desc y = {0, rank, {0}};
     int64_t part[QD_MAX_RANK];
     for (int k = 0; k < rank; k++) {
-        part[k] = qd_choose_size(c, sizes[k], k + 1 == rank ? 70 * c->size : rank == 2 ? 40 * c->size : 3 + c->size);
+        const bool last = k + 1 == rank;
+        part[k] = matrix ? qd_choose(c, last ? "columns" : "lines", 1, 80)
+                         : qd_choose_size(c, sizes[k], last ? 70 * c->size : 3 + c->size);
         y.shape[k] = part[k] * (any_part ? qd_choose(c, times[k], 1, 3) : 1);
     }
     for (int i = 0; i < inputs; i++) {
-        const bool changes = qd_choose(c, repeats[i], 0, 2) != 0;
+        const bool changes = qd_choose(c, repeats[i], 0, 2) > (matrix ? 1 : 0);
         const int lacking = changes ? (int)qd_choose(c, lacks[i], 0, 2 * rank) : 0;
         const int first = lacking < rank ? lacking : 0;
         qd_tensor_desc x = {0, rank - first, {0}};
@@ -212,18 +215,13 @@ static void choose_copy(qd_choices *c, qd_problem *p) {
     choose_shapes(c, p, 1);
 }
 
-/* Any bits: numbers of every size, NaN and infinities; half of the floats such as are no halves, near those, or beyond.
- */
+/* Any bits: numbers of every size, NaN and infinities. */
 static bool fill_copy(qd_choices *c, const qd_problem *p, int i, void *data) {
     const size_t bytes = (size_t)qd_format_get(p->formats[i])->bytes;
     uint64_t stream = qd_stream(c, "bits");
     for (int64_t e = 0; e < qd_span(&p->desc[i], 0, p->desc[i].rank); e++) {
-        const uint64_t r = qd_next_random(&stream);
-        uint32_t u = (uint32_t)r;
-        if (p->formats[i] == QD_FORMAT_F32) {
-            if (r >> 32 & 1) u = (u & 0x807fffffu) | (uint32_t)qd_between(&stream, 95, 150) << 23;
-            if (r >> 33 & 1) u = (u & 0xffffe000u) + (uint32_t)qd_between(&stream, 0x0ffe, 0x1002);
-        }
+        const uint32_t u =
+            p->formats[i] == QD_FORMAT_F32 ? qd_random_float_bits(&stream) : (uint32_t)qd_next_random(&stream);
         memcpy((char *)data + (size_t)e * bytes, &u, bytes);
     }
     return true;
@@ -260,25 +258,28 @@ static void choose_elementwise(qd_choices *c, qd_problem *p) {
     p->attrs.elementwise.function = (qd_unary)qd_choose(c, "function", 0, QD_UNARY_COUNT - 1);
     p->attrs.elementwise.combine = (qd_combine)qd_choose(c, "combine", QD_COMBINE_ADD, QD_COMBINE_DIV);
     p->attrs.elementwise.alpha = (float)qd_choose(c, "alpha", -8, 40) * 0.1f;
-    static const float scales[] = {1, 1, 0.7f, -3}, offsets[] = {0, 0, 0.3f, -1};
-    p->attrs.elementwise.scale = scales[qd_choose(c, "scale", 0, 3)];
-    p->attrs.elementwise.offset = offsets[qd_choose(c, "offset", 0, 3)];
+    static const float scales[] = {1, 1, 1, 1, 0.7f, -3}, offsets[] = {0, 0, 0, 0, 0.3f, -1};
+    p->attrs.elementwise.scale = scales[qd_choose(c, "scale", 0, 5)];
+    p->attrs.elementwise.offset = offsets[qd_choose(c, "offset", 0, 5)];
 }
 
-/* Where functions are curved, at their ends, and everywhere else. */
+/* Where functions are curved, at their ends, and everywhere else: mostly some of each. */
 static bool fill_elementwise(qd_choices *c, const qd_problem *p, int i, void *data) {
-    static const float nasty[] = {INFINITY, -INFINITY, NAN,   -0.0f,  0,    0.5f,   -0.5f,      1.5f,
-                                  1e-40f,   -1e-40f,   3e38f, -3e38f, 88,   -88,    88.72f,     -87,
-                                  -87.001f, -13,       -3,    3,      2.5f, -51.7f, 8388607.5f, -4194303.5f};
-    const int64_t style = qd_choose(c, i ? "b floats" : "a floats", 0, 3);
-    uint64_t stream = qd_stream(c, i ? "b floats" : "a floats");
+    static const float nasty[] = {INFINITY, -INFINITY, NAN,   -0.0f,  0,      0.5f,       -0.5f,       1.5f,
+                                  1e-40f,   -1e-40f,   3e38f, -3e38f, 88,     -88,        88.72f,      -87,
+                                  -87.001f, -13,       -3,    3,      -51.7f, 8388607.5f, -4194303.5f, -89};
+    enum { NASTY = sizeof nasty / sizeof *nasty };
+    /* What is not finite in b would hide what the function gives. */
+    const bool mixed = qd_choose(c, i ? "b mixed" : "a mixed", 0, 3) > (i ? 2 : 0);
+    uint64_t stream = qd_stream(c, i ? "b" : "a");
     for (int64_t e = 0; e < qd_span(&p->desc[i], 0, p->desc[i].rank); e++) {
         const float u = (float)qd_between(&stream, -1000000, 1000000) * 1e-6f;
         const uint32_t exponent = (uint32_t)qd_between(&stream, 100, 136);
-        const int64_t which = qd_between(&stream, 0, 3 * (int64_t)(sizeof nasty / sizeof *nasty) - 1);
-        float x = u * (style == 0 ? 2.0f : 12.0f);
-        if (style == 2) x = u * qd_as_f32(exponent << 23);
-        if (style == 3 && which < (int64_t)(sizeof nasty / sizeof *nasty)) x = nasty[which];
+        const int64_t style = qd_between(&stream, 0, 3), which = qd_between(&stream, 0, NASTY - 1);
+        float x = style ? u * 2.0f : (float)(int)(u * 14.0f) * 0.5f; /* ends and ties */
+        if (mixed && style == 1) x = u * 14.0f;
+        if (mixed && style == 2) x = u * qd_as_f32(exponent << 23);
+        if (mixed && style == 3) x = nasty[which];
         ((float *)data)[e] = x;
     }
     return true;
