@@ -53,7 +53,7 @@ END_TEST
 /* Sizes of x divide those of y; sizes missing in front count as 1. */
 START_TEST(test_copy_repeats) {
     WITH_DEVICE(c);
-    const int32_t x[] = {1, 2, 3, 4};
+    const int32_t x[8] = {1, 2, 3, 4};
     one_op o = {.op = QD_OP_COPY, .in = {I32(2, 2, 0, 0)}, .out = I32(4, 4, 0, 0), .data = {x}};
     one_op_gives(c, &o, (int32_t[]){1, 2, 1, 2, 3, 4, 3, 4, 1, 2, 1, 2, 3, 4, 3, 4}, "both dimensions");
     o.in[0] = I32(4, 0, 0, 0);
@@ -554,7 +554,7 @@ END_TEST
 
 START_TEST(test_refused) {
     WITH_DEVICE(c);
-    const float x[6] = {0};
+    const float x[12] = {0};
     const one_op good = {.op = QD_OP_ELEMENTWISE,
                          .attrs = function_of(QD_UNARY_ABS, 0),
                          .in = {F32(2, 3, 0, 0), F32(3, 0, 0, 0)},
