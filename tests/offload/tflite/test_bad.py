@@ -2,6 +2,7 @@
 stays with the host, and the good node beside it is taken all the same.
 
 usage: test_bad.py [test…]"""
+import ctypes
 import os
 import sys
 
@@ -181,7 +182,39 @@ def gone():
         raise AssertionError("afterwards the results differ")
 
 
-TESTS = [options, devices, scales, zero_points, types, convolutions, others, gone]
+def layout():
+    """A host whose tensors have another size than in the headers of the build: nothing is claimed, and the host is told."""
+    told = []
+
+    @ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_char_p, ctypes.c_long, ctypes.c_int)
+    def report(_, text, *__):
+        told.append(text.decode())
+
+    @ctypes.CFUNCTYPE(ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int)
+    def get_tensor(_, i):
+        return ctypes.addressof(tensors) + i * 136  # the plug-in's own have 112 or so
+
+    tensors = (ctypes.c_char * 1024)()
+    fields = ["size", "GetExecutionPlan", "tensors", "impl", "ResizeTensor", "ReportError", "AddTensors",
+              "GetNodeAndRegistration", "ReplaceNodeSubsetsWithDelegateKernels", "threads", "GetExternalContext",
+              "SetExternalContext", "fp16", "profiler", "AllocatePersistentBuffer", "AllocateBufferForEval",
+              "RequestScratchBufferInArena", "GetScratchBuffer", "ResizeTensorExplicit", "PreviewDelegatePartitioning",
+              "GetTensor"]
+    context = (ctypes.c_void_p * 32)()
+    context[fields.index("size")] = 3
+    context[fields.index("ReportError")] = ctypes.cast(report, ctypes.c_void_p)
+    context[fields.index("GetTensor")] = ctypes.cast(get_tensor, ctypes.c_void_p)
+    plugin = ctypes.CDLL(host.library())
+    plugin.tflite_plugin_create_delegate.restype = ctypes.POINTER(ctypes.c_void_p * 2)
+    delegate = plugin.tflite_plugin_create_delegate(None, None, ctypes.c_size_t(0), None)
+    prepare = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_void_p, ctypes.c_void_p)(delegate.contents[1])
+    status = prepare(ctypes.addressof(context), ctypes.cast(delegate, ctypes.c_void_p))
+    plugin.tflite_plugin_destroy_delegate(delegate)
+    if status != 0 or len(told) != 1 or "tensors of %ld bytes" not in told[0]:
+        raise AssertionError(f"status {status}: {told}")
+
+
+TESTS = [options, devices, scales, zero_points, types, convolutions, others, gone, layout]
 
 
 def main():
