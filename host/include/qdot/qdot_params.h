@@ -1,4 +1,4 @@
-/* What an operator's kernels need beyond its operands: one struct of 4-byte numbers for each family of operators, made
+/* What an operator's kernels need beyond its operands: one struct of numbers for each family of operators, made
  * once by core/rules/ and passed by value, the same to the reference, to OpenCL C and to HLS C. */
 #ifndef QDOT_PARAMS_H
 #define QDOT_PARAMS_H
