@@ -134,14 +134,25 @@ static const char *device_description(ggml_backend_dev_t dev) {
     return of(dev)->description;
 }
 
+static size_t used_memory(const qg_device *d) {
+    qd_memory_info m = {0};
+    qd_context_memory(d->context, &m);
+    return m.used;
+}
+
+size_t qg_device_memory(const qg_device *d) {
+    qd_memory_info m = {0};
+    qd_context_memory(d->context, &m);
+    return m.budget ? m.budget : d->info->memory_bytes;
+}
+
 static void device_memory(ggml_backend_dev_t dev, size_t *available, size_t *total) {
     qg_device *d = of(dev);
-    qd_memory_info m = {0};
     qg_lock(d);
-    qd_context_memory(d->context, &m);
+    const size_t used = used_memory(d);
+    *total = qg_device_memory(d);
+    *available = *total > used ? *total - used : 0;
     qg_unlock(d);
-    *total = m.budget ? m.budget : d->info->memory_bytes;
-    *available = *total > m.used ? *total - m.used : 0;
 }
 
 /* Whatever it runs on: only devices of the type GPU get layers. */

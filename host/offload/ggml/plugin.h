@@ -59,6 +59,8 @@ typedef struct qg_device {
 
 /** Opens the device, once. NULL: it has been logged why. */
 qg_device *qg_device_open(void);
+/** Bytes of its memory that may be used; 0: unknown. */
+size_t qg_device_memory(const qg_device *d);
 /** Logs what the device did since the last report, and writes the profile where one was asked for. Takes the lock. */
 void qg_device_report(qg_device *d);
 

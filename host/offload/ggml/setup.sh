@@ -77,14 +77,13 @@ build_llama() {
     run "$work/configure.log" cmake -S "$work/source" -B "$work/build" -DCMAKE_BUILD_TYPE=Release -DBUILD_SHARED_LIBS=ON \
         -DGGML_BACKEND_DL=ON -DGGML_RPC=ON -DGGML_NATIVE=OFF $(cpu_flags) -DLLAMA_OPENSSL=OFF -DLLAMA_BUILD_SERVER=OFF \
         -DLLAMA_BUILD_APP=OFF -DLLAMA_BUILD_EXAMPLES=OFF -DCMAKE_BUILD_WITH_INSTALL_RPATH=ON \
-        -DCMAKE_INSTALL_RPATH='$ORIGIN' || fail "llama.cpp could not be configured (its words stand above)"
+        -DCMAKE_INSTALL_RPATH="\$ORIGIN" || fail "llama.cpp could not be configured (its words stand above)"
     run "$work/build.log" nice cmake --build "$work/build" -j "$jobs" --target llama-bench llama-completion \
         test-backend-ops ggml-rpc-server ggml-cpu ggml-rpc || fail "llama.cpp could not be built (its words stand above)"
     mv "$work/build/bin" "$work/bin"
     mkdir "$work/lib"
     ln -s ../bin/libggml-base.so "$work/lib/libggml-base.so"
-    mkdir "$work/ggml"
-    mv "$work/source/ggml/CMakeLists.txt" "$work/source/ggml/include" "$work/source/ggml/src" "$work/source/ggml/LICENSE" "$work/ggml/" 2>/dev/null || true
+    mv "$work/source/ggml" "$work/ggml"
     rm -rf "$work/build" "$work/source" "$work/unpacked"
     touch "$work/complete"
     rm -rf "$folder"
@@ -93,10 +92,41 @@ build_llama() {
     say "llama.cpp is in $folder"
 }
 
+# The package compiles ggml and llama.cpp when it is installed.
+build_python() {
+    folder=$root/python-0.3.36
+    [ ! -f "$folder/complete" ] || return 0
+    need python3 cmake g++ tar
+    mkdir -p "$root"
+    work=$(mktemp -d "$root/python-0.3.36.XXXXXX")
+    download llama-cpp-python==0.3.36 llama-cpp-python
+    say "building llama-cpp-python 0.3.36 with $jobs at a time (QDOT_JOBS)"
+    run "$work/venv.log" python3 -m venv "$work/venv" ||
+        fail "python3 could not make an environment (its words stand above; Debian: apt-get install python3-venv)"
+    run "$work/build.log" env CMAKE_BUILD_PARALLEL_LEVEL="$jobs" \
+        CMAKE_ARGS="-DGGML_NATIVE=OFF $(cpu_flags) -DLLAVA_BUILD=OFF" \
+        nice "$work/venv/bin/python" -m pip install --disable-pip-version-check "$work/unpacked" ||
+        fail "llama-cpp-python could not be built (its words stand above)"
+    mkdir "$work/lib"
+    (
+        cd "$work/lib"
+        set -- ../venv/lib/python*/site-packages/llama_cpp/lib/libggml-base.so
+        [ -e "$1" ] && ln -s "$1" libggml-base.so
+    ) || fail "llama-cpp-python has no libggml-base.so where it was expected"
+    mv "$work/unpacked/vendor/llama.cpp/ggml" "$work/ggml"
+    rm -rf "$work/unpacked"
+    touch "$work/complete"
+    rm -rf "$folder"
+    mv "$work" "$folder"
+    work=
+    say "llama-cpp-python is in $folder"
+}
+
 [ $# -gt 0 ] || set -- llama.cpp
 for word; do
     case $word in
     llama.cpp) build_llama ;;
+    python) build_python ;;
     *)
         say "unknown word '$word' (known: llama.cpp, python)"
         exit 2
