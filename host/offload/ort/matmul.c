@@ -270,14 +270,26 @@ error:
     return status;
 }
 
-/* A scale of a as an operand: found at run time, or known. */
-static qd_status load_a_scale(qep_build *b, const qep_unit *u, qd_tensor **out) {
-    static const int64_t one = 1;
-    const qd_tensor_desc d = qd_desc(QD_FORMAT_F32, 1, 0, 0, 0);
-    if (!qep_known(qep_of(b), u->in[A].scale)) return qep_input(b, u->in[A].scale, 1, &one, out);
+/* The scales of the columns of the result, [1 or N, 1]: f32(a_scale · b_scale), as ONNX Runtime rounds them. */
+static qd_status load_scales(qep_build *b, const qep_unit *u, qd_tensor **out) {
+    const int a_scale = u->in[A].scale, b_scale = u->in[B].scale;
+    const bool known = qep_known(qep_of(b), a_scale);
+    const int64_t dims[] = {b_scale < 0 ? 1 : qep_count(qep_shape_of(b, b_scale)), 1}, one[] = {1, 1};
+    const qd_tensor_desc d = qep_desc(QD_FORMAT_F32, 2, dims);
+    const qd_attrs times = {.elementwise = {.scale = 1, .combine = QD_COMBINE_MUL}};
+    const float factor = known ? known_a_scale(b, u) : 1;
+    qd_tensor *in[2];
     void *data;
-    const qd_status status = qep_make(b, u, SLOT_SCALE + 1, &d, &data, out);
-    if (!status && data) *(float *)data = known_a_scale(b, u);
+    qd_status status;
+    QD_TRY(qep_make(b, u, SLOT_SCALE, &d, &data, &in[0]));
+    for (int64_t i = 0; i < dims[0] && data; i++)
+        ((float *)data)[i] = factor * (float)qep_number_of(b, b_scale, i, 1);
+    *out = in[0];
+    if (known) return QD_OK;
+    QD_TRY(qep_input(b, a_scale, 2, one, &in[1]));
+    QD_TRY(qep_between(b, QD_FORMAT_F32, 2, dims, out));
+    QD_TRY(qep_add(b, QD_OP_ELEMENTWISE, &times, in, 2, *out));
+error:
     return status;
 }
 
@@ -289,19 +301,12 @@ static qd_status lower_floats(qep_build *b, const qep_unit *u, const product *p)
     qd_status status;
     if (!p->one_b) return qep_fail(b, "batches of b with a result of floats");
     QD_TRY(load_weights(b, u, p, &in[0]));
-    const int b_scale = u->in[B].scale;
-    const int64_t scales[] = {b_scale < 0 ? 1 : qep_count(qep_shape_of(b, b_scale)), 1};
-    const qd_tensor_desc d = qep_desc(QD_FORMAT_F32, 2, scales);
-    void *data;
-    QD_TRY(qep_make(b, u, SLOT_SCALE, &d, &data, &in[1]));
-    for (int64_t i = 0; i < scales[0] && data; i++)
-        ((float *)data)[i] = (float)qep_number_of(b, b_scale, i, 1);
+    QD_TRY(load_scales(b, u, &in[1]));
     QD_TRY(qep_input(b, u->in[A].value, 2, x_dims, &in[2]));
     if (u->in[B].zero >= 0) {
         const int64_t zeros[] = {qep_count(qep_shape_of(b, u->in[B].zero)), 1};
         QD_TRY(qep_zero(b, u, SLOT_W_ZERO, u->in[B].zero, 2, zeros, &in[3]));
     }
-    QD_TRY(load_a_scale(b, u, &in[4]));
     QD_TRY(qep_zero(b, u, SLOT_X_ZERO, u->in[A].zero, 1, &one, &in[5]));
     QD_TRY(load_bias(b, u, p, &in[6]));
     QD_TRY(qep_output(b, u->y.value, &p->y, QD_FORMAT_F32, 2, y_dims, &y));

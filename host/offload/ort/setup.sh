@@ -68,7 +68,7 @@ fetch_headers() {
 fetch_host() {
     say "making a Python environment with ONNX Runtime $1"
     if ! { python3 -m venv "$work/host" && "$work/host/bin/python" -m pip install -q --disable-pip-version-check \
-        --only-binary :all: "onnxruntime==$1" onnx==1.18.0 numpy pillow; } >"$work/log" 2>&1; then
+        --only-binary :all: "onnxruntime==$1" onnx==1.18.0 numpy pillow ml_dtypes; } >"$work/log" 2>&1; then
         cat "$work/log" >&2
         say "pip could not install onnxruntime==$1 (its words stand above); is the network there? On Debian, Python needs"
         say "the package python3-venv"

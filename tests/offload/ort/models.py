@@ -16,7 +16,9 @@ class Model:
         self.rng, self.opset = rng, opset
         self.nodes, self.constants, self.inputs, self.outputs, self.feeds = [], [], [], [], {}
         self.count = 0
-        self.exact = None  # the codes of the first output before rounding, where the CPU's own formula depends on the machine
+        # The codes of the first output before rounding, where the CPU's own formula adds the zero point before it rounds, or
+        # depends on the machine: an array, or a model that makes the real numbers, their scale and zero point.
+        self.exact = None
 
     def name(self):
         self.count += 1
@@ -293,12 +295,23 @@ def pool_attributes(m, x):
     return attributes
 
 
-def qlinear_average_pool(m):
+def average_pool(m, qdq):
     t, x = m.code_type(), image(m, m.size(1, 5))
     attributes = pool_attributes(m, x)
-    attributes["count_include_pad"] = m.size(0, 1)
-    inputs = [m.input(m.codes(x, t), m.pick(False, True))] + m.quant(t) + m.quant(t)
-    m.output(m.node("QLinearAveragePool", inputs, domain=MS, **attributes), t)
+    codes = m.codes(x, t)
+    (sx, zx), (sy, zy) = [(m.scale(), m.zero(t)) for _ in range(2)]
+    if not qdq:
+        attributes["count_include_pad"] = m.size(0, 1)
+    real = Model(m.rng)
+    floats = real.node("DequantizeLinear", [real.input(codes), real.const(sx), real.const(zx)])
+    real.output(real.node("AveragePool", [floats], **attributes), np.float32)
+    m.exact = (real, sy, zy)
+    x_names, y_names = [m.const(sx), m.const(zx)], [m.const(sy), m.const(zy)]
+    data = m.input(codes, m.pick(False, True))
+    if qdq:
+        m.quantized(m.node("AveragePool", [m.node("DequantizeLinear", [data] + x_names)], **attributes), t, y_names)
+    else:
+        m.output(m.node("QLinearAveragePool", [data] + x_names + y_names, domain=MS, **attributes), t)
 
 
 def qlinear_global_pool(m):
@@ -311,11 +324,8 @@ def qdq_pool(m):
     t, x = np.uint8, image(m, m.size(1, 5))
     q = m.quant(t)
     data = m.node("DequantizeLinear", [m.input(m.codes(x, t))] + q)
-    kind = m.size(0, 2)
-    if kind == 0:
+    if m.size(0, 1):
         m.quantized(m.node("MaxPool", [data], **pool_attributes(m, x)), t, q)
-    elif kind == 1:
-        m.quantized(m.node("AveragePool", [data], **pool_attributes(m, x)), t)
     else:
         m.quantized(m.node("GlobalAveragePool", [data]), t)
 
@@ -388,9 +398,8 @@ def binary(m, op, qdq):
         m.quantized(m.node(op, floats), t, y)
     else:
         m.output(m.node("QLinear" + op, [a] + left + [b] + right + y, domain=MS), t)
-    if op == "Add":
-        real = [np.float64(s) * (c.astype(np.float64) - z) for c, s, z in zip(codes, (sa, sb), (za, zb))]
-        m.exact = (real[0] + real[1]) / np.float64(sy) + zy
+    real = [np.float64(s) * (c.astype(np.float64) - z) for c, s, z in zip(codes, (sa, sb), (za, zb))]
+    m.exact = (real[0] + real[1] if op == "Add" else real[0] * real[1]) / np.float64(sy) + zy
 
 
 def parts(m):
@@ -437,9 +446,11 @@ def qdq_function(m):
 def qlinear_softmax(m):
     t, shape = m.code_type(), linear_shape(m)
     shape[-1] += 1  # the CPU's sum overflows with one column
-    inputs = [m.input(m.codes(shape, t), m.pick(False, True)), m.const(m.scale()), m.const(m.zero(t)),
-              m.const(np.float32(1 / 255)), m.const(np.array(0 if t == np.uint8 else -128, t))]
-    m.inputs[-1].CopyFrom(helper.make_tensor_value_info(m.inputs[-1].name, TYPES[np.dtype(t)], shape))
+    codes, scale, zero = m.codes(shape, t), m.scale(), np.array(0 if t == np.uint8 else -128, t)
+    y_scale = np.float32(1 / 255)
+    inputs = [m.input(codes), m.const(scale), m.const(m.zero(t)), m.const(y_scale), m.const(zero)]
+    e = np.exp((codes - codes.max(-1, keepdims=True).astype(np.float64)) * scale)
+    m.exact = e / e.sum(-1, keepdims=True) * np.floor(1 / y_scale) + zero
     m.output(m.node("QLinearSoftmax", inputs, domain=MS, axis=-1, opset=13), t)
 
 
@@ -460,8 +471,9 @@ def moved(m):
     elif kind == "MaxPool":
         y = m.node(kind, [x], **pool_attributes(m, shape))
     elif kind == "Pad":
-        pads = np.array([m.size(0, 2) for _ in range(8)])
-        y = m.node(kind, [x, m.const(pads), m.const(m.zero(t))], mode=m.pick("constant", "edge", "reflect"))
+        mode = m.pick("constant", "edge", "reflect")
+        pads = np.array([m.size(0, 2) if mode != "reflect" or i % 4 > 1 else 0 for i in range(8)])
+        y = m.node(kind, [x, m.const(pads), m.const(m.zero(t))], mode=mode)
     elif kind == "Resize":
         y = m.node(kind, [x, "", m.const(np.array([1, 1, 2, 3], np.float32))], mode="nearest", nearest_mode="floor",
                    coordinate_transformation_mode=m.pick("asymmetric", "half_pixel"))
@@ -494,10 +506,10 @@ CASES = {
     "MatMulInteger": matmul_integer, "QLinearMatMul": qlinear_matmul, "QGemm": qgemm, "qdq MatMul": qdq_matmul,
     "qdq Gemm": qdq_gemm, "MatMulNBits": nbits, "weight-only MatMul": weight_only, "dynamic MatMul": dynamic_matmul,
     "ConvInteger": conv_integer, "dynamic Conv": dynamic_conv, "QLinearConv": qlinear_conv, "qdq Conv": qdq_conv,
-    "QLinearAveragePool": qlinear_average_pool, "QLinearGlobalAveragePool": qlinear_global_pool, "qdq pools": qdq_pool,
+    "QLinearAveragePool": lambda m: average_pool(m, False), "qdq AveragePool": lambda m: average_pool(m, True), "QLinearGlobalAveragePool": qlinear_global_pool, "qdq pools": qdq_pool,
     "QuantizeLinear": quantize, "DequantizeLinear": dequantize, "blocks": blocked, "DynamicQuantizeLinear": dynamic,
     "QLinearAdd": lambda m: binary(m, "Add", False), "QLinearMul": lambda m: binary(m, "Mul", False),
-    "qdq Add, Mul": lambda m: binary(m, m.pick("Add", "Mul"), True), "QLinearConcat": qlinear_concat, "qdq Concat": qdq_concat,
+    "qdq Add": lambda m: binary(m, "Add", True), "qdq Mul": lambda m: binary(m, "Mul", True), "QLinearConcat": qlinear_concat, "qdq Concat": qdq_concat,
     "QLinearSigmoid": lambda m: qlinear_function(m, "QLinearSigmoid"),
     "QLinearLeakyRelu": lambda m: qlinear_function(m, "QLinearLeakyRelu"), "qdq functions": qdq_function,
     "QLinearSoftmax": qlinear_softmax, "movement": moved, "qdq movement": qdq_moved,

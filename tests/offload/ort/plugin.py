@@ -29,6 +29,7 @@ def session(model, options=None, level=3, optimize=True, profile=None, plugin=Tr
     if not optimize:
         so.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
     if profile:
+        so.add_session_config_entry("session.disable_prepacking", "1")  # which hides the shapes of weights
         so.enable_profiling = True
         so.profile_file_prefix = profile
     if not plugin:
@@ -39,10 +40,11 @@ def session(model, options=None, level=3, optimize=True, profile=None, plugin=Tr
 
 def profiled(model, feeds, **kwargs):
     """Runs once; returns the outputs and what was executed: a list of dicts with op, name, provider, inputs, outputs
-    (shapes)."""
+    (shapes). Feeds are arrays, or values of the host; so are the outputs then."""
     with tempfile.TemporaryDirectory() as folder:
         s = session(model, profile=os.path.join(folder, "p"), **kwargs)
-        outputs = s.run(None, feeds)
+        values = all(isinstance(v, ort.OrtValue) for v in feeds.values())
+        outputs = (s.run_with_ort_values if values else s.run)(None, feeds)
         path = s.end_profiling()
         with open(path) as f:
             events = json.load(f)
