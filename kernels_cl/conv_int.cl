@@ -12,8 +12,9 @@
  *                 line of x   [. . . c0 c1 c2|c0 c1 c2|c0 c1 c2 . . .]      x for QD_PX windows  }  QD_PX · QD_CH sums
  *                 line of w         [kx = 0   kx = 1   kx = 2]              w for QD_CH channels }
  *
- *   channels  NHWC, one input channel in a group (depthwise). 16 output channels side by side; their weights, which are
- *             not, are collected once for a unit u = (image, 16 channels, line of y, QD_COLUMNS columns).
+ *   channels  NHWC, one input channel in a group (depthwise). 16 of them side by side, and one of the M output channels
+ *             of each: o, o + M, o + 2M, … Their weights, which are apart, are collected once for a unit u = (image, 16
+ *             channels, output channel of each, line of y, QD_COLUMNS columns).
  *   columns   NCHW. 16 columns of y side by side. Unit u = (image, QD_CH output channels, line of y, 16 columns). */
 #include "codes.h"
 
@@ -162,15 +163,16 @@ static void runs(const conv *a, const qd_conv_int_params *p, const long r, const
 
 /* ---- Channels ----------------------------------------------------------------------------------------------- */
 
-/* Columns `first` to last-1 of line h, channels o … o+n-1. */
-static void channels(const conv *a, const qd_conv_int_params *p, const long r, const int o, const int n, const int h,
-                     const int first, const int last) {
+/* Columns `first` to last-1 of line h, input channels c … c+n-1, the output channel o of each. */
+static void channels(const conv *a, const qd_conv_int_params *p, const long r, const int c, const int o, const int n,
+                     const int h, const int first, const int last) {
     const qd_window_params *v = &p->window;
+    const int m = a->out_per_group;
     short16 weights[MOST_TAPS];
     for (int k = 0; k < v->kernel_h * v->kernel_w; k++) {
         short lanes[16];
         for (int i = 0; i < 16; i++) {
-            const int chan = o + min(i, n - 1);
+            const int chan = (c + min(i, n - 1)) * m + o;
             lanes[i] = (short)((char)(a->w[chan * a->w_row + k] ^ a->w_flip) - w_zero_at(a, p, chan));
         }
         weights[k] = vload16(0, lanes);
@@ -184,24 +186,16 @@ static void channels(const conv *a, const qd_conv_int_params *p, const long r, c
                 const int column = w * v->stride_w - v->left + kx * v->dilation_w;
                 if (column < 0 || column >= v->in_w) continue;
                 const long at = r * a->x_row + (long)line * v->x_h + (long)column * v->x_w;
-                short16 x;
-                if (a->out_per_group == 1) {
-                    x = load(a->x, at + o, a->x_size, 0, n, a->x_flip, a->x_zero);
-                } else {
-                    short lanes[16];
-                    for (int i = 0; i < 16; i++) {
-                        const int chan = (o + min(i, n - 1)) / a->out_per_group;
-                        lanes[i] = (short)((char)(a->x[at + chan] ^ a->x_flip) - a->x_zero);
-                    }
-                    x = vload16(0, lanes);
-                }
+                const short16 x = load(a->x, at + c, a->x_size, 0, n, a->x_flip, a->x_zero);
                 sum += convert_int16(x) * convert_int16(weights[ky * v->kernel_w + kx]);
             }
         }
         int lanes[16];
         vstore16(sum, 0, lanes);
-        for (int i = 0; i < n; i++)
-            put(a, p, o + i, r * a->y_row + (long)h * v->y_h + (long)w * v->y_w + o + i, lanes[i]);
+        for (int i = 0; i < n; i++) {
+            const int chan = (c + i) * m + o;
+            put(a, p, chan, r * a->y_row + (long)h * v->y_h + (long)w * v->y_w + chan, lanes[i]);
+        }
     }
 }
 
@@ -293,12 +287,13 @@ __kernel void conv_int(QD_IN(w), QD_IN(x), QD_IN(w_zero), QD_IN(x_zero), QD_IN(b
 
     const int nhwc = v.x_channel == 1 && v.y_channel == 1 && p.w_channel == 1;
     if (nhwc && a.per_group == 1 && p.groups > 1 && v.kernel_h * v.kernel_w <= MOST_TAPS) {
-        const int blocks = (v.out_channels + 15) / 16, parts = (v.out_w + QD_COLUMNS - 1) / QD_COLUMNS;
-        QD_FOR_UNITS(u, (ulong)rows * blocks * v.out_h * parts) {
+        const int blocks = (v.channels + 15) / 16, parts = (v.out_w + QD_COLUMNS - 1) / QD_COLUMNS;
+        QD_FOR_UNITS(u, (ulong)rows * blocks * a.out_per_group * v.out_h * parts) {
             const int first = (int)(u % parts) * QD_COLUMNS, h = (int)(u / parts % v.out_h);
-            const int o = (int)(u / parts / v.out_h % blocks) * 16;
-            const long r = (long)(u / parts / v.out_h / blocks);
-            channels(&a, &p, r, o, min(16, v.out_channels - o), h, first, min(first + QD_COLUMNS, v.out_w));
+            const ulong rest = u / parts / v.out_h;
+            const int o = (int)(rest % a.out_per_group), c = (int)(rest / a.out_per_group % blocks) * 16;
+            const long r = (long)(rest / a.out_per_group / blocks);
+            channels(&a, &p, r, c, o, min(16, v.channels - c), h, first, min(first + QD_COLUMNS, v.out_w));
         }
         return;
     }

@@ -9,14 +9,14 @@ typedef struct operator_row {
     const char *name;
     int version;
     bool params;
-    int moves;
+    int kind;
     bool (*function)(tfl_build *b);
 } operator_row;
 
 static const operator_row *find(int32_t builtin) {
     static const operator_row rows[] = {
-#define TFL_OPERATOR(ID, name, version, params, moves, function) \
-    {kTfLiteBuiltin##ID, name, version, params, moves, function},
+#define TFL_OPERATOR(ID, name, version, params, kind, function) \
+    {kTfLiteBuiltin##ID, name, version, params, kind, function},
 #include "operators.def"
     };
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
@@ -32,12 +32,12 @@ const char *tfl_operator_name(int32_t builtin) {
 
 bool tfl_operator_moves(int32_t builtin) {
     const operator_row *row = find(builtin);
-    return row && row->moves;
+    return row && row->kind & TFL_MOVES;
 }
 
 bool tfl_operator_windows(int32_t builtin) {
     const operator_row *row = find(builtin);
-    return row && row->moves == 2;
+    return row && row->kind & TFL_WINDOWS;
 }
 
 bool tfl_build_node(tfl_build *b, const tfl_node *n) {

@@ -3,13 +3,7 @@
 
 #include "operators.h"
 
-/* x's elements as y has them: element [i, j, …] of y is element offset + i · steps[0] + j · steps[1] + … of x. */
-typedef struct order {
-    tfl_shape shape; /* as many dimensions as steps */
-    int64_t offset, steps[QD_MAX_RANK];
-} order;
-
-static bool read_input(tfl_build *b, tfl_operand *x, int i, order *o) {
+static bool read_input(tfl_build *b, tfl_operand *x, int i, tfl_order *o) {
     if (!tfl_input(b, i, x)) return false;
     if (x->bytes) return tfl_fail(b, "the input is a constant");
     if (x->shape.rank < 1 || x->shape.rank > QD_MAX_RANK)
@@ -24,30 +18,31 @@ static bool read_input(tfl_build *b, tfl_operand *x, int i, order *o) {
     return true;
 }
 
-/* The tensor of x that `o` describes; it has memory of its own (see tfl_operator_windows). */
-static bool make_window(tfl_build *b, tfl_operand *x, const order *o, qd_tensor **out) {
+bool tfl_reorder(tfl_build *b, tfl_operand *x, const tfl_order *o, qd_tensor *y) {
     const qd_tensor_desc d = tfl_desc(x->format, &o->shape);
     const int64_t bytes = qd_format_get(x->format)->bytes;
     int64_t steps[QD_MAX_RANK];
+    qd_tensor *in;
     if (!tfl_tensor(b, x)) return false;
-    if (b->trial) return tfl_inner(b, &d, out);
     for (int i = 0; i < d.rank; i++)
         steps[i] = o->steps[i] * bytes;
-    return tfl_window_of(b, x->tensor, (size_t)(o->offset * bytes), &d, steps, out);
+    /* On trial, x has no memory of its own: any tensor of that shape will do. */
+    const bool found =
+        b->trial ? tfl_inner(b, &d, &in) : tfl_window_of(b, x->tensor, (size_t)(o->offset * bytes), &d, steps, &in);
+    return found && tfl_op(b, QD_OP_COPY, NULL, &in, 1, y);
 }
 
 /* Output i of the node: x in that order. `shape` has as many elements. */
-static bool copy(tfl_build *b, tfl_operand *x, const order *o, int i, const tfl_shape *shape) {
+static bool copy(tfl_build *b, tfl_operand *x, const tfl_order *o, int i, const tfl_shape *shape) {
     tfl_operand y;
-    qd_tensor *in;
     const qd_tensor_desc d = tfl_desc(x->format, &o->shape);
-    return tfl_output(b, i, &y) && tfl_same_meaning(b, x, &y) && make_window(b, x, o, &in) &&
-           tfl_result(b, &y, shape, &d) && tfl_op(b, QD_OP_COPY, NULL, &in, 1, y.tensor);
+    return tfl_output(b, i, &y) && tfl_same_meaning(b, x, &y) && tfl_result(b, &y, shape, &d) &&
+           tfl_reorder(b, x, o, y.tensor);
 }
 
 bool tfl_transpose(tfl_build *b) {
     tfl_operand x, order_of;
-    order from, to = {0};
+    tfl_order from, to = {0};
     int64_t list[QD_MAX_RANK];
     int n;
     if (!tfl_counts(b, 2, 2, 1) || !read_input(b, &x, 0, &from) || !tfl_input(b, 1, &order_of) ||
@@ -70,7 +65,7 @@ bool tfl_transpose(tfl_build *b) {
 
 bool tfl_slice(tfl_build *b) {
     tfl_operand x, begin, size;
-    order o;
+    tfl_order o;
     int64_t first[QD_MAX_RANK], count[QD_MAX_RANK];
     int n, m;
     if (!tfl_counts(b, 3, 3, 1) || !read_input(b, &x, 0, &o) || !tfl_input(b, 1, &begin) || !tfl_input(b, 2, &size) ||
@@ -98,7 +93,7 @@ static int64_t limit(int64_t index, int64_t size) {
 bool tfl_strided_slice(tfl_build *b) {
     const TfLiteStridedSliceParams *p = b->node->params;
     tfl_operand x, lists[3];
-    order o;
+    tfl_order o;
     int64_t values[3][QD_MAX_RANK];
     int n = 0;
     if (!tfl_counts(b, 4, 4, 1) || !read_input(b, &x, 0, &o)) return false;
@@ -127,7 +122,7 @@ bool tfl_strided_slice(tfl_build *b) {
 
 bool tfl_split(tfl_build *b) {
     tfl_operand x, at;
-    order o;
+    tfl_order o;
     int64_t where;
     int n, axis;
     if (!tfl_counts(b, 2, 2, b->node->n_out) || !tfl_input(b, 0, &at) || !read_input(b, &x, 1, &o) ||

@@ -1,4 +1,6 @@
 /* Pools and means. */
+#include <string.h>
+
 #include "operators.h"
 #include "window.h"
 
@@ -91,7 +93,18 @@ static bool mean_multiplier(tfl_build *b, float x_scale, float y_scale, int64_t 
     return true;
 }
 
-/* A sum over a window with weights of 1. */
+/* x as rows of the elements that are summed. */
+static bool rows_of(tfl_build *b, tfl_operand *x, const int64_t size[3], const qd_tensor_desc *d, qd_tensor **out) {
+    if (size[2] == 1) return tfl_view(b, x, d, out);
+    const tfl_order order = {.shape = {.rank = 3, .of = {size[0], size[2], size[1]}},
+                             .steps = {size[1] * size[2], 1, size[2]}};
+    qd_tensor *turned;
+    const qd_tensor_desc turned_desc = tfl_desc(x->format, &order.shape);
+    return tfl_inner(b, &turned_desc, &turned) && tfl_reorder(b, x, &order, turned) &&
+           tfl_ok(b, qd_graph_reshape(b->graph, turned, d, out));
+}
+
+/* Products with a row of ones. */
 bool tfl_mean(tfl_build *b) {
     const TfLiteReducerParams *p = b->node->params;
     tfl_operand x, axes, y;
@@ -103,28 +116,27 @@ bool tfl_mean(tfl_build *b) {
         return false;
     }
     if (x.format != y.format) return tfl_fail(b, "input and output differ in type");
+    if (x.bytes) return tfl_fail(b, "the input is a constant");
     tfl_shape shape = {0};
     for (int i = 0; i < x.shape.rank; i++) {
         if (bits >> i & 1 && !p->keep_dims) continue;
         shape.of[shape.rank++] = bits >> i & 1 ? 1 : x.shape.of[i];
     }
-    const qd_tensor_desc x_desc = {x.format, 4, {size[0], size[1], 1, size[2]}},
-                         y_desc = {y.format, 4, {size[0], 1, 1, size[2]}},
-                         w_desc = {QD_FORMAT_I8, 4, {size[2], size[1], 1, 1}}, zero_desc = {QD_FORMAT_I32, 1, {1}},
+    const int64_t rows = size[0] * size[2];
+    const qd_tensor_desc x_desc = {x.format, 2, {rows, size[1]}}, y_desc = {y.format, 2, {rows, 1}},
+                         w_desc = {QD_FORMAT_I8, 2, {1, size[1]}}, zero_desc = {QD_FORMAT_I32, 1, {1}},
                          table_desc = {QD_FORMAT_I32, 2, {1, 2}};
     int8_t *weights;
     int32_t *numbers; /* the multiplier's two, then the zero point */
-    if (!tfl_memory(b, size[1] * size[2], 1, &weights) || !tfl_memory(b, 3, sizeof *numbers, &numbers) ||
+    if (!tfl_memory(b, size[1], 1, &weights) || !tfl_memory(b, 3, sizeof *numbers, &numbers) ||
         !mean_multiplier(b, x_quant.scale, y_quant.scale, size[1], numbers)) {
         return false;
     }
-    for (int64_t i = 0; i < size[1] * size[2]; i++)
-        weights[i] = 1;
+    memset(weights, 1, (size_t)size[1]);
     numbers[2] = x_quant.zero_point;
-    const qd_attrs attrs = {
-        .conv_int = {.groups = (int)size[2], .y = {.rounding = QD_ROUND_GEMMLOWP, .zero_point = y_quant.zero_point}}};
+    const qd_attrs attrs = {.matmul_int = {.y = {.rounding = QD_ROUND_GEMMLOWP, .zero_point = y_quant.zero_point}}};
     qd_tensor *in[6] = {0};
-    return tfl_constant(b, &w_desc, weights, &in[0]) && tfl_view(b, &x, &x_desc, &in[1]) &&
+    return tfl_constant(b, &w_desc, weights, &in[0]) && rows_of(b, &x, size, &x_desc, &in[1]) &&
            tfl_constant(b, &zero_desc, numbers + 2, &in[3]) && tfl_constant(b, &table_desc, numbers, &in[5]) &&
-           tfl_result(b, &y, &shape, &y_desc) && tfl_op(b, QD_OP_CONV_INT, &attrs, in, 6, y.tensor);
+           tfl_result(b, &y, &shape, &y_desc) && tfl_op(b, QD_OP_MATMUL_INT, &attrs, in, 6, y.tensor);
 }

@@ -47,9 +47,9 @@ Dir::State "$work/state";
 Dir::State::status "$work/status";
 Dir::Cache "$work/cache";
 Dir::Etc::sourcelist "$work/sources.list";
-Dir::Etc::sourceparts "-";
-Dir::Etc::preferences "-";
-Dir::Etc::preferencesparts "-";
+Dir::Etc::sourceparts "/dev/null";
+Dir::Etc::preferences "/dev/null";
+Dir::Etc::preferencesparts "/dev/null";
 APT::Sandbox::User "";
 Acquire::Languages "none";
 END

@@ -96,6 +96,9 @@ void tfl_build_free(tfl_build *b);
 bool tfl_build_node(tfl_build *b, const tfl_node *n);
 /** Name of a node's operator as in the host's schema, "CONV_2D"; NULL when the plug-in does not know it. */
 const char *tfl_operator_name(int32_t builtin);
+/** What a row of operators.def says about an operator. */
+#define TFL_MOVES 1
+#define TFL_WINDOWS 2
 /** Whether the operator only moves elements: alone it is not worth a way to the device and back. */
 bool tfl_operator_moves(int32_t builtin);
 /** Whether it reads windows of its inputs, which must then have memory of their own: read_outside. */
