@@ -108,7 +108,7 @@ refuses() {
 }
 refuses "a device that is not there: known ones are named" QDOT_DEVICE=nonesuch "cannot open device nonesuch: .*ref"
 refuses "a wrong option: known ones are named" QDOT_VERIFY=maybe "QDOT_VERIFY=maybe .* QDOT_DEVICE .* QDOT_PROFILE"
-refuses "wrong activations" QDOT_ACTIVATIONS=int8 "QDOT_ACTIVATIONS=int8 .* a8"
+refuses "wrong activations" QDOT_ACTIVATIONS=int8 "QDOT_ACTIVATIONS=int8 .*(a8"
 refuses "a trace that is no .json" QDOT_PROFILE=trace.txt "QDOT_PROFILE=trace.txt"
 printf 'const char *ggml_version(void);\nconst char *ggml_version(void) { return "0.1.2"; }\n' >"$work/version.c"
 "${CC:-cc}" -shared -fPIC -o "$work/version.so" "$work/version.c"
