@@ -551,6 +551,7 @@ START_TEST(test_head_dim) {
     call_walk w;
     spoilt s = first_call(&w, QD_OP_ROPE);
     s.x.attrs.rope.head_dim = 31;
+    s.x.attrs.rope.dims = 0;
     s.x.desc[0].shape[1] = s.x.desc[QD_MAX_IN].shape[1] = 4 * 31;
     s.x.desc[1].shape[1] = 31;
     refused(&s, QD_ERR_ARGUMENT, "head_dim", "odd");

@@ -123,6 +123,7 @@ static void choose(qd_choices *c, qd_problem *p) {
     p->desc[0] = p->desc[QD_MAX_IN] = d;
     float *x = &p->attrs.softmax_int.x_scale;
     qd_quant *y = &p->attrs.softmax_int.y;
+    *x = qd_choose_scale(c, "x scale");
     p->present[1] = qd_choose(c, "with weights", 0, 1) != 0;
     if (p->present[1]) {
         int64_t min, max;
@@ -132,7 +133,6 @@ static void choose(qd_choices *c, qd_problem *p) {
     }
     y->zero_point = qd_choose_code(c, "y zero", p->formats[QD_MAX_IN]);
     /* Weights that are alike, of every size, or nothing beside the largest. */
-    *x = qd_choose_scale(c, "x scale");
     if (qd_choose(c, "x scale style", 0, 7) == 7) *x = ldexpf(*x, (int)qd_choose(c, "x scale more", -140, 120));
     /* Shares in all their bits, in few, or mostly too large for a code. */
     y->scale = 1.0f / 256.0f;
