@@ -43,7 +43,7 @@ if [ "$long" ]; then
     try "$chosen" test_operators.py 1000
     try "$chosen" test_models.py
     try "$chosen" test_bad.py
-    try ref fuzz_models.py 5000
+    try ref fuzz_models.py 2000
     try ref test_operators.py 50
     try ref test_models.py
     try "$chosen" bench.py 5
