@@ -438,9 +438,12 @@ def qlinear_function(m, op):
 def qdq_function(m):
     t = m.code_type()
     x = m.dequantized(m.input(m.codes(linear_shape(m), t)), t)
-    op = m.pick("Relu", "Clip", "Sigmoid", "LeakyRelu", "HardSigmoid", "HardSwish", "Tanh", "Elu")
+    op = m.pick("Relu", "Clip", "Sigmoid", "LeakyRelu", "HardSigmoid", "HardSwish", "Tanh", "Elu", "Add", "Sub", "Mul", "Div")
     limits = [m.const(np.float32(-0.5)), m.const(np.float32(1.5))] if op == "Clip" else []
-    m.quantized(m.node(op, [x] + limits), t)
+    if op in ("Add", "Sub", "Mul", "Div"):
+        limits = [m.const(np.float32(m.pick(3, 6, m.scale())))]
+    inputs = limits + [x] if op in ("Sub", "Div") and m.size(0, 1) else [x] + limits
+    m.quantized(m.node(op, inputs), t)
 
 
 def qlinear_softmax(m):
