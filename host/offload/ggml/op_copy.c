@@ -1,5 +1,5 @@
 /* What moves elements: CPY, CONT, DUP, REPEAT, CONCAT, SET_ROWS. */
-#include <string.h>
+#include <stdlib.h>
 
 #include "emit.h"
 
@@ -77,18 +77,62 @@ static bool is_float(enum ggml_type type) {
     return type == GGML_TYPE_F32 || type == GGML_TYPE_F16 || type == GGML_TYPE_BF16;
 }
 
+/* Rows of blocks are made by SET_ROWS and read by GET_ROWS, each row with its own number as id. */
+static bool by_rows(const struct ggml_tensor *t) {
+    return qg_is_blocked(t->type) != qg_is_blocked(t->src[0]->type);
+}
+
+static const char *refuse_by_rows(const struct ggml_tensor *t) {
+    enum { MOST_MATRICES = 256 };
+    const struct ggml_tensor *x = t->src[0];
+    if ((qg_is_blocked(t->type) ? x : t)->type != GGML_TYPE_F32) return "blocks to or from other than f32";
+    if (!ggml_are_same_shape(x, t)) return "blocks in another shape";
+    if (x->nb[0] != ggml_type_size(x->type) || t->nb[0] != ggml_type_size(t->type)) return "rows that are not dense";
+    return x->ne[2] * x->ne[3] > MOST_MATRICES ? "blocks in too many matrices" : NULL;
+}
+
+static qd_status emit_by_rows(qg_builder *b, const struct ggml_tensor *t) {
+    const struct ggml_tensor *x = t->src[0];
+    const int64_t rows = x->ne[1];
+    const qd_tensor_desc from = qd_desc(qg_format(x->type), rows, x->ne[0], 0, 0);
+    const qd_tensor_desc to = qd_desc(qg_format(t->type), rows, t->ne[0], 0, 0);
+    const qd_tensor_desc d = qd_desc(QD_FORMAT_I32, rows, 0, 0, 0);
+    qd_tensor *in[2], *y;
+    int32_t *numbers = malloc((size_t)rows * sizeof *numbers);
+    if (!numbers) return QD_ERR_MEMORY;
+    for (int64_t i = 0; i < rows; i++)
+        numbers[i] = (int32_t)i;
+    qd_status status = qg_own_constant(b, &d, numbers, (size_t)rows * sizeof *numbers, &in[1]);
+    free(numbers);
+    for (int64_t i = 0; !status && i < x->ne[2] * x->ne[3]; i++) {
+        const size_t i2 = (size_t)(i % x->ne[2]), i3 = (size_t)(i / x->ne[2]);
+        status = qg_part(b, x, i2 * x->nb[2] + i3 * x->nb[3], &from, (int64_t[]){(int64_t)x->nb[1], (int64_t)x->nb[0]},
+                         &in[0]);
+        if (!status) {
+            status = qg_part(b, t, i2 * t->nb[2] + i3 * t->nb[3], &to,
+                             (int64_t[]){(int64_t)t->nb[1], (int64_t)t->nb[0]}, &y);
+        }
+        if (!status) status = qg_add(b, qg_is_blocked(t->type) ? QD_OP_SET_ROWS : QD_OP_GET_ROWS, NULL, in, 2, y);
+    }
+    return status;
+}
+
 const char *qg_cpy_refuse(const struct ggml_tensor *t) {
     const struct ggml_tensor *x = t->src[0];
-    const bool numbers = x->type == t->type || (x->type == GGML_TYPE_I32 && t->type == GGML_TYPE_F32);
-    if (!(is_float(x->type) && is_float(t->type)) && !(numbers && t->type != GGML_TYPE_I64)) return "types";
-    if (qg_format(t->type) == QD_FORMAT_COUNT || qg_is_blocked(t->type)) return "types";
-    if (t->type == GGML_TYPE_I16) return "types";
+    if (qg_format(x->type) == QD_FORMAT_COUNT || qg_format(t->type) == QD_FORMAT_COUNT)
+        return "a format that is not known";
+    if (by_rows(t)) return refuse_by_rows(t);
+    const bool same = x->type == t->type && (t->type == GGML_TYPE_I32 || t->type == GGML_TYPE_I8);
+    if (!(is_float(x->type) && is_float(t->type)) && !same && !(x->type == GGML_TYPE_I32 && t->type == GGML_TYPE_F32)) {
+        return "a conversion that is not known";
+    }
     dims from = dims_of(x), to = dims_of(t);
     return align(&from, &to) ? NULL : "shapes that have too little in common";
 }
 
 qd_status qg_cpy_emit(qg_builder *b, const struct ggml_tensor *t) {
     const struct ggml_tensor *x = t->src[0];
+    if (by_rows(t)) return emit_by_rows(b, t);
     dims from = dims_of(x), to = dims_of(t);
     align(&from, &to);
     int64_t from_steps[QD_MAX_RANK], to_steps[QD_MAX_RANK];

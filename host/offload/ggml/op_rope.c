@@ -16,9 +16,9 @@ typedef struct rope_params {
 struct qg_rope {
     qg_rope *next;
     rope_params p;
-    float *factors; /* [dims/2] or NULL */
-    int64_t rows;
-    float *angles; /* [rows][dims]: cosine and sine of each pair */
+    float *factors;       /* [dims/2] or NULL */
+    int64_t rows, before; /* row r has the angles of position r - before */
+    float *angles;        /* [rows][dims]: cosine and sine of each pair */
     qd_tensor *table;
 };
 
@@ -58,14 +58,16 @@ static void fill_pair(const qg_rope *r, int pair) {
         magnitude *= 1 + 0.1 * log(1 / (double)p->scale);
     }
     const double turned = frequency * ((double)p->scale * (1 - share) + share);
-    for (int64_t at = 0; at < r->rows; at++) {
-        float *pair_angles = r->angles + at * p->dims + 2 * pair;
-        pair_angles[0] = (float)(cos((double)at * turned) * magnitude);
-        pair_angles[1] = (float)(sin((double)at * turned) * magnitude);
+    for (int64_t row = 0; row < r->rows; row++) {
+        const double angle = (double)(row - r->before) * turned;
+        float *pair_angles = r->angles + row * p->dims + 2 * pair;
+        pair_angles[0] = (float)(cos(angle) * magnitude);
+        pair_angles[1] = (float)(sin(angle) * magnitude);
     }
 }
 
-static qd_status fill_table(qg_device *d, qg_rope *r, int64_t rows) {
+/* For positions -before … rows - before - 1. */
+static qd_status fill_table(qg_device *d, qg_rope *r, int64_t rows, int64_t before) {
     float *angles = malloc((size_t)rows * (size_t)r->p.dims * sizeof *angles);
     if (!angles) return QD_ERR_MEMORY;
     qd_tensor *table;
@@ -80,6 +82,7 @@ static qd_status fill_table(qg_device *d, qg_rope *r, int64_t rows) {
     r->table = table;
     r->angles = angles;
     r->rows = rows;
+    r->before = before;
     for (int i = 0; i < r->p.dims / 2; i++)
         fill_pair(r, i);
     return QD_OK;
@@ -121,12 +124,40 @@ static qd_status new_table(qg_device *d, const struct ggml_tensor *t, qg_rope **
     return QD_OK;
 }
 
-static int64_t last_position(const struct ggml_tensor *t) {
-    const int32_t *position = t->src[1]->data; /* an input: the host's copy has what was set */
-    int64_t last = 0;
-    for (int64_t i = 0; i < t->src[1]->ne[0]; i++)
-        last = position[i] > last ? position[i] : last;
-    return last;
+/* The least and the greatest position, and 0. The host's copy of an input has what was set. */
+static void position_range(const struct ggml_tensor *t, int64_t *low, int64_t *high) {
+    const int32_t *position = t->src[1]->data;
+    *low = *high = 0;
+    for (int64_t i = 0; i < t->src[1]->ne[0]; i++) {
+        if (position[i] < *low) *low = position[i];
+        if (position[i] > *high) *high = position[i];
+    }
+}
+
+static int64_t at_least(int64_t have, int64_t need) {
+    while (have < need)
+        have *= 2;
+    return have;
+}
+
+/* Sees to it that the table of one node reaches its positions. */
+static qd_status reserve(qg_device *d, const struct ggml_tensor *t) {
+    qg_rope *r = find_table(d, t);
+    qd_status status = r ? QD_OK : new_table(d, t, &r);
+    if (status) return status;
+    int64_t low, high;
+    position_range(t, &low, &high);
+    const int64_t after = r->rows - r->before;
+    if (high < after && -low <= r->before) return QD_OK;
+    if (high >= MOST_ROWS || low <= -MOST_ROWS) {
+        GGML_LOG_ERROR("qdot: %s: positions %lld … %lld, where %d is the most that is known\n", t->name, (long long)low,
+                       (long long)high, MOST_ROWS);
+        return QD_ERR_LIMIT;
+    }
+    /* Only a shift of the cache turns back. */
+    const int64_t before = low < 0 ? at_least(r->before ? r->before : FIRST_ROWS, -low) : r->before;
+    qg_programs_drop(d, NULL);
+    return fill_table(d, r, at_least(after ? after : FIRST_ROWS, high + 1) + before, before);
 }
 
 qd_status qg_rope_reserve(qg_device *d, const struct ggml_cgraph *graph) {
@@ -135,29 +166,50 @@ qd_status qg_rope_reserve(qg_device *d, const struct ggml_cgraph *graph) {
         const struct ggml_tensor *t = graph->nodes[i];
         if (t->op != GGML_OP_ROPE || !qg_buffer_of(t->src[1])) continue;
         /* All layers rotate alike. */
-        if (before && before->src[1] == t->src[1] && before->src[2] == t->src[2] &&
-            !memcmp(before->op_params, t->op_params, sizeof t->op_params)) {
-            continue;
-        }
+        const bool same = before && before->src[1] == t->src[1] && before->src[2] == t->src[2] &&
+                          !memcmp(before->op_params, t->op_params, sizeof t->op_params);
+        const qd_status status = same ? QD_OK : reserve(d, t);
+        if (status) return status;
         before = t;
-        qg_rope *r = find_table(d, t);
-        qd_status status = r ? QD_OK : new_table(d, t, &r);
-        if (status) return status;
-        const int64_t last = last_position(t);
-        if (last < r->rows) continue;
-        if (last >= MOST_ROWS) {
-            GGML_LOG_ERROR("qdot: %s: position %lld is beyond the %d that are known\n", t->name, (long long)last,
-                           MOST_ROWS);
-            return QD_ERR_LIMIT;
-        }
-        int64_t larger = r->rows ? r->rows : FIRST_ROWS;
-        while (larger <= last)
-            larger *= 2;
-        qg_programs_drop(d, NULL);
-        status = fill_table(d, r, larger);
-        if (status) return status;
     }
     return QD_OK;
+}
+
+/* ---- Positions ---------------------------------------------------------------------------------------------- */
+
+qd_status qg_rope_feed(const qg_program *p) {
+    qd_status status = QD_OK;
+    for (int i = 0; !status && i < p->n_positions; i++) {
+        const qg_positions *x = &p->positions[i];
+        int32_t *rows = malloc((size_t)x->n * sizeof *rows);
+        if (!rows) return QD_ERR_MEMORY;
+        for (int64_t k = 0; k < x->n; k++)
+            rows[k] = x->source[k] + x->before;
+        status = qd_tensor_write(x->tensor, 0, rows, (size_t)x->n * sizeof *rows);
+        free(rows);
+    }
+    return status;
+}
+
+/* The table's rows of the positions: these themselves, or a tensor that is set before each run. */
+static qd_status read_rows(qg_builder *b, const struct ggml_tensor *t, const qg_rope *r, qd_tensor **out) {
+    const struct ggml_tensor *position = t->src[1];
+    const qd_tensor_desc d = qd_desc(QD_FORMAT_I32, position->ne[0], 0, 0, 0);
+    if (!r->before) return qg_part(b, position, 0, &d, NULL, out);
+    qg_program *p = b->program;
+    for (int i = 0; i < p->n_positions; i++) {
+        *out = p->positions[i].tensor;
+        if (p->positions[i].source == position->data && p->positions[i].before == r->before) return QD_OK;
+    }
+    qg_positions *grown = realloc(p->positions, (size_t)(p->n_positions + 1) * sizeof *grown);
+    if (!grown) return QD_ERR_MEMORY;
+    p->positions = grown;
+    const qd_status status = qd_tensor_create(b->device->context, &d, out);
+    if (!status) {
+        grown[p->n_positions++] = (qg_positions){
+            .source = position->data, .n = position->ne[0], .before = (int32_t)r->before, .tensor = *out};
+    }
+    return status;
 }
 
 /* ---- The operator ------------------------------------------------------------------------------------------- */
@@ -165,48 +217,66 @@ qd_status qg_rope_reserve(qg_device *d, const struct ggml_cgraph *graph) {
 const char *qg_rope_refuse(const struct ggml_tensor *t) {
     const struct ggml_tensor *x = t->src[0];
     const int mode = t->op_params[2];
-    if (x->type != GGML_TYPE_F32 || t->type != GGML_TYPE_F32) return "only f32";
+    if ((x->type != GGML_TYPE_F32 && x->type != GGML_TYPE_F16) || t->type != x->type) return "only f32 and f16";
     if (mode != GGML_ROPE_TYPE_NORMAL && mode != GGML_ROPE_TYPE_NEOX) return "positions in several dimensions";
     if (t->op_params[15]) return "rotation that begins inside of the heads";
     if (t->op_params[1] < 2 || x->ne[0] % 2) return "heads without pairs";
     if (!qg_is_leaf(t->src[1]) || t->src[1]->view_src) return "positions that are computed";
     if (t->src[2] && !qg_is_leaf(t->src[2])) return "frequency factors that are computed";
-    if (t->nb[0] != sizeof(float) || t->nb[1] != (size_t)t->ne[0] * sizeof(float))
-        return "heads of the result that lie apart";
     return NULL;
 }
 
-/* A sequence at a time: [T, heads * head_dim], whose positions are the same for all. */
+/* Sequence i3 of a tensor as heads, [T, H, D]. */
+static qd_status heads_of(qg_builder *b, const struct ggml_tensor *t, int64_t i3, qd_tensor **out) {
+    const qd_tensor_desc d = qd_desc(qg_format(t->type), t->ne[2], t->ne[1], t->ne[0], 0);
+    const int64_t steps[] = {(int64_t)t->nb[2], (int64_t)t->nb[1], (int64_t)t->nb[0]};
+    return qg_part(b, t, (size_t)i3 * t->nb[3], &d, steps, out);
+}
+
+/* Sequence i3 as rows of f32, [T, H * D]; *out is NULL when it is none. */
+static qd_status rows_of(qg_builder *b, const struct ggml_tensor *t, int64_t i3, qd_tensor **out) {
+    const qd_tensor_desc d = qd_desc(QD_FORMAT_F32, t->ne[2], t->ne[0] * t->ne[1], 0, 0);
+    *out = NULL;
+    if (t->type != GGML_TYPE_F32 || t->nb[0] != sizeof(float)) return QD_OK;
+    if (t->ne[1] > 1 && t->nb[1] != (size_t)t->ne[0] * sizeof(float)) return QD_OK;
+    return qg_part(b, t, (size_t)i3 * t->nb[3], &d, (int64_t[]){(int64_t)t->nb[2], sizeof(float)}, out);
+}
+
+/* A tensor inside the graph, as heads and as rows. */
+static qd_status temporary(qg_builder *b, const struct ggml_tensor *t, qd_tensor **heads, qd_tensor **rows) {
+    const qd_tensor_desc as_heads = qd_desc(QD_FORMAT_F32, t->ne[2], t->ne[1], t->ne[0], 0);
+    const qd_tensor_desc as_rows = qd_desc(QD_FORMAT_F32, t->ne[2], t->ne[0] * t->ne[1], 0, 0);
+    const qd_status status = qg_temporary(b, &as_heads, heads);
+    return status ? status : qd_graph_reshape(b->program->graph, *heads, &as_rows, rows);
+}
+
+/* A sequence at a time: their positions are the same. Heads that lie apart, or are halves, go by way of a temporary. */
 static qd_status emit_sequence(qg_builder *b, const struct ggml_tensor *t, int64_t i3, qd_tensor *table,
                                qd_tensor *position) {
-    const struct ggml_tensor *x = t->src[0];
-    const qd_tensor_desc d = qd_desc(QD_FORMAT_F32, t->ne[2], t->ne[0] * t->ne[1], 0, 0);
     const qd_attrs attrs = {.rope = {.heads = (int)t->ne[1],
                                      .head_dim = (int)t->ne[0],
                                      .neox = t->op_params[2] == GGML_ROPE_TYPE_NEOX,
                                      .dims = t->op_params[1]}};
-    qd_tensor *from, *y;
-    qd_status status = qg_part(b, t, (size_t)i3 * t->nb[3], &d, (int64_t[]){(int64_t)t->nb[2], sizeof(float)}, &y);
-    if (status) return status;
-    if (x->nb[0] == sizeof(float) && (x->ne[1] == 1 || x->nb[1] == (size_t)x->ne[0] * sizeof(float))) {
-        status = qg_part(b, x, (size_t)i3 * x->nb[3], &d, (int64_t[]){(int64_t)x->nb[2], sizeof(float)}, &from);
-    } else { /* heads that lie apart */
-        const qd_tensor_desc heads = qd_desc(QD_FORMAT_F32, x->ne[2], x->ne[1], x->ne[0], 0);
-        const int64_t steps[] = {(int64_t)x->nb[2], (int64_t)x->nb[1], (int64_t)x->nb[0]};
-        qd_tensor *apart, *copy;
-        status = qg_part(b, x, (size_t)i3 * x->nb[3], &heads, steps, &apart);
-        if (!status) status = qg_temporary(b, &heads, &copy);
-        if (!status) status = qg_add(b, QD_OP_COPY, NULL, &apart, 1, copy);
-        if (!status) status = qd_graph_reshape(b->program->graph, copy, &d, &from);
+    qd_tensor *x, *y, *from, *heads, *to = NULL;
+    qd_status status = rows_of(b, t->src[0], i3, &x);
+    if (!status && !x) {
+        status = heads_of(b, t->src[0], i3, &from);
+        if (!status) status = temporary(b, t, &heads, &x);
+        if (!status) status = qg_add(b, QD_OP_COPY, NULL, &from, 1, heads);
     }
-    return status ? status : qg_add(b, QD_OP_ROPE, &attrs, (qd_tensor *[]){from, table, position}, 3, y);
+    if (!status) status = rows_of(b, t, i3, &y);
+    if (!status && !y) {
+        status = heads_of(b, t, i3, &to);
+        if (!status) status = temporary(b, t, &heads, &y);
+    }
+    if (!status) status = qg_add(b, QD_OP_ROPE, &attrs, (qd_tensor *[]){x, table, position}, 3, y);
+    return status || !to ? status : qg_add(b, QD_OP_COPY, NULL, &heads, 1, to);
 }
 
 qd_status qg_rope_emit(qg_builder *b, const struct ggml_tensor *t) {
-    const qd_tensor_desc d = qd_desc(QD_FORMAT_I32, t->ne[2], 0, 0, 0);
+    const qg_rope *r = find_table(b->device, t);
     qd_tensor *position;
-    qd_status status = qg_part(b, t->src[1], 0, &d, NULL, &position);
-    qg_rope *r = find_table(b->device, t);
+    qd_status status = read_rows(b, t, r, &position);
     for (int64_t i = 0; !status && i < t->ne[3]; i++)
         status = emit_sequence(b, t, i, r->table, position);
     return status;

@@ -15,6 +15,9 @@ static void program_free(qg_program *p) {
         qd_tensor_free(p->constants[i]);
         free(p->memory[i]);
     }
+    for (int i = 0; i < p->n_positions; i++)
+        qd_tensor_free(p->positions[i].tensor);
+    free(p->positions);
     free(p->windows);
     free(p->written);
     free(p->memory);
@@ -128,6 +131,7 @@ static qd_status run(qg_device *d, qg_program *p) {
     qd_graph_info info;
     qd_status status = qd_graph_describe(p->graph, &info);
     const double start = qg_seconds();
+    if (!status) status = qg_rope_feed(p);
     if (!status) status = qd_graph_run(p->graph, 1);
     if (!status) status = qd_context_finish(d->context);
     if (status) {

@@ -18,6 +18,14 @@ typedef struct qg_operand {
     qg_range range;
 } qg_operand;
 
+/** Positions of a ROPE some of which are negative, as rows of its table: source[i] + before. */
+typedef struct qg_positions {
+    const int32_t *source;
+    int64_t n;
+    int32_t before;
+    qd_tensor *tensor;
+} qg_positions;
+
 struct qg_program {
     qd_graph *graph;
     qg_operand *windows; /* owned */
@@ -27,6 +35,8 @@ struct qg_program {
     void **memory; /* owned: what constants of its own borrow */
     qd_tensor **constants;
     int n_constants, constants_cap;
+    qg_positions *positions;
+    int n_positions;
     void *key;
     size_t key_bytes;
     uint64_t uid;  /* the host's number of the graph; 0: it gave none */

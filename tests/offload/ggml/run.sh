@@ -114,6 +114,12 @@ printf 'const char *ggml_version(void);\nconst char *ggml_version(void) { return
 "${CC:-cc}" -shared -fPIC -o "$work/version.so" "$work/version.c"
 refuses "a ggml of another version" "LD_PRELOAD=$work/version.so" "built for ggml .* has ggml 0.1.2"
 
+# ---- Buffers ----------------------------------------------------------------------------------------------------------
+
+check "buffers.c compiles" "${CC:-cc}" -std=gnu11 -O1 "$here/buffers.c" -o "$work/buffers" -isystem "$root/b11434/ggml/include" \
+    -L"$bin" -lggml -lggml-base -lm -lpthread -Wl,-rpath,"$bin"
+check "tensors that change, negative positions, copies, threads" timeout 300 "$work/buffers" "$plugin" "$bin" 2>/dev/null
+
 # ---- Operators -------------------------------------------------------------------------------------------------------
 
 # Every operator of ops.def by the names of test-backend-ops, which are those of functions for UNARY and GLU.

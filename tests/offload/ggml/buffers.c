@@ -1,0 +1,262 @@
+/* What test-backend-ops does not see: tensors that change between runs, positions that are negative, buffers that are
+ * cleared and copied, threads. `buffers LIBRARY`: each graph is computed by the backend and by ggml's CPU backend. */
+#include <math.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "ggml-alloc.h"
+#include "ggml-backend.h"
+
+enum { K = 64, N = 24, M = 5, HEADS = 2 };
+
+static int failed;
+
+static void check(const char *what, double error) {
+    const int bad = !(error < 2e-3);
+    printf("%s: %s (error %.1e)\n", bad ? "FAILED" : "ok", what, error);
+    failed += bad;
+}
+
+/* One backend with the tensors of the test. */
+typedef struct side {
+    ggml_backend_t backend;
+    struct ggml_context *context;
+    struct ggml_tensor *w, *x, *bias, *position;
+    ggml_backend_buffer_t buffer;
+} side;
+
+static struct ggml_context *new_context(void) {
+    return ggml_init((struct ggml_init_params){.mem_size = 1 << 20, .no_alloc = true});
+}
+
+static void die(const char *what) {
+    fprintf(stderr, "%s\n", what);
+    exit(1);
+}
+
+static side open_side(const char *name, enum ggml_type weights) {
+    side s = {.backend = ggml_backend_init_by_name(name, NULL), .context = new_context()};
+    if (!s.backend) die("the backend is not there");
+    s.w = ggml_new_tensor_2d(s.context, weights, K, N);
+    s.x = ggml_new_tensor_3d(s.context, GGML_TYPE_F32, K / HEADS, HEADS, M);
+    s.bias = ggml_new_tensor_1d(s.context, GGML_TYPE_F32, N);
+    s.position = ggml_new_tensor_1d(s.context, GGML_TYPE_I32, M);
+    s.buffer = ggml_backend_alloc_ctx_tensors(s.context, s.backend);
+    if (!s.buffer) die("no buffer");
+    return s;
+}
+
+static void close_side(side *s) {
+    ggml_backend_buffer_free(s->buffer);
+    ggml_free(s->context);
+    ggml_backend_free(s->backend);
+}
+
+static void set_floats(struct ggml_tensor *t, unsigned seed) {
+    const size_t n = (size_t)ggml_nelements(t);
+    float *values = malloc(n * sizeof *values);
+    void *bytes = malloc(ggml_nbytes(t));
+    for (size_t i = 0; i < n; i++)
+        values[i] = sinf((float)(i * 7 % 101) * 0.37f + (float)seed);
+    ggml_quantize_chunk(t->type, values, bytes, 0, ggml_nrows(t), t->ne[0], NULL);
+    ggml_backend_tensor_set(t, t->type == GGML_TYPE_F32 ? (void *)values : bytes, 0, ggml_nbytes(t));
+    free(values);
+    free(bytes);
+}
+
+typedef struct ggml_tensor *(*builder)(struct ggml_context *c, const side *s);
+
+static struct ggml_tensor *product(struct ggml_context *c, const side *s) {
+    struct ggml_tensor *x = ggml_reshape_2d(c, s->x, K, M);
+    return ggml_add(c, ggml_mul_mat(c, s->w, x), s->bias);
+}
+
+static struct ggml_tensor *rotated(struct ggml_context *c, const side *s) {
+    return ggml_rope(c, s->x, s->position, K / HEADS, GGML_ROPE_TYPE_NEOX);
+}
+
+/* Writes over the weights: an operator into a leaf. */
+static struct ggml_tensor *overwritten(struct ggml_context *c, const side *s) {
+    struct ggml_tensor *twice = ggml_concat(c, s->bias, s->bias, 0);
+    return ggml_cpy(c, ggml_scale(c, ggml_repeat(c, ggml_view_1d(c, twice, 1, 0), s->w), 3), s->w);
+}
+
+/* A graph with its memory, to be computed more than once. */
+typedef struct made {
+    ggml_backend_t backend;
+    struct ggml_context *context;
+    struct ggml_cgraph *graph;
+    struct ggml_tensor *y;
+    ggml_gallocr_t memory;
+} made;
+
+static made make(const side *s, builder build) {
+    made m = {.backend = s->backend, .context = new_context()};
+    m.graph = ggml_new_graph(m.context);
+    m.y = build(m.context, s);
+    ggml_build_forward_expand(m.graph, m.y);
+    m.memory = ggml_gallocr_new(ggml_backend_get_default_buffer_type(s->backend));
+    if (!ggml_gallocr_alloc_graph(m.memory, m.graph)) die("no memory for the graph");
+    return m;
+}
+
+static void unmake(made *m) {
+    ggml_gallocr_free(m->memory);
+    ggml_free(m->context);
+}
+
+/* Largest difference of the results of both, relative to the largest value. */
+static double differ(const made *a, const made *b) {
+    enum { MOST = K * N * M };
+    static _Thread_local float x[2][MOST];
+    const made *sides[] = {a, b};
+    const size_t n = (size_t)ggml_nelements(a->y);
+    double most = 0, scale = 1e-9;
+    for (int i = 0; i < 2; i++) {
+        if (ggml_backend_graph_compute(sides[i]->backend, sides[i]->graph) != GGML_STATUS_SUCCESS)
+            die("a graph failed");
+        ggml_backend_tensor_get(sides[i]->y, x[i], 0, ggml_nbytes(sides[i]->y));
+    }
+    for (size_t i = 0; i < n; i++) {
+        most = fmax(most, fabs((double)x[0][i] - (double)x[1][i]));
+        scale = fmax(scale, fabs((double)x[1][i]));
+    }
+    return most / scale;
+}
+
+static void set_both(side *a, side *b, unsigned seed) {
+    side *sides[] = {a, b};
+    for (int i = 0; i < 2; i++) {
+        set_floats(sides[i]->w, seed);
+        set_floats(sides[i]->x, seed + 1);
+        set_floats(sides[i]->bias, seed + 2);
+    }
+}
+
+static void test_weights(enum ggml_type type) {
+    side a = open_side("QDOT", type), b = open_side("CPU", type);
+    made x = make(&a, product), y = make(&b, product);
+    const double coarse = type == GGML_TYPE_F32 ? 1 : 0.1; /* A8 */
+    char what[100];
+    for (unsigned seed = 1; seed < 4; seed++) {
+        set_both(&a, &b, seed);
+        snprintf(what, sizeof what, "%s weights, set %u times", ggml_type_name(type), seed);
+        check(what, coarse * differ(&x, &y));
+    }
+    if (type == GGML_TYPE_F32) {
+        made over_x = make(&a, overwritten), over_y = make(&b, overwritten);
+        for (unsigned i = 0; i < 2; i++) {
+            differ(&over_x, &over_y);
+            check("weights that an operator wrote over", differ(&x, &y));
+            set_both(&a, &b, 7 + i);
+            check("and that were set again", differ(&x, &y));
+        }
+        unmake(&over_x);
+        unmake(&over_y);
+    }
+    ggml_backend_tensor_memset(a.w, 0, 0, ggml_nbytes(a.w));
+    ggml_backend_tensor_memset(b.w, 0, 0, ggml_nbytes(b.w));
+    check("weights that were set to 0", differ(&x, &y));
+    ggml_backend_buffer_clear(a.buffer, 0);
+    ggml_backend_buffer_clear(b.buffer, 0);
+    check("a buffer that was cleared", differ(&x, &y));
+    set_both(&a, &b, 9);
+    check("and set again", coarse * differ(&x, &y));
+    unmake(&x);
+    unmake(&y);
+    close_side(&a);
+    close_side(&b);
+}
+
+static void test_positions(void) {
+    static const struct {
+        const char *what;
+        int32_t position[M];
+    } cases[] = {
+        {"positions", {0, 1, 2, 3, 511}},
+        {"positions beyond the first table", {4000, 1, 2, 3, 512}},
+        {"negative positions", {-7, 0, -600, 3, 1}},
+        {"others", {-1, 5, 5, 0, -2}},
+        {"positive ones afterwards", {3, 8000, 77, 2, 6}},
+    };
+    side a = open_side("QDOT", GGML_TYPE_F32), b = open_side("CPU", GGML_TYPE_F32);
+    made x = make(&a, rotated), y = make(&b, rotated);
+    set_both(&a, &b, 5);
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        ggml_backend_tensor_set(a.position, cases[i].position, 0, sizeof cases[i].position);
+        ggml_backend_tensor_set(b.position, cases[i].position, 0, sizeof cases[i].position);
+        check(cases[i].what, differ(&x, &y));
+    }
+    ggml_backend_buffer_clear(a.buffer, 0);
+    ggml_backend_buffer_clear(b.buffer, 0);
+    check("a buffer that was cleared, without constants", differ(&x, &y));
+    unmake(&x);
+    unmake(&y);
+    close_side(&a);
+    close_side(&b);
+}
+
+static void test_copies(void) {
+    side a = open_side("QDOT", GGML_TYPE_F32), b = open_side("QDOT", GGML_TYPE_F32);
+    side c = open_side("CPU", GGML_TYPE_F32);
+    made x = make(&b, product), y = make(&c, product);
+    set_both(&a, &c, 3);
+    ggml_backend_tensor_copy(a.w, b.w);
+    ggml_backend_tensor_copy(a.x, b.x);
+    ggml_backend_tensor_copy(c.bias, b.bias);
+    check("tensors copied from other buffers", differ(&x, &y));
+    unmake(&x);
+    unmake(&y);
+    close_side(&a);
+    close_side(&b);
+    close_side(&c);
+}
+
+static void *thread(void *seed) {
+    side a = open_side("QDOT", GGML_TYPE_F32), b = open_side("CPU", GGML_TYPE_F32);
+    made x = make(&a, product), y = make(&b, product);
+    double *most = malloc(sizeof *most);
+    *most = 0;
+    for (int i = 0; i < 10; i++) {
+        set_both(&a, &b, *(unsigned *)seed + (unsigned)i);
+        *most = fmax(*most, differ(&x, &y));
+    }
+    unmake(&x);
+    unmake(&y);
+    close_side(&a);
+    close_side(&b);
+    return most;
+}
+
+static void test_threads(void) {
+    enum { THREADS = 4 };
+    pthread_t threads[THREADS];
+    unsigned seed[THREADS];
+    for (unsigned i = 0; i < THREADS; i++) {
+        seed[i] = 100 * i;
+        pthread_create(&threads[i], NULL, thread, &seed[i]);
+    }
+    double most = 0;
+    for (int i = 0; i < THREADS; i++) {
+        void *result;
+        pthread_join(threads[i], &result);
+        most = fmax(most, *(double *)result);
+        free(result);
+    }
+    check("four threads", most);
+}
+
+int main(int argc, char **argv) {
+    if (argc != 3) die("usage: buffers LIBRARY FOLDER-OF-GGML");
+    ggml_backend_load_all_from_path(argv[2]);
+    if (!ggml_backend_load(argv[1])) die("the backend was not loaded");
+    test_weights(GGML_TYPE_F32);
+    test_weights(GGML_TYPE_Q8_0);
+    test_weights(GGML_TYPE_Q4_1);
+    test_positions();
+    test_copies();
+    test_threads();
+    return failed != 0;
+}
