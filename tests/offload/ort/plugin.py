@@ -17,8 +17,9 @@ def load():
     return [d for d in ort.get_ep_devices() if d.ep_name == NAME]
 
 
-def session(model, options=None, level=3, optimize=True, profile=None, plugin=True, threads=2):
-    """A session for a model (bytes or a path). options None: those of the environment's default device."""
+def session(model, options=None, level=3, optimize=True, profile=None, plugin=True, threads=2, fallback=False):
+    """A session for a model (bytes or a path). options None: those of the environment's default device. Python's host goes
+    on without a provider that fails, where fallback lets it; tests do not."""
     so = ort.SessionOptions()
     so.log_severity_level = level
     so.intra_op_num_threads = threads
@@ -35,7 +36,7 @@ def session(model, options=None, level=3, optimize=True, profile=None, plugin=Tr
     if not plugin:
         return ort.InferenceSession(model, so, providers=["CPUExecutionProvider"])
     so.add_provider_for_devices(load()[:1], options or {})
-    return ort.InferenceSession(model, so)
+    return ort.InferenceSession(model, so, enable_fallback=int(fallback))
 
 
 def profiled(model, feeds, **kwargs):
