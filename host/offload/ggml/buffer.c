@@ -19,14 +19,21 @@ static void log_failure(const char *what, const struct ggml_tensor *t) {
 
 /* ---- Constants ---------------------------------------------------------------------------------------------- */
 
+static bool overlaps(const qg_buffer *b, const qg_constant *c, size_t from, size_t to) {
+    for (int i = 0; i < c->n; i++) {
+        const size_t at = (size_t)(c->data[i] - b->base);
+        if (at < to && from < at + c->bytes[i]) return true;
+    }
+    return false;
+}
+
 /* Frees the constants that overlap bytes [from, to), after the compiled graphs that may use them. */
 static void drop_constants(qg_buffer *b, size_t from, size_t to) {
     int kept = 0;
     bool dropped = false;
     for (int i = 0; i < b->n_constants; i++) {
         const qg_constant c = b->constants[i];
-        const size_t at = (size_t)(c.data - b->base);
-        if (at >= to || from >= at + c.bytes) {
+        if (!overlaps(b, &c, from, to)) {
             b->constants[kept++] = c;
             continue;
         }
@@ -37,18 +44,48 @@ static void drop_constants(qg_buffer *b, size_t from, size_t to) {
     b->n_constants = kept;
 }
 
-qd_status qg_buffer_constant(qg_buffer *b, const void *data, const qd_tensor_desc *desc, qd_tensor **out) {
-    const size_t bytes = qd_desc_bytes(desc);
+/* One that is there already, or NULL. `desc` is that of the whole. */
+static qd_tensor *find_constant(const qg_buffer *b, const void *const data[], const qd_tensor_desc *desc, int n) {
     for (int i = 0; i < b->n_constants; i++) {
         const qg_constant *c = &b->constants[i];
-        if (c->data == data && !memcmp(qd_tensor_describe(c->tensor), desc, sizeof *desc)) {
-            *out = c->tensor;
-            return QD_OK;
-        }
+        bool same = c->n == n && !memcmp(qd_tensor_describe(c->tensor), desc, sizeof *desc);
+        for (int j = 0; same && j < n; j++)
+            same = c->data[j] == data[j];
+        if (same) return c->tensor;
     }
-    const size_t at = (size_t)((const char *)data - b->base);
-    if (b->memory && !b->borrowed) { /* operators may have written there */
-        const qd_status status = qd_tensor_read(b->memory, at, b->base + at, bytes);
+    return NULL;
+}
+
+static qd_status make_constant(qg_buffer *b, const void *const data[], const qd_tensor_desc desc[], int n,
+                               qd_tensor **out) {
+    qd_tensor *parts[QG_PARTS] = {NULL};
+    qd_status status = QD_OK;
+    for (int i = 0; !status && i < n; i++)
+        status = qd_tensor_constant(b->device->context, &desc[i], data[i], &parts[i]);
+    if (n == 1) {
+        *out = parts[0];
+        return status;
+    }
+    if (!status) status = qd_tensor_stack(b->device->context, parts, n, out);
+    for (int i = 0; i < n; i++)
+        qd_tensor_free(parts[i]);
+    return status;
+}
+
+qd_status qg_buffer_stack(qg_buffer *b, const void *const data[], const qd_tensor_desc desc[], int n, qd_tensor **out) {
+    qd_tensor_desc whole = desc[0];
+    for (int i = 1; i < n; i++)
+        whole.shape[0] += desc[i].shape[0];
+    *out = find_constant(b, data, &whole, n);
+    if (*out) return QD_OK;
+    qg_constant c = {.n = n};
+    for (int i = 0; i < n; i++) {
+        c.data[i] = data[i];
+        c.bytes[i] = qd_desc_bytes(&desc[i]);
+        const size_t at = (size_t)(c.data[i] - b->base);
+        if (!b->memory || b->borrowed) continue;
+        const qd_status status =
+            qd_tensor_read(b->memory, at, b->base + at, c.bytes[i]); /* an operator may have written */
         if (status) return status;
     }
     if (b->n_constants == b->constants_cap) {
@@ -58,9 +95,15 @@ qd_status qg_buffer_constant(qg_buffer *b, const void *data, const qd_tensor_des
         b->constants = grown;
         b->constants_cap = larger;
     }
-    const qd_status status = qd_tensor_constant(b->device->context, desc, data, out);
-    if (!status) b->constants[b->n_constants++] = (qg_constant){data, bytes, *out};
-    return status;
+    const qd_status status = make_constant(b, data, desc, n, &c.tensor);
+    if (status) return status;
+    *out = c.tensor;
+    b->constants[b->n_constants++] = c;
+    return QD_OK;
+}
+
+qd_status qg_buffer_constant(qg_buffer *b, const void *data, const qd_tensor_desc *desc, qd_tensor **out) {
+    return qg_buffer_stack(b, &data, desc, 1, out);
 }
 
 void qg_buffer_written(qg_buffer *b, size_t from, size_t to) {

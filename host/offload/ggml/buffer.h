@@ -4,10 +4,13 @@
 
 #include "plugin.h"
 
-/** A constant made of bytes of a buffer. */
+enum { QG_PARTS = 3 }; /* most matrices that are stacked */
+
+/** A constant made of bytes of a buffer; matrices of several parts are stacked. */
 typedef struct qg_constant {
-    const char *data;
-    size_t bytes;
+    const char *data[QG_PARTS];
+    size_t bytes[QG_PARTS];
+    int n;
     qd_tensor *tensor;
 } qg_constant;
 
@@ -34,6 +37,8 @@ qg_buffer *qg_buffer_of(const struct ggml_tensor *t);
 qd_status qg_buffer_memory(qg_buffer *b, qd_tensor **out);
 /** A constant of the bytes at `data`, which lie in the buffer; owned by it. One that is there already is used again. */
 qd_status qg_buffer_constant(qg_buffer *b, const void *data, const qd_tensor_desc *desc, qd_tensor **out);
+/** The same of n two-dimensional ones with the same format and columns, one below the other. */
+qd_status qg_buffer_stack(qg_buffer *b, const void *const data[], const qd_tensor_desc desc[], int n, qd_tensor **out);
 /** An operator wrote bytes [from, to) of the device's memory: constants made of them are of no use any more. May drop
  * all compiled graphs. */
 void qg_buffer_written(qg_buffer *b, size_t from, size_t to);

@@ -52,6 +52,12 @@ qd_status qg_quantize(qg_builder *b, const struct ggml_tensor *x, qd_tensor **ou
  */
 qd_status qg_direct(qg_builder *b, const struct ggml_tensor *result, qd_tensor **out);
 
+/** Computes a MUL_MAT together with later ones that read the same activations, when all that read their results take
+ * them from qg_columns. *done: it is computed, now or earlier. */
+qd_status qg_stack(qg_builder *b, const struct ggml_tensor *t, bool *done);
+/** The result of a node, in whatever shape, as rows of its columns when it stands inside the graph only; else NULL. */
+qd_tensor *qg_columns(const qg_builder *b, const struct ggml_tensor *t);
+
 /** The node after the current one when both can be one: it is `op`, reads the current one, and nobody else does. */
 const struct ggml_tensor *qg_fusable(const qg_builder *b, enum ggml_op op);
 /** Takes that node as translated. */

@@ -219,9 +219,11 @@ qd_status qg_set_rows_emit(qg_builder *b, const struct ggml_tensor *t) {
     const struct ggml_tensor *ids = t->src[1];
     const qd_tensor_desc d = qd_desc(QD_FORMAT_I32, ids->ne[2], ids->ne[1], ids->ne[0], 0);
     const int64_t steps[] = {(int64_t)ids->nb[2], (int64_t)ids->nb[1], (int64_t)ids->nb[0]};
-    qd_tensor *in[2], *y;
-    qd_status status = qg_in(b, t->src[0], QG_VALUE, &in[0]);
-    if (!status) status = qg_part(b, ids, 0, &d, steps, &in[1]);
-    if (!status) status = qg_out(b, t, &y);
+    const qd_tensor_desc rows = qd_desc(QD_FORMAT_I32, ids->ne[0], 0, 0, 0);
+    qd_tensor *in[2] = {qg_columns(b, t->src[0]), NULL}, *y;
+    const bool flat = in[0] != NULL; /* [R, C] */
+    qd_status status = flat ? QD_OK : qg_in(b, t->src[0], QG_VALUE, &in[0]);
+    if (!status) status = flat ? qg_part(b, ids, 0, &rows, steps + 2, &in[1]) : qg_part(b, ids, 0, &d, steps, &in[1]);
+    if (!status) status = flat ? qg_out_rows(b, t, &y) : qg_out(b, t, &y);
     return status ? status : qg_add(b, QD_OP_SET_ROWS, NULL, in, 2, y);
 }

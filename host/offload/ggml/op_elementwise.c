@@ -183,6 +183,8 @@ static qd_status read_gate_up(qg_builder *b, const struct ggml_tensor *t, qd_ten
         const bool second = halves && (i == 1) != swapped;
         int64_t rows, step;
         qg_uniform_rows(from, &rows, &step);
+        in[i] = qg_columns(b, from);
+        if (in[i]) continue;
         status = qg_part(b, from, second ? (size_t)t->ne[0] * sizeof(float) : 0, &d, (int64_t[]){step, sizeof(float)},
                          &in[i]);
     }

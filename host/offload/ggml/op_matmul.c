@@ -106,6 +106,9 @@ static qd_status emit_batch(qg_builder *b, const struct ggml_tensor *t) {
 qd_status qg_mul_mat_emit(qg_builder *b, const struct ggml_tensor *t) {
     const struct ggml_tensor *w = t->src[0];
     const bool one = w->ne[2] == 1 && w->ne[3] == 1;
+    bool done;
+    const qd_status status = qg_stack(b, t, &done);
+    if (status || done) return status;
     if (one && (qg_is_blocked(w->type) || qg_is_constant(w, QG_WEIGHTS))) return emit_shared(b, t);
     return qg_is_blocked(w->type) ? emit_each(b, t) : emit_batch(b, t);
 }

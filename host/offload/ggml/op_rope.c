@@ -236,8 +236,8 @@ static qd_status heads_of(qg_builder *b, const struct ggml_tensor *t, int64_t i3
 /* Sequence i3 as rows of f32, [T, H * D]; *out is NULL when it is none. */
 static qd_status rows_of(qg_builder *b, const struct ggml_tensor *t, int64_t i3, qd_tensor **out) {
     const qd_tensor_desc d = qd_desc(QD_FORMAT_F32, t->ne[2], t->ne[0] * t->ne[1], 0, 0);
-    *out = NULL;
-    if (t->type != GGML_TYPE_F32 || t->nb[0] != sizeof(float)) return QD_OK;
+    *out = qg_columns(b, t);
+    if (*out || t->type != GGML_TYPE_F32 || t->nb[0] != sizeof(float)) return QD_OK;
     if (t->ne[1] > 1 && t->nb[1] != (size_t)t->ne[0] * sizeof(float)) return QD_OK;
     return qg_part(b, t, (size_t)i3 * t->nb[3], &d, (int64_t[]){(int64_t)t->nb[2], sizeof(float)}, out);
 }

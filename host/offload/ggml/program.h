@@ -51,6 +51,12 @@ typedef struct qg_quantized {
     qg_range range; /* of the source */
 } qg_quantized;
 
+/** The result of a node that stands inside the graph only, as [rows, columns] of f32. */
+typedef struct qg_inner {
+    const struct ggml_tensor *tensor;
+    qd_tensor *columns;
+} qg_inner;
+
 /** What a node's translation works on. */
 typedef struct qg_builder {
     qg_device *device;
@@ -60,6 +66,8 @@ typedef struct qg_builder {
     bool *done; /* nodes that were translated with an earlier one */
     qg_quantized *quantized;
     int n_quantized, quantized_cap;
+    qg_inner *inner;
+    int n_inner, inner_cap;
 } qg_builder;
 
 /** Frees the compiled graphs that touch a buffer (NULL: all). */

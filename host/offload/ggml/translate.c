@@ -379,5 +379,6 @@ qd_status qg_translate(qg_device *d, const struct ggml_cgraph *graph, qg_program
     }
     free(b.done);
     free(b.quantized);
+    free(b.inner);
     return status;
 }
