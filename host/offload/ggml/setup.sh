@@ -86,6 +86,7 @@ build_llama() {
     mv "$work/source/ggml" "$work/ggml"
     rm -rf "$work/build" "$work/source" "$work/unpacked"
     touch "$work/complete"
+    chmod 755 "$work"
     rm -rf "$folder"
     mv "$work" "$folder"
     work=
@@ -116,6 +117,7 @@ build_python() {
     mv "$work/unpacked/vendor/llama.cpp/ggml" "$work/ggml"
     rm -rf "$work/unpacked"
     touch "$work/complete"
+    chmod 755 "$work"
     rm -rf "$folder"
     mv "$work" "$folder"
     work=
