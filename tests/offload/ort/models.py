@@ -393,13 +393,20 @@ def binary(m, op, qdq):
     left, right, y = [[m.const(s), m.const(z)] for s, z in quants]
     a = m.input(codes[0], m.pick(False, True))
     b = m.input(codes[1]) if qdq or m.size(0, 1) else m.const(codes[1])
+    limit = m.pick(None, np.float32(-1), np.float32(0.7)) if qdq else None  # of Relu or Clip after it
     if qdq:
         floats = [m.node("DequantizeLinear", [a] + left), m.node("DequantizeLinear", [b] + right)]
-        m.quantized(m.node(op, floats), t, y)
+        result = m.node(op, floats)
+        if limit is not None:
+            result = m.node("Relu", [result]) if limit < 0 else m.node("Clip", [result, m.const(np.float32(-limit)), m.const(limit)])
+        m.quantized(result, t, y)
     else:
         m.output(m.node("QLinear" + op, [a] + left + [b] + right + y, domain=MS), t)
     real = [np.float64(s) * (c.astype(np.float64) - z) for c, s, z in zip(codes, (sa, sb), (za, zb))]
-    m.exact = (real[0] + real[1] if op == "Add" else real[0] * real[1]) / np.float64(sy) + zy
+    result = real[0] + real[1] if op == "Add" else real[0] * real[1]
+    if limit is not None:
+        result = np.clip(result, 0 if limit < 0 else -limit, np.inf if limit < 0 else limit)
+    m.exact = result / np.float64(sy) + zy
 
 
 def parts(m):
