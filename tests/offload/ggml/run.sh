@@ -55,7 +55,7 @@ check() {
 
 # ours [VARIABLE=VALUE]… words…: a program of llama.cpp with the backend.
 ours() {
-    timeout 1800 env "PATH=$bin:$PATH" "GGML_BACKEND_PATH=$plugin" "$@" </dev/null
+    timeout 6000 env "PATH=$bin:$PATH" "GGML_BACKEND_PATH=$plugin" "$@" </dev/null
 }
 
 # write_text PROMPT COUNT words…: what llama-completion makes of it goes to $work/text, its log to $work/log. All layers are on
