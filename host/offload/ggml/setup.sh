@@ -4,11 +4,12 @@
 #              libraries that they load, built here with backends as shared objects (some ten minutes on one core)
 #   python     llama-cpp-python 0.3.36, whose ggml has another layout, in a Python environment of its own (as long again)
 # Each goes to a folder of its own in $XDG_CACHE_HOME/qdot/offload/ggml (else ~/.cache/…); nothing is done twice. A folder
-# has `ggml` (headers), `lib` (what a plug-in links) and, for llama.cpp, `bin`. $QDOT_JOBS: compilers at a time, default 1.
+# has `ggml` (headers), `lib` (what a plug-in links) and, for llama.cpp, `bin`. $QDOT_JOBS: compilers at a time, one for
+# each core if unset.
 set -eu
 
 root=${XDG_CACHE_HOME:-$HOME/.cache}/qdot/offload/ggml
-jobs=${QDOT_JOBS:-1}
+jobs=${QDOT_JOBS:-$(nproc)}
 work=
 
 say() {
