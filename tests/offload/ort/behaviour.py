@@ -2,6 +2,7 @@
 import contextlib
 import ctypes
 import glob
+import io
 import json
 import os
 import sys
@@ -18,14 +19,15 @@ import plugin
 
 @contextlib.contextmanager
 def log():
-    """Collects what the process writes on standard error, as [text]."""
+    """Collects what the process writes on standard error, as [text], and leaves out what Python's host prints."""
     text = []
     with tempfile.TemporaryFile() as f:
         saved = os.dup(2)
         sys.stderr.flush()
         os.dup2(f.fileno(), 2)
         try:
-            yield text
+            with contextlib.redirect_stdout(io.StringIO()):
+                yield text
         finally:
             os.dup2(saved, 2)
             os.close(saved)
