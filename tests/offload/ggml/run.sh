@@ -132,7 +132,7 @@ run_cases() {
     log=$1
     variable=QDOT_VERIFY=0
     shift
-    case $1 in
+    case ${1:-} in
     *=*)
         variable=$1
         shift
