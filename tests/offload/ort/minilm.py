@@ -157,7 +157,7 @@ def main():
             quantize_dynamic(plain, quantized, op_types_to_quantize=["MatMul"], weight_type=weights, per_channel=each)
             (cpu,), cpu_nodes = plugin.profiled(quantized, feeds, plugin=False)
             (got,), nodes = plugin.profiled(quantized, feeds)
-            share = 1 - work.quantized_macs(nodes, host_only=True) / work.quantized_macs(cpu_nodes)
+            share = work.share(nodes, cpu_nodes)
             cosine = (got * cpu).sum(-1) / np.linalg.norm(got, axis=-1) / np.linalg.norm(cpu, axis=-1)
             print("%s%s: %.1f %% of %.3g quantized multiplications on the plug-in, cosine to the CPU's embeddings %.7f, to those "
                   "of float32 %.5f" % (weights, " by column" if each else "", 100 * share, work.quantized_macs(cpu_nodes),

@@ -105,7 +105,7 @@ def check(name, form, float_path, inputs, describe):
     for i, x in enumerate(inputs):
         (want,), cpu_nodes = plugin.profiled(quantized, {"x": x}, plugin=False)
         (got,), nodes = plugin.profiled(quantized, {"x": x})
-        share = 1 - work.quantized_macs(nodes, host_only=True) / work.quantized_macs(cpu_nodes)
+        share = work.share(nodes, cpu_nodes)
         same = (got == want).mean()
         texts.append(describe(got))
         wants.append(describe(want))
