@@ -198,6 +198,7 @@ check "a cache that is too large is an error of the host's" sh -c "! GGML_BACKEN
     -m '$model' -p a -n 1 -no-cnv -ngl 99 -fit off -c 10000000 </dev/null >'$work/out' 2>&1 && \
     grep -q 'qdot: a buffer of .* exceeds the memory of' '$work/out'"
 
+# shellcheck disable=SC1091
 [ -z "$long" ] || . "$here/long.sh"
 
 [ "$failed" -eq 0 ]
