@@ -304,7 +304,7 @@ static qd_status add_attention(qd_model *m, int layer, const layer_weights *w, q
     QD_TRY(qd_graph_view(g, qkv, q_cols, kv_cols, &k));
     QD_TRY(qd_graph_view(g, qkv, q_cols + kv_cols, kv_cols, &v));
     /* Queries and keys stand side by side: one rotation for both, in place. */
-    const qd_attrs rotate = {.rope = {s->heads + s->kv_heads, s->head_dim, false}};
+    const qd_attrs rotate = {.rope = {.heads = s->heads + s->kv_heads, .head_dim = s->head_dim}};
     QD_TRY(qd_graph_add(g, QD_OP_ROPE, &rotate, (qd_tensor *[]){qk, rope, m->start}, 3, &qk, 1));
     const qd_attrs store = {.kv = {s->kv_heads, s->head_dim}};
     QD_TRY(qd_graph_add(g, QD_OP_KV_STORE, &store, (qd_tensor *[]){k, v, m->start}, 3,
