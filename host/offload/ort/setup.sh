@@ -61,6 +61,7 @@ fetch_headers() {
     fi
     mkdir "$work/include"
     cp "$headers/onnxruntime_c_api.h" "$headers/onnxruntime_ep_c_api.h" "$work/include"
+    rm -rf "$folder/include" # of an older way to fill it
     mv "$work/include" "$folder/include"
 }
 
@@ -75,6 +76,7 @@ fetch_host() {
         return 1
     fi
     # Only `python -m …` is used, which an environment can do from any place.
+    rm -rf "$folder/host-$1" # whose Python is gone
     mv "$work/host" "$folder/host-$1"
 }
 
