@@ -295,9 +295,11 @@ qd_status qep_zero(qep_build *b, const qep_unit *u, int slot, int value, int ran
     const qep_slot *s = &b->slots[value];
     if (b->g->values[value].data) {
         void *data;
+        const qep_value *v = &b->g->values[value];
+        if (qep_count(&v->shape) * (int64_t)sizeof(int32_t) != (int64_t)qd_desc_bytes(&d))
+            return qep_fail(b, "%lld zero points where others are needed", (long long)qep_count(&v->shape));
         const qd_status status = qep_make(b, u, slot, &d, &data, out);
         if (status || !data) return status;
-        const qep_value *v = &b->g->values[value];
         for (int64_t i = 0; i < qep_count(&v->shape); i++)
             ((int32_t *)data)[i] = (int32_t)qep_number(v->type, v->data, i);
         return QD_OK;
@@ -314,21 +316,13 @@ qd_status qep_zero(qep_build *b, const qep_unit *u, int slot, int value, int ran
     return qd_graph_reshape(b->graph, t, &d, out);
 }
 
-/* Code of a real limit, as quantizing gives it. */
-static int32_t limit_code(float limit, qd_quant y, int32_t least, int32_t most) {
-    if (isnan(limit)) return least;
-    const double code = (double)nearbyintf(limit / y.scale) + y.zero_point;
-    return code <= least ? least : code >= most ? most : (int32_t)code;
-}
-
 qd_requant qep_requant(qep_build *b, const qep_unit *u, qd_format f) {
     const qd_quant y = qep_quant(b, &u->y);
     qd_requant r = {.rounding = QD_ROUND_FLOAT, .zero_point = y.zero_point};
     if (!u->limited) return r;
-    const int32_t least = f == QD_FORMAT_I8 ? -128 : 0, most = f == QD_FORMAT_I8 ? 127 : 255;
-    r.min = limit_code(u->low, y, least, most);
-    r.max = limit_code(u->high, y, least, most);
-    /* Both 0 would mean no limits: every result is zero's neighbour then, and one code more says the same. */
+    r.min = qep_limit_code(u->low, y, f);
+    r.max = qep_limit_code(u->high, y, f);
+    /* Both 0 mean no limits to the library. Of constant parameters, qep_check_limits knows that before. */
     if (!r.min && !r.max) qep_fail(b, "limits that leave only the code 0");
     return r;
 }

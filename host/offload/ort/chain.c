@@ -13,9 +13,14 @@ static int other_input(const qep_node *n, int value) {
     return n->in[n->in[0] == value];
 }
 
+/* In a part that is compiled (g->kept), DynamicQuantizeLinear may stand in another part: the scale is an input then. */
 static bool is_dynamic_scale(const qep_graph *g, int value) {
-    const int node = value < 0 ? -1 : g->values[value].producer;
-    return qep_is(g, node, "DynamicQuantizeLinear") && g->nodes[node].out[1] == value;
+    if (value < 0) return false;
+    const qep_value *v = &g->values[value];
+    if (v->producer < 0)
+        return g->kept && !v->data && v->type == ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT && v->shape.rank == 0;
+    const qep_node *n = &g->nodes[v->producer];
+    return qep_is(g, v->producer, "DynamicQuantizeLinear") && n->n_out > 1 && n->out[1] == value;
 }
 
 /* scales = x_scale · w_scale, where the node joins the unit; or x_scale alone, for the host leaves out products with 1.

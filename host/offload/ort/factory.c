@@ -91,7 +91,8 @@ static bool ORT_API_CALL is_stream_aware(const OrtEpFactory *this_ptr) {
     return false;
 }
 
-/* The API of this plug-in's version; where the host is older, a status by the part that all versions share. */
+/* The API of this plug-in's version; where the host is older, a status by the part that all versions share, or
+ * nothing where it has not even that. */
 static OrtStatus *find_api(const OrtApiBase *base, qep_host *h) {
     h->api = base->GetApi(QEP_API);
     if (h->api) {
@@ -99,7 +100,7 @@ static OrtStatus *find_api(const OrtApiBase *base, qep_host *h) {
         return NULL;
     }
     const qep_host old = {.api = base->GetApi(1)};
-    if (!old.api) abort(); /* not a host at all: it promises version 1 for ever */
+    if (!old.api) return NULL; /* not a host at all: it promises version 1 for ever */
     return qep_error(&old, ORT_NOT_IMPLEMENTED,
                      "this plug-in needs ONNX Runtime 1.%d or later; the one that runs is %s: upgrade it", QEP_API,
                      base->GetVersionString());
@@ -115,6 +116,7 @@ EXPORT OrtStatus *CreateEpFactories(const char *registered_name, const OrtApiBas
     *num_factories = 0;
     qep_host host = {.logger = default_logger};
     QEP_HOST(find_api(ort_api_base, &host));
+    if (!host.api) return NULL;
     if (max_factories < 1) return qep_error(&host, ORT_INVALID_ARGUMENT, "no room for a factory");
     factory *f = calloc(1, sizeof *f);
     if (!f) return qep_error(&host, ORT_FAIL, "out of memory");

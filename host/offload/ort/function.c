@@ -68,7 +68,7 @@ bool qep_match_qdq_clip(qep_match *m, int node, qep_unit *u) {
     u->low = u->limited ? fmaxf(low, u->low) : low;
     u->high = u->limited ? fminf(high, u->high) : high;
     u->limited = true;
-    return u->low <= u->high ? true : qep_refuse(m, "its limits leave nothing");
+    return u->low <= u->high ? qep_check_limits(m, u) : qep_refuse(m, "its limits leave nothing");
 }
 
 /* QuantizeLinear of what a DequantizeLinear makes. */

@@ -166,20 +166,30 @@ error:
     return status;
 }
 
+/* How many inputs or outputs a node has: *n, and *hidden more that only its sub-graphs read. */
+static OrtStatus *count_ports(const OrtApi *api, const OrtNode *node, bool inputs, size_t *n, size_t *hidden) {
+    *hidden = 0;
+    if (!inputs) return api->Node_GetNumOutputs(node, n);
+    QEP_HOST(api->Node_GetNumInputs(node, n));
+    return api->Node_GetNumImplicitInputs(node, hidden);
+}
+
 /* Inputs or outputs of a node as indices of values. */
 static OrtStatus *read_ports(reader *r, const OrtNode *from, bool inputs, int **out, int *count) {
     const OrtApi *api = r->h->api;
-    size_t n = 0;
+    size_t named = 0, hidden = 0;
     OrtStatus *status = NULL;
     const OrtValueInfo **list = NULL;
-    QEP_HOST(inputs ? api->Node_GetNumInputs(from, &n) : api->Node_GetNumOutputs(from, &n));
+    QEP_HOST(count_ports(api, from, inputs, &named, &hidden));
+    const size_t n = named + hidden;
     *out = qep_take(&r->g->arena, n, sizeof **out);
     list = calloc(n ? n : 1, sizeof *list);
     if (!*out || !list) {
         free(list);
         return no_memory(r->h);
     }
-    QEP_TRY(inputs ? api->Node_GetInputs(from, list, n) : api->Node_GetOutputs(from, list, n));
+    QEP_TRY(inputs ? api->Node_GetInputs(from, list, named) : api->Node_GetOutputs(from, list, named));
+    if (hidden) QEP_TRY(api->Node_GetImplicitInputs(from, list + named, hidden));
     for (size_t i = 0; i < n; i++)
         QEP_TRY(value_index(r, list[i], &(*out)[i]));
     *count = (int)n;
@@ -205,13 +215,10 @@ static OrtStatus *read_label(const reader *r, const OrtNode *from, qep_node *n) 
 static OrtStatus *read_node(reader *r, const OrtNode *from, qep_node *n) {
     const OrtApi *api = r->h->api;
     const char *op = NULL, *domain = NULL;
-    size_t nested = 0;
     n->host = from;
     QEP_HOST(api->Node_GetOperatorType(from, &op));
     QEP_HOST(api->Node_GetDomain(from, &domain));
     QEP_HOST(api->Node_GetSinceVersion(from, &n->version));
-    QEP_HOST(api->Node_GetNumSubgraphs(from, &nested));
-    n->nested = nested > 0;
     n->op = copy_text(&r->g->arena, op);
     /* The standard domain has two names. */
     n->domain = copy_text(&r->g->arena, domain && strcmp(domain, "ai.onnx") != 0 ? domain : "");
@@ -243,10 +250,10 @@ static OrtStatus *make_room(reader *r, const OrtNode *const *nodes, size_t n_nod
     const OrtApi *api = r->h->api;
     size_t values = n_outputs;
     for (size_t i = 0; i < n_nodes; i++) {
-        size_t in = 0, out = 0;
-        QEP_HOST(api->Node_GetNumInputs(nodes[i], &in));
-        QEP_HOST(api->Node_GetNumOutputs(nodes[i], &out));
-        values += in + out;
+        size_t in = 0, out = 0, hidden = 0;
+        QEP_HOST(count_ports(api, nodes[i], false, &out, &hidden));
+        QEP_HOST(count_ports(api, nodes[i], true, &in, &hidden));
+        values += in + hidden + out;
     }
     for (r->table_size = 64; r->table_size < 2 * values; r->table_size *= 2)
         ;

@@ -56,10 +56,9 @@ typedef struct qep_node {
     const char *op, *domain;
     int version; /* of the operator set that defined the operator */
     int *in, *out;
-    int n_in, n_out; /* in[i] is -1 for an input that is left out */
+    int n_in, n_out; /* in[i] is -1 for an input that is left out; what sub-graphs read stands at the end */
     qep_attribute *attributes;
     int n_attributes;
-    bool nested; /* has sub-graphs */
 } qep_node;
 
 typedef struct qep_graph {

@@ -32,6 +32,8 @@ static bool match_linear(qep_match *m, int node, qep_unit *u, bool quantize) {
     const qep_operand o = {.value = codes, .scale = scale, .zero = u->in[0].zero};
     if (!qep_quantization(m, u, &o, quantize ? "y" : "x", -1)) return false;
     const int64_t scales = qep_elements(g, scale);
+    if (o.zero >= 0 && qep_elements(g, o.zero) != scales)
+        return qep_broken(m, "there are %lld scales, but not as many zero points", (long long)scales);
     if (scales == 1 && !u->in[0].block) return true;
     if (!qep_rank(m, x, "x", 1, QEP_MAX_RANK)) return false;
     const qep_shape *s = &g->values[x].shape;

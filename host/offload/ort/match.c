@@ -166,6 +166,7 @@ bool qep_is(const qep_graph *g, int node, const char *op) {
 }
 
 int qep_only_reader(const qep_graph *g, int value) {
+    if (value < 0) return -1;
     const qep_value *v = &g->values[value];
     return v->uses == 1 && !v->is_output ? v->reader : -1;
 }
@@ -214,6 +215,24 @@ bool qep_limits(const qep_graph *g, int node, float *low, float *high) {
     return *low <= *high;
 }
 
+int32_t qep_limit_code(float limit, qd_quant y, qd_format f) {
+    const int32_t least = f == QD_FORMAT_I8 ? -128 : 0, most = f == QD_FORMAT_I8 ? 127 : 255;
+    if (isnan(limit)) return least;
+    const double code = (double)nearbyintf(limit / y.scale) + y.zero_point;
+    return code <= least ? least : code >= most ? most : (int32_t)code;
+}
+
+bool qep_check_limits(qep_match *m, const qep_unit *u) {
+    const qep_value *values = m->g->values, *scale = &values[u->y.scale];
+    const qep_value *zero = u->y.zero < 0 ? NULL : &values[u->y.zero];
+    if (!u->limited || !scale->data || (zero && !zero->data)) return true;
+    const qd_quant y = {(float)qep_number(scale->type, scale->data, 0),
+                        zero ? (int32_t)qep_number(zero->type, zero->data, 0) : 0};
+    const qd_format f = qep_format(values[u->y.value].type);
+    if (qep_limit_code(u->low, y, f) || qep_limit_code(u->high, y, f)) return true;
+    return qep_refuse(m, "limits that leave only the code 0");
+}
+
 bool qep_look_ahead(qep_match *m, qep_unit *u, int y) {
     const qep_graph *g = m->g;
     int node = qep_only_reader(g, y);
@@ -232,7 +251,7 @@ bool qep_look_ahead(qep_match *m, qep_unit *u, int y) {
     const qep_node *n = &g->nodes[node];
     u->y = (qep_operand){.value = n->out[0], .scale = qep_in(n, 1), .zero = qep_in(n, 2)};
     return qep_quantization(m, u, &u->y, "the result", 1) && qep_types(m, u->y.value, "the result", QEP_CODES8) &&
-           qep_include(m, u, node);
+           qep_check_limits(m, u) && qep_include(m, u, node);
 }
 
 /* ---- Units -------------------------------------------------------------------------------------------------- */
@@ -243,6 +262,7 @@ static bool match_node(qep_match *m, int node, qep_unit *u) {
     bool named = false;
     m->broken = false;
     m->reason[0] = 0;
+    if (n->n_out < 1 || n->out[0] < 0) return qep_refuse(m, "it has no result");
     for (const qep_op *op = qep_ops; op->name; op++) {
         if (strcmp(op->name, n->op) != 0 || strcmp(op->domain, n->domain) != 0) continue;
         named = true;

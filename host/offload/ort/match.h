@@ -118,6 +118,10 @@ bool qep_look_behind_any(qep_match *m, qep_unit *u, int value, const char *what,
 /** The codes that a QuantizeLinear makes of float value y, and nothing else reads; Relu and Clip before it become
  * limits. The nodes join the unit. */
 bool qep_look_ahead(qep_match *m, qep_unit *u, int y);
+/** Code of a real limit, as quantizing gives it. */
+int32_t qep_limit_code(float limit, qd_quant y, qd_format f);
+/** Refuses limits of a unit whose results are codes that leave only the code 0: the library takes them for none. */
+bool qep_check_limits(qep_match *m, const qep_unit *u);
 /** The only node that reads a value which is no output of the graph; -1 else. */
 int qep_only_reader(const qep_graph *g, int value);
 /** Limits of a Relu or Clip; false when the node is another, or they are no constants. */

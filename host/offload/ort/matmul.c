@@ -42,13 +42,22 @@ static int64_t columns(const qep_graph *g, const qep_unit *u) {
     return b->dims[qep_attr_int(&g->nodes[u->node], "transB", 0) ? 0 : b->rank - 1];
 }
 
-/* A constant of floats: one (but not as a bias), or one for each column; a bias of more dimensions than the sums would
+/* Whether all rows of a go with one matrix b, as they must for a result of floats. */
+static bool one_matrix(const qep_graph *g, const qep_unit *u) {
+    const qep_shape *b = &g->values[u->in[B].value].shape;
+    for (int i = 0; i < b->rank - 2; i++) {
+        if (b->dims[i] != 1) return false;
+    }
+    return true;
+}
+
+/* A constant of floats: one (but not as a bias), or one for each column; of more dimensions than the sums it would
  * change their shape. */
 static bool is_for_columns(const qep_graph *g, const qep_unit *u, int value, bool bias) {
     if (!qep_constant(g, value) || g->values[value].type != ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT) return false;
     const qep_shape *s = &g->values[value].shape;
     const int64_t count = qep_count(s), n = columns(g, u);
-    if (n < 0 || (bias && (count != n || s->rank > g->values[u->in[A].value].shape.rank))) return false;
+    if (n < 0 || s->rank > g->values[u->in[A].value].shape.rank || (bias && count != n)) return false;
     return count == 1 || (count == n && s->rank > 0 && s->dims[s->rank - 1] == n);
 }
 
@@ -60,7 +69,7 @@ bool qep_match_matmul_integer(qep_match *m, int node, qep_unit *u) {
     u->y.value = n->out[0];
     if (!check_operands(m, u) || !check_a_zero(m, u)) return false;
     if (!qep_parameter(m, u, u->in[B].zero, "the zero point of b", columns(m->g, u))) return false;
-    return qep_take_floats(m, u, is_for_columns);
+    return one_matrix(m->g, u) ? qep_take_floats(m, u, is_for_columns) : true;
 }
 
 /* Scales and zero points of a and b, and of the result. */
@@ -87,7 +96,7 @@ static bool check_gemm(qep_match *m, const qep_unit *u) {
     const int bias = u->in[BIAS].value;
     if (bias < 0) return true;
     if (!qep_constant(m->g, bias)) return qep_refuse(m, "the bias is no constant");
-    if (qep_elements(m->g, bias) != columns(m->g, u)) return qep_refuse(m, "the bias is not one for each column");
+    if (!qep_each_column(m->g, bias, columns(m->g, u))) return qep_refuse(m, "the bias is not one for each column");
     return qep_types(m, bias, "the bias", QEP_I32);
 }
 
@@ -108,6 +117,9 @@ static bool take_bias(qep_match *m, qep_unit *u, int value) {
     qep_operand o;
     if (value < 0) return true;
     if (!qep_look_behind_any(m, u, value, "the bias", &o)) return false;
+    /* It is added to the sums, which alpha multiplies. */
+    const float alpha = qep_attr_float(&m->g->nodes[u->node], "alpha", 1);
+    if (alpha != 1) return qep_refuse(m, "alpha is %g, and there is a bias", (double)alpha);
     u->in[BIAS] = (qep_operand){.value = o.value, .scale = -1, .zero = -1};
     return qep_bias_fits(m, &u->in[A], &u->in[B], &o);
 }
@@ -130,6 +142,7 @@ static bool match_qdq(qep_match *m, int node, qep_unit *u, bool gemm) {
     if (qep_look_ahead(m, u, n->out[0])) return true;
     if (m->broken) return false;
     /* No codes are asked for: floats. */
+    if (!one_matrix(g, u)) return qep_refuse(m, "batches of b with a result of floats");
     u->n_members = members;
     u->limited = false;
     u->y = (qep_operand){n->out[0], -1, -1, 0, 0};
@@ -273,7 +286,7 @@ error:
 /* The scales of the columns of the result, [1 or N, 1]: f32(a_scale · b_scale), as ONNX Runtime rounds them. */
 static qd_status load_scales(qep_build *b, const qep_unit *u, qd_tensor **out) {
     const int a_scale = u->in[A].scale, b_scale = u->in[B].scale;
-    const bool known = qep_known(qep_of(b), a_scale);
+    const bool known = !qep_is(qep_of(b), u->node, "MatMulInteger"); /* which has none but what a run computes */
     const int64_t dims[] = {b_scale < 0 ? 1 : qep_count(qep_shape_of(b, b_scale)), 1}, one[] = {1, 1};
     const qd_tensor_desc d = qep_desc(QD_FORMAT_F32, 2, dims);
     const qd_attrs times = {.elementwise = {.scale = 1, .combine = QD_COMBINE_MUL}};
@@ -299,7 +312,6 @@ static qd_status lower_floats(qep_build *b, const qep_unit *u, const product *p)
     const int64_t x_dims[] = {p->batches * p->M, p->K}, y_dims[] = {p->batches * p->M, p->N};
     qd_tensor *in[7] = {0}, *y;
     qd_status status;
-    if (!p->one_b) return qep_fail(b, "batches of b with a result of floats");
     QD_TRY(load_weights(b, u, p, &in[0]));
     QD_TRY(load_scales(b, u, &in[1]));
     QD_TRY(qep_input(b, u->in[A].value, 2, x_dims, &in[2]));

@@ -32,10 +32,13 @@ static bool match_moved(qep_match *m, int node, qep_unit *u, bool qdq, unsigned 
     const qep_graph *g = m->g;
     const qep_node *n = &g->nodes[node];
     if (!qep_operands(m, u, 2)) return false;
-    if (qdq) return qep_look_behind(m, u, qep_in(n, 0), "x", &u->in[0]) && qep_look_ahead(m, u, n->out[0]);
-    u->in[0].value = qep_in(n, 0);
-    u->y.value = n->out[0];
-    if (!qep_types(m, u->in[0].value, "x", types)) return false;
+    if (qdq) {
+        if (!qep_look_behind(m, u, qep_in(n, 0), "x", &u->in[0]) || !qep_look_ahead(m, u, n->out[0])) return false;
+    } else {
+        u->in[0].value = qep_in(n, 0);
+        u->y.value = n->out[0];
+        if (!qep_types(m, u->in[0].value, "x", types)) return false;
+    }
     return qep_constant(g, u->in[0].value) ? qep_refuse(m, "x is a constant") : true;
 }
 
@@ -92,10 +95,10 @@ static qd_status reshape(qep_build *b, const qep_node *n, const qep_shape *x, co
     y->rank = (int)count;
     for (int i = 0; i < count; i++) {
         y->dims[i] = want[i] == 0 && !keep_zero && i < x->rank ? x->dims[i] : want[i];
-        if (want[i] == -1) {
+        if (want[i] == -1 && open < 0) {
             open = i;
-        } else {
-            known *= y->dims[i];
+        } else if (y->dims[i] < 0 || __builtin_mul_overflow(known, y->dims[i], &known)) {
+            return qep_fail(b, "a shape with a dimension of %d", want[i]);
         }
     }
     if (open >= 0) y->dims[open] = known ? qep_count(x) / known : 0;
@@ -270,6 +273,12 @@ static bool match_pad(qep_match *m, int node, qep_unit *u, bool qdq) {
     if (n->version >= 11 && !qep_constant(g, pads)) return qep_refuse(m, "the padding is no constant");
     if (qep_in(n, 3) >= 0) return qep_refuse(m, "it names axes");
     if (value >= 0 && !qep_constant(g, value)) return qep_refuse(m, "the value of the padding is no constant");
+    const qep_attribute *list = n->version < 11 ? qep_attr(n, "pads") : NULL;
+    const int64_t count = n->version >= 11 ? qep_elements(g, pads) : list ? (int64_t)list->count : 0;
+    for (int64_t i = 0; i < count; i++) {
+        const double pad = list ? (double)list->ints[i] : qep_number(g->values[pads].type, g->values[pads].data, i);
+        if (pad < 0) return qep_refuse(m, "a padding of %g takes elements away", pad);
+    }
     return true;
 }
 
@@ -365,6 +374,11 @@ static bool match_resize(qep_match *m, int node, qep_unit *u, bool qdq) {
         const int64_t is = g->values[u->in[0].value].shape.dims[i];
         if (by_size ? is >= 0 && (double)is != size : size != 1)
             return qep_refuse(m, "more than the image changes its size");
+    }
+    for (int i = 2; i < rank; i++) {
+        const double scale = qep_number(g->values[from].type, g->values[from].data, i);
+        if (!by_size && scale != floor(scale) && g->values[u->in[0].value].shape.dims[i] < 0)
+            return qep_refuse(m, "%g times a size that is not known may be no whole number", scale);
     }
     return true;
 }

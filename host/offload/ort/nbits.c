@@ -46,7 +46,7 @@ static bool check_bias(qep_match *m, const qep_unit *u, int64_t N) {
     const int bias = u->in[BIAS].value;
     if (bias < 0) return true;
     if (!qep_constant(m->g, bias)) return qep_refuse(m, "the bias is no constant");
-    if (qep_elements(m->g, bias) != N) return qep_refuse(m, "the bias is not one for each column");
+    if (!qep_each_column(m->g, bias, N)) return qep_refuse(m, "the bias is not one for each column");
     return qep_types(m, bias, "the bias", QEP_F32);
 }
 
@@ -187,6 +187,8 @@ static bool match_weight(qep_match *m, int node, qep_unit *u, int bias) {
     if (w->block ? scales != groups * s->dims[!k_axis] : scales != 1 && (axis == k_axis || scales != s->dims[axis])) {
         return qep_refuse(m, "the scales of b are not those of its columns");
     }
+    if (w->zero >= 0 && qep_elements(g, w->zero) != scales)
+        return qep_broken(m, "b has %lld scales, but not as many zero points", (long long)scales);
     if (qep_attr_int(n, "transA", 0)) return qep_refuse(m, "a is transposed");
     if (qep_attr_float(n, "alpha", 1) != 1 || qep_attr_float(n, "beta", 1) != 1) {
         return qep_refuse(m, "alpha or beta is not 1");

@@ -49,6 +49,11 @@ bool qep_bias_fits(qep_match *m, const qep_operand *x, const qep_operand *w, con
     return true;
 }
 
+bool qep_each_column(const qep_graph *g, int value, int64_t columns) {
+    const qep_shape *s = &g->values[value].shape;
+    return qep_elements(g, value) == columns && s->rank > 0 && s->dims[s->rank - 1] == columns;
+}
+
 void qep_transpose8(const int8_t *from, int64_t rows, int64_t cols, int8_t *to) {
     enum { TILE = 64 };
     for (int64_t i = 0; i < rows; i += TILE) {

@@ -28,6 +28,8 @@ qd_format qep_result_format(const qep_build *b, const qep_unit *u);
 /** Refuses a bias (int32 codes behind a DequantizeLinear) that is no constant, or whose scale is not that of the sums
  * of x · w. */
 bool qep_bias_fits(qep_match *m, const qep_operand *x, const qep_operand *w, const qep_operand *bias);
+/** Whether a value is [columns], or that behind dimensions of 1. */
+bool qep_each_column(const qep_graph *g, int value, int64_t columns);
 /** [rows, cols] to [cols, rows], of bytes. */
 void qep_transpose8(const int8_t *from, int64_t rows, int64_t cols, int8_t *to);
 /** Shape that two broadcast to, as NumPy does; false when they do not go together. */

@@ -254,8 +254,8 @@ static bool state(qep_build *b, int value) {
     if (v->shape.rank < 0 || qep_elements(b->g, value) < 0) return false;
     /* Shapes that a run brings cannot be tried. */
     if (v->type == ONNX_TENSOR_ELEMENT_DATA_TYPE_INT64) return false;
-    /* Rank 0 may mean unknown, but for parameters, which operators ask to be known. */
-    if (v->shape.rank == 0 && v->producer >= 0) return false;
+    /* Rank 0 may mean unknown, but for parameters, which operators ask to be known, or find by this operator. */
+    if (v->shape.rank == 0 && v->producer >= 0 && !qep_is(b->g, v->producer, "DynamicQuantizeLinear")) return false;
     b->slots[value] = (qep_slot){.shape = v->shape, .known = true, .is_input = true};
     return true;
 }

@@ -3,6 +3,13 @@
 
 #include "ops.h"
 
+/* ONNX Runtime multiplies by the whole part of 1 / scale. */
+static bool check_result(qep_match *m, const qep_unit *u) {
+    const qep_value *scale = &m->g->values[u->y.scale];
+    const double is = scale->data ? qep_number(scale->type, scale->data, 0) : 1;
+    return is <= 1 ? true : qep_refuse(m, "the scale of the result is %g", is);
+}
+
 /* Before version 13 all dimensions from the axis on are one. */
 static bool is_old(const qep_node *n) {
     return qep_attr_int(n, "opset", n->version) < 13;
@@ -27,7 +34,7 @@ bool qep_match_qlinear_softmax(qep_match *m, int node, qep_unit *u) {
     u->y = (qep_operand){n->out[0], qep_in(n, 3), qep_in(n, 4), 0, 0};
     return qep_types(m, u->in[0].value, "x", QEP_CODES8) && qep_types(m, u->y.value, "the result", QEP_CODES8) &&
            qep_quantization(m, u, &u->in[0], "x", 1) && qep_quantization(m, u, &u->y, "the result", 1) &&
-           check_axis(m, u);
+           check_result(m, u) && check_axis(m, u);
 }
 
 bool qep_match_qdq_softmax(qep_match *m, int node, qep_unit *u) {
@@ -35,7 +42,7 @@ bool qep_match_qdq_softmax(qep_match *m, int node, qep_unit *u) {
     if (!qep_operands(m, u, 1)) return false;
     if (!qep_look_behind(m, u, qep_in(n, 0), "x", &u->in[0]) || !check_axis(m, u) || !qep_look_ahead(m, u, n->out[0]))
         return false;
-    return u->limited ? qep_refuse(m, "limits after it") : true;
+    return u->limited ? qep_refuse(m, "limits after it") : check_result(m, u);
 }
 
 qd_status qep_lower_softmax(qep_build *b, const qep_unit *u) {
@@ -47,7 +54,6 @@ qd_status qep_lower_softmax(qep_build *b, const qep_unit *u) {
     if (axis < 0) return qep_fail(b, "the axis is none of x");
     const int from = is_old(n) ? axis : x->rank - 1;
     const int64_t dims[] = {qep_span(x, 0, from), qep_span(x, from, x->rank)};
-    /* ONNX Runtime multiplies by the whole part of 1 / scale. */
     qd_quant to = qep_quant(b, &u->y);
     if (to.scale > 1) return qep_fail(b, "the scale of the result is %g", (double)to.scale);
     to.scale = 1 / floorf(1 / to.scale);

@@ -50,6 +50,7 @@ static qd_status read_dimension(qep_build *b, const qep_node *n, qep_images *m, 
         QD_TRY(number(b, n, "pads", 2 * m->dims, i, 0, &before));
         QD_TRY(number(b, n, "pads", 2 * m->dims, m->dims + i, 0, &after));
     }
+    if (before > INT32_MAX || after > INT32_MAX) return qep_fail(b, "a padding of %lld", (long long)(before + after));
     const int64_t room = in + before + after - reach;
     if (room < 0)
         return qep_fail(b, "a window of %lld over %lld elements", (long long)reach, (long long)(in + before + after));

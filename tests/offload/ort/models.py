@@ -6,7 +6,7 @@ from onnx import helper, numpy_helper
 MS = "com.microsoft"
 TYPES = {np.dtype(np.uint8): T.UINT8, np.dtype(np.int8): T.INT8, np.dtype(np.float32): T.FLOAT,
          np.dtype(np.int32): T.INT32, np.dtype(np.float16): T.FLOAT16, np.dtype(np.int16): T.INT16,
-         np.dtype(np.uint16): T.UINT16, np.dtype(np.int64): T.INT64}
+         np.dtype(np.uint16): T.UINT16, np.dtype(np.int64): T.INT64, np.dtype(bool): T.BOOL}
 
 
 class Model:

@@ -44,6 +44,7 @@ run() {
 
 for version in 1.23.2 1.31.1; do
     run $version behaviour
+    run $version edges
     run $version node_tests
     if [ -n "$long" ]; then
         run $version single_ops 300 1
