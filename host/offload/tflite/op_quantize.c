@@ -45,6 +45,7 @@ bool tfl_dequantize(tfl_build *b) {
     if ((x.format != QD_FORMAT_I8 && x.format != QD_FORMAT_U8) || y.format != QD_FORMAT_F32)
         return tfl_fail(b, "types %d and %d; int8 and uint8 to float32 are known", (int)x.host->type,
                         (int)y.host->type);
+    if (x.bytes) return tfl_fail(b, "the input is a constant, of which the host makes floats once");
     const qd_tensor_desc x_desc = tfl_desc(x.format, &x.shape), y_desc = tfl_desc(y.format, &x.shape);
     return tfl_view(b, &x, &x_desc, &in[0]) && put_scales(b, &x, &x.shape, in + 1, &attrs.quantize_linear.axis) &&
            tfl_result(b, &y, &x.shape, &y_desc) && tfl_op(b, QD_OP_DEQUANTIZE_LINEAR, &attrs, in, 3, y.tensor);

@@ -235,7 +235,8 @@ bool tfl_resize_nearest_neighbor(tfl_build *b) {
         !tfl_same_quant(b, &x, &y) || !tfl_rank(b, &x, 4) || !tfl_integers(b, &size, 2, out, &n)) {
         return false;
     }
-    if (n != 2 || out[0] < 1 || out[1] < 1) return tfl_fail(b, "two sizes of at least 1 are needed");
+    if (n != 2 || out[0] < 1 || out[1] < 1 || out[0] > 1 << 20 || out[1] > 1 << 20)
+        return tfl_fail(b, "two sizes from 1 to %d are needed", 1 << 20);
     if (p->align_corners && p->half_pixel_centers) return tfl_fail(b, "corners and half pixels together");
     for (int i = 0; i < 2; i++) {
         if (!check_nearest(b, x.shape.of[1 + i], out[i], p->align_corners, p->half_pixel_centers)) return false;

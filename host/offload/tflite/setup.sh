@@ -62,6 +62,7 @@ END
     # Only the C headers; their own includes are relative to include/.
     (cd "$work/all/usr/include" && tar -cf - tensorflow/lite/builtin_ops.h tensorflow/lite/c/*.h \
         tensorflow/lite/core/c/*.h tensorflow/lite/core/async/c/*.h) | tar -xf - -C "$work/include"
+    rm -rf "$there/include"
     mv "$work/include" "$there/include"
     rm -rf "$work"
     work=

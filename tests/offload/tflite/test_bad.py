@@ -156,6 +156,10 @@ def others():
     y = m.tensor("i8", (2, 3), 0.1, 3, name="broken")
     m.op("LEAKY_RELU", [v], [y], "LeakyRelu", alpha=-1.0, version=2)
     refused(m, [y, v], [x], "slope of -1")
+    m, x, v = start((2, 3))
+    y = m.tensor("f32", (2, 3), name="weights")
+    m.op("DEQUANTIZE", [m.tensor("i8", (2, 3), 0.1, 0, data=np.ones((2, 3)))], [y], version=2)
+    refused(m, [y, v], [x], "DEQUANTIZE", "weights", "constant")
 
 
 def gone():
