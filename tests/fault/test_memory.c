@@ -337,7 +337,7 @@ START_TEST(test_fallback) {
 END_TEST
 
 START_TEST(test_graphs) {
-    FAIL_EACH(use_graph, false, 1, 20);
+    FAIL_EACH(use_graph, false, 1, _i == 2 ? 20 : 8); /* dependencies only where the queue needs them */
 }
 END_TEST
 
