@@ -91,6 +91,8 @@ bool qep_match_qlinear_matmul(qep_match *m, int node, qep_unit *u) {
 /* What Gemm can have that is not done here. */
 static bool check_gemm(qep_match *m, const qep_unit *u) {
     const qep_node *n = &m->g->nodes[u->node];
+    const float alpha = qep_attr_float(n, "alpha", 1);
+    if (!(alpha > 0)) return qep_refuse(m, "alpha is %g; scales must be positive", (double)alpha);
     if (qep_attr_int(n, "transA", 0)) return qep_refuse(m, "a is transposed");
     if (qep_attr_float(n, "beta", 1) != 1) return qep_refuse(m, "beta is %g", (double)qep_attr_float(n, "beta", 1));
     const int bias = u->in[BIAS].value;

@@ -97,6 +97,11 @@ def factor_before_a_bias(m):
     m.output(quantized(m, y), np.uint8)
 
 
+def negative_factor(m):
+    y = m.node("Gemm", [rounded(m, m.input(real(m, 4, 8))), weights(m, 8, 6)], alpha=-1.5)
+    m.output(quantized(m, y), np.uint8)
+
+
 def bias_of_rows(m):
     m.output(m.node("Gemm", [m.input(real(m, 4, 8)), weights(m, 8, 4), m.const(real(m, 4, 1))]), np.float32)
 
@@ -151,9 +156,9 @@ def no_rows(m):
 
 
 CASES = [read_by_sub_graphs, pattern_read_by_sub_graphs, scale_of_another_part, batches_of_weights,
-         scale_of_more_dimensions, batches_to_floats, factor_before_a_bias, bias_of_rows, codes_of_a_bias_of_rows,
-         too_many_zero_points, too_few_zero_points, moved_constant, halved_image, softmax_with_a_large_step,
-         limits_below_zero, padding_that_takes_away, no_rows]
+         scale_of_more_dimensions, batches_to_floats, factor_before_a_bias, negative_factor, bias_of_rows,
+         codes_of_a_bias_of_rows, too_many_zero_points, too_few_zero_points, moved_constant, halved_image,
+         softmax_with_a_large_step, limits_below_zero, padding_that_takes_away, no_rows]
 CLAIMED = [read_by_sub_graphs, pattern_read_by_sub_graphs, scale_of_another_part, batches_of_weights, no_rows]
 
 
