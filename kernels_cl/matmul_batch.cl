@@ -16,8 +16,6 @@ static inline void unit(const qd_matmul_batch_params *p, const qd_tile *t) {
         qd_tile_unit(QD_NUMBERS_F32, 4, 4, t);
     } else if (x_step == 4 && w_step == 2 && p->w_format == QD_NUMBERS_F16) {
         qd_tile_unit(QD_NUMBERS_F16, 2, 4, t);
-    } else if (x_step == 4 && w_step == 2) {
-        qd_tile_unit(QD_NUMBERS_BF16, 2, 4, t);
     } else {
         qd_tile_unit(p->w_format, w_step, x_step, t);
     }

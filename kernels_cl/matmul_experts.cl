@@ -24,20 +24,21 @@ __kernel void matmul_experts(QD_IN(w), QD_IN(x), QD_IN(ids), QD_OUT(y), const qd
                      .rows = 0,
                      .y_step = 4,
                      .K = p.k};
-        for (int r = 0; r < rows; r++) {
-            __global const int *id = QD_ROW(int, ids, r);
-            for (int i = 0; i < p.u; i++) {
-                if (none ? id[i] >= 0 && id[i] < p.experts : id[i] != expert) continue;
+        int r = 0, i = 0;
+        do {
+            for (; r < rows && t.rows < 4; r += i + 1 == p.u, i = i + 1 < p.u ? i + 1 : 0) {
+                const int id = QD_ROW(int, ids, r)[i];
+                if (none ? id >= 0 && id < p.experts : id != expert) continue;
                 t.x[t.rows] = QD_ROW(uchar, x, (ulong)r * p.s + i % p.s);
                 t.y[t.rows] = QD_ROW_OUT(uchar, y, (ulong)r * p.u + i) + (ulong)j * 4;
                 if (none) {
                     qd_tile_store(&t, 0, 0.0f);
-                } else if (++t.rows == 4) {
-                    qd_tile_unit(0, 0, 0, &t);
-                    t.rows = 0;
+                } else {
+                    t.rows++;
                 }
             }
-        }
-        if (t.rows) qd_tile_unit(0, 0, 0, &t);
+            if (t.rows) qd_tile_unit(0, 0, 0, &t); /* the only place: compilers take it apart for minutes */
+            t.rows = 0;
+        } while (r < rows);
     }
 }

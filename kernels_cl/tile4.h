@@ -12,6 +12,13 @@
 
 #include "strides.h"
 
+/* Whether rows may end within 16 elements: those of blocks do not. */
+#if defined(QD_W_Q8_0) || defined(QD_W_Q4_0) || defined(QD_W_Q4_1)
+#define QD_TILE_ENDS 0
+#else
+#define QD_TILE_ENDS 1
+#endif
+
 /* Rows of weights in a unit. */
 #define QD_TILE_ROWS 16
 
@@ -48,7 +55,7 @@ QD_ALWAYS void qd_tile_1(const int format, const long w_step, const long x_step,
         QD_TILE_WEIGHTS(k, 16);
         QD_TILE_ADD(0, k, 16);
     }
-    if (whole < K) {
+    if (QD_TILE_ENDS && whole < K) {
         QD_TILE_WEIGHTS(whole, K - whole);
         QD_TILE_ADD(0, whole, K - whole);
     }
@@ -69,7 +76,7 @@ QD_ALWAYS void qd_tile_4(const int format, const long w_step, const long x_step,
         QD_TILE_ADD(2, k, 16);
         QD_TILE_ADD(3, k, 16);
     }
-    if (whole < K) {
+    if (QD_TILE_ENDS && whole < K) {
         QD_TILE_WEIGHTS(whole, K - whole);
         QD_TILE_ADD(0, whole, K - whole);
         QD_TILE_ADD(1, whole, K - whole);

@@ -267,7 +267,8 @@ static qd_status lay_out(qd_tensor *v, const int64_t *steps) {
     for (int k = last - 1; k >= 0; k--) {
         if (d->shape[k] == 1) continue;
         if (rows == 1) v->stride = (size_t)v->step[k];
-        v->strided |= v->step[k] != rows * (int64_t)v->stride;
+        int64_t whole;
+        v->strided |= __builtin_mul_overflow(rows, (int64_t)v->stride, &whole) || v->step[k] != whole;
         rows *= d->shape[k];
     }
     return QD_OK;
