@@ -292,21 +292,23 @@ static size_t type_max_size(ggml_backend_buffer_type_t type) {
 }
 
 /* Device memory comes later, but its lack is told now, when the host can still do something else. */
-static bool has_room(qg_device *d, size_t size) {
+static bool has_room(qg_device *d, size_t size, size_t *total) {
     qg_lock(d);
-    const size_t total = qg_device_memory(d);
+    *total = qg_device_memory(d);
     size_t given = 0;
     for (const qg_buffer *b = d->buffers; b; b = b->next)
         given += b->borrowed ? 0 : b->size;
     qg_unlock(d);
-    return !total || (size <= total && given <= total - size);
+    return !*total || (size <= *total && given <= *total - size);
 }
 
 static ggml_backend_buffer_t type_alloc(ggml_backend_buffer_type_t type, size_t size) {
     qg_device *d = type->context;
-    if (size > type_max_size(type) || !has_room(d, size)) {
+    size_t total;
+    const bool room = has_room(d, size, &total);
+    if (size > type_max_size(type) || !room) {
         GGML_LOG_ERROR("qdot: a buffer of %zu bytes exceeds the memory of %s, %zu bytes, or what is left of it\n", size,
-                       d->info->name, qg_device_memory(d));
+                       d->info->name, total);
         return NULL;
     }
     void *base = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
