@@ -82,10 +82,16 @@ static bool by_rows(const struct ggml_tensor *t) {
     return qg_is_blocked(t->type) != qg_is_blocked(t->src[0]->type);
 }
 
+/* The formats with blocks that the library's SET_ROWS makes. */
+static bool is_made(enum ggml_type type) {
+    return type == GGML_TYPE_Q8_0 || type == GGML_TYPE_Q4_0 || type == GGML_TYPE_Q4_1;
+}
+
 static const char *refuse_by_rows(const struct ggml_tensor *t) {
     enum { MOST_MATRICES = 256 };
     const struct ggml_tensor *x = t->src[0];
     if ((qg_is_blocked(t->type) ? x : t)->type != GGML_TYPE_F32) return "blocks to or from other than f32";
+    if (qg_is_blocked(t->type) && !is_made(t->type)) return "blocks that are only read";
     if (!ggml_are_same_shape(x, t)) return "blocks in another shape";
     if (x->nb[0] != ggml_type_size(x->type) || t->nb[0] != ggml_type_size(t->type)) return "rows that are not dense";
     return x->ne[2] * x->ne[3] > MOST_MATRICES ? "blocks in too many matrices" : NULL;
@@ -210,8 +216,7 @@ const char *qg_set_rows_refuse(const struct ggml_tensor *t) {
     const enum ggml_type ids = t->src[1]->type;
     if (t->src[0]->type != GGML_TYPE_F32) return "only rows of f32";
     if (ids != GGML_TYPE_I32 && ids != GGML_TYPE_I64) return "ids that are not integers";
-    if (!is_float(t->type) && !qg_is_blocked(t->type)) return "a format that is not known";
-    return NULL;
+    return is_float(t->type) || is_made(t->type) ? NULL : "a format that is not written";
 }
 
 /* ids of 64 bits: their low halves. */
