@@ -35,8 +35,8 @@ qd_status qg_part_in(qg_builder *b, const struct ggml_tensor *t, qg_use use, siz
 /** The result in its own shape, and as [rows, cols]. */
 qd_status qg_out(qg_builder *b, const struct ggml_tensor *t, qd_tensor **out);
 qd_status qg_out_rows(qg_builder *b, const struct ggml_tensor *t, qd_tensor **out);
-/** True when the input is to be a constant. */
-bool qg_is_constant(const struct ggml_tensor *t, qg_use use);
+/** True when the input is to be a constant. What a node of the graph writes never is. */
+bool qg_is_constant(const qg_builder *b, const struct ggml_tensor *t, qg_use use);
 
 /** A tensor inside the graph. */
 qd_status qg_temporary(qg_builder *b, const qd_tensor_desc *desc, qd_tensor **out);

@@ -109,7 +109,7 @@ qd_status qg_mul_mat_emit(qg_builder *b, const struct ggml_tensor *t) {
     bool done;
     const qd_status status = qg_stack(b, t, &done);
     if (status || done) return status;
-    if (one && (qg_is_blocked(w->type) || qg_is_constant(w, QG_WEIGHTS))) return emit_shared(b, t);
+    if (one && (qg_is_blocked(w->type) || qg_is_constant(b, w, QG_WEIGHTS))) return emit_shared(b, t);
     return qg_is_blocked(w->type) ? emit_each(b, t) : emit_batch(b, t);
 }
 

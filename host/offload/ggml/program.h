@@ -57,6 +57,11 @@ typedef struct qg_inner {
     qd_tensor *columns;
 } qg_inner;
 
+/** Addresses of bytes that nodes of the graph write. */
+typedef struct qg_span {
+    const char *from, *to;
+} qg_span;
+
 /** What a node's translation works on. */
 typedef struct qg_builder {
     qg_device *device;
@@ -68,6 +73,8 @@ typedef struct qg_builder {
     int n_quantized, quantized_cap;
     qg_inner *inner;
     int n_inner, inner_cap;
+    qg_span *results; /* of all nodes, where constants may lie, too: by address, apart from each other */
+    int n_results, results_cap;
 } qg_builder;
 
 /** Frees the compiled graphs that touch a buffer (NULL: all). */

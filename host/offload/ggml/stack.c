@@ -58,7 +58,7 @@ static bool only_rows_read(const qg_builder *b, int at) {
 static bool joins(const qg_builder *b, int at, const struct ggml_tensor *t) {
     const struct ggml_tensor *n = b->graph->nodes[at], *w = n->src[0];
     return n->op == GGML_OP_MUL_MAT && n->src[1] == t->src[1] && w->type == t->src[0]->type && w->ne[2] == 1 &&
-           w->ne[3] == 1 && qg_is_constant(w, QG_WEIGHTS) && qg_buffer_of(w) == qg_buffer_of(t->src[0]) &&
+           w->ne[3] == 1 && qg_is_constant(b, w, QG_WEIGHTS) && qg_buffer_of(w) == qg_buffer_of(t->src[0]) &&
            qg_reads_a8(b, n) == qg_reads_a8(b, t) && only_rows_read(b, at);
 }
 

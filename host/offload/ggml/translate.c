@@ -128,11 +128,24 @@ qd_status qg_part(qg_builder *b, const struct ggml_tensor *t, size_t offset, con
     return status;
 }
 
-bool qg_is_constant(const struct ggml_tensor *t, qg_use use) {
+/* Orders spans that are apart; those that meet are equal. */
+static int compare_spans(const void *x, const void *y) {
+    const qg_span *a = x, *b = y;
+    return a->to <= b->from ? -1 : b->to <= a->from ? 1 : 0;
+}
+
+/* True when a node of the graph, earlier or later, writes bytes of the tensor. */
+static bool is_written(const qg_builder *b, const struct ggml_tensor *t) {
+    const char *data = t->data;
+    const qg_span span = {data, data + ggml_nbytes(t)};
+    return b->n_results && bsearch(&span, b->results, (size_t)b->n_results, sizeof span, compare_spans);
+}
+
+bool qg_is_constant(const qg_builder *b, const struct ggml_tensor *t, qg_use use) {
     if (!qg_is_leaf(t) || !ggml_is_contiguous(t)) return false;
     const struct ggml_tensor *root = t->view_src ? t->view_src : t;
     const qg_buffer *buffer = qg_buffer_of(t);
-    if (!buffer || root->flags & GGML_TENSOR_FLAG_INPUT) return false;
+    if (!buffer || root->flags & GGML_TENSOR_FLAG_INPUT || is_written(b, t)) return false;
     if (buffer->handle->usage == GGML_BACKEND_BUFFER_USAGE_WEIGHTS) return true;
     /* A view is more likely one of a cache; what has blocks can be nothing else but a constant. */
     return use == QG_WEIGHTS && buffer->handle->usage != GGML_BACKEND_BUFFER_USAGE_COMPUTE &&
@@ -141,7 +154,7 @@ bool qg_is_constant(const struct ggml_tensor *t, qg_use use) {
 
 qd_status qg_part_in(qg_builder *b, const struct ggml_tensor *t, qg_use use, size_t offset, const qd_tensor_desc *desc,
                      const int64_t *steps, qd_tensor **out) {
-    if (!qg_is_constant(t, use)) return qg_part(b, t, offset, desc, steps, out);
+    if (!qg_is_constant(b, t, use)) return qg_part(b, t, offset, desc, steps, out);
     return qg_buffer_constant(qg_buffer_of(t), (const char *)t->data + offset, desc, out);
 }
 
@@ -358,11 +371,42 @@ const char *qg_refuse(const struct ggml_tensor *op) {
     return rows[op->op].refuse(op);
 }
 
+static int compare_starts(const void *x, const void *y) {
+    const qg_span *a = x, *b = y;
+    return a->from < b->from ? -1 : a->from > b->from;
+}
+
+/* Collects what nodes write, but for memory that only ever holds results. */
+static qd_status collect_results(qg_builder *b) {
+    for (int i = 0; i < b->graph->n_nodes; i++) {
+        const struct ggml_tensor *t = b->graph->nodes[i];
+        const qg_buffer *buffer = is_computed(t) ? qg_buffer_of(t) : NULL;
+        if (!buffer || buffer->handle->usage == GGML_BACKEND_BUFFER_USAGE_COMPUTE) continue;
+        const qd_status status = grow(&b->results, b->n_results, &b->results_cap, sizeof *b->results);
+        if (status) return status;
+        const char *data = t->data;
+        b->results[b->n_results++] = (qg_span){data, data + ggml_nbytes(t)};
+    }
+    if (!b->n_results) return QD_OK;
+    qsort(b->results, (size_t)b->n_results, sizeof *b->results, compare_starts);
+    int n = 1;
+    for (int i = 1; i < b->n_results; i++) {
+        qg_span *last = &b->results[n - 1];
+        if (b->results[i].from > last->to) {
+            b->results[n++] = b->results[i];
+        } else if (b->results[i].to > last->to) {
+            last->to = b->results[i].to;
+        }
+    }
+    b->n_results = n;
+    return QD_OK;
+}
+
 qd_status qg_translate(qg_device *d, const struct ggml_cgraph *graph, qg_program *p) {
     qg_builder b = {.device = d, .program = p, .graph = graph};
     b.done = calloc((size_t)graph->n_nodes + 1, sizeof *b.done);
     if (!b.done) return QD_ERR_MEMORY;
-    qd_status status = QD_OK;
+    qd_status status = collect_results(&b);
     for (b.at = 0; !status && b.at < graph->n_nodes; b.at++) {
         const struct ggml_tensor *t = graph->nodes[b.at];
         if (!is_computed(t)) continue;
@@ -380,5 +424,6 @@ qd_status qg_translate(qg_device *d, const struct ggml_cgraph *graph, qg_program
     free(b.done);
     free(b.quantized);
     free(b.inner);
+    free(b.results);
     return status;
 }

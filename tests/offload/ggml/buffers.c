@@ -1,5 +1,6 @@
 /* What test-backend-ops does not see: tensors that change between runs, positions that are negative, buffers that are
- * cleared and copied, threads. `buffers LIBRARY`: each graph is computed by the backend and by ggml's CPU backend. */
+ * cleared and copied, tensors that one graph writes and reads, threads. `buffers LIBRARY`:
+ * each graph is computed by the backend and by ggml's CPU backend. */
 #include <math.h>
 #include <pthread.h>
 #include <stdio.h>
@@ -92,14 +93,20 @@ typedef struct made {
     ggml_gallocr_t memory;
 } made;
 
-static made make(const side *s, builder build) {
+/* `earlier` may be NULL: nodes that come before those of the result, which does not read them. */
+static made make_after(const side *s, builder earlier, builder build) {
     made m = {.backend = s->backend, .context = new_context()};
     m.graph = ggml_new_graph(m.context);
+    if (earlier) ggml_build_forward_expand(m.graph, earlier(m.context, s));
     m.y = build(m.context, s);
     ggml_build_forward_expand(m.graph, m.y);
     m.memory = ggml_gallocr_new(ggml_backend_get_default_buffer_type(s->backend));
     if (!ggml_gallocr_alloc_graph(m.memory, m.graph)) die("no memory for the graph");
     return m;
+}
+
+static made make(const side *s, builder build) {
+    return make_after(s, NULL, build);
 }
 
 static void unmake(made *m) {
@@ -214,6 +221,72 @@ static void test_copies(void) {
     close_side(&c);
 }
 
+/* ---- Tensors that the graph writes before it reads them ------------------------------ */
+
+static struct ggml_tensor *rows_of_x(struct ggml_context *c, const side *s) {
+    return ggml_reshape_2d(c, s->x, K, M);
+}
+
+static struct ggml_tensor *set_rows(struct ggml_context *c, const side *s) {
+    return ggml_set_rows(c, s->w, rows_of_x(c, s), s->position);
+}
+
+static struct ggml_tensor *set_bias(struct ggml_context *c, const side *s) {
+    return ggml_cpy(c, ggml_scale(c, s->bias, 3), ggml_view_1d(c, s->bias, N, 0));
+}
+
+static struct ggml_tensor *product_of_view(struct ggml_context *c, const side *s) {
+    return ggml_mul_mat(c, ggml_view_2d(c, s->w, K, N, s->w->nb[1], 0), rows_of_x(c, s));
+}
+
+static struct ggml_tensor *rows_read(struct ggml_context *c, const side *s) {
+    return ggml_get_rows(c, s->w, s->position);
+}
+
+/* Each row of the weights is an expert. */
+static struct ggml_tensor *experts(struct ggml_context *c, const side *s) {
+    return ggml_mul_mat_id(c, ggml_reshape_3d(c, s->w, K, 1, N), ggml_reshape_3d(c, s->x, K, 1, M),
+                           ggml_reshape_2d(c, s->position, 1, M));
+}
+
+static void test_one_graph(void) {
+    static const struct {
+        const char *what;
+        enum ggml_type type;
+        builder earlier, build;
+    } cases[] = {
+        {"a matrix of f32 written before it is read", GGML_TYPE_F32, set_rows, product_of_view},
+        {"a matrix of f16 written before it is read", GGML_TYPE_F16, set_rows, product},
+        {"a matrix of q8_0 written before it is read", GGML_TYPE_Q8_0, set_rows, product_of_view},
+        {"a matrix of q4_1 written before it is read", GGML_TYPE_Q4_1, set_rows, product},
+        {"rows of f32 written before they are read", GGML_TYPE_F32, set_rows, rows_read},
+        {"rows of q8_0 written before they are read", GGML_TYPE_Q8_0, set_rows, rows_read},
+        {"experts of f32 written before they are read", GGML_TYPE_F32, set_rows, experts},
+        {"experts of q8_0 written before they are read", GGML_TYPE_Q8_0, set_rows, experts},
+        {"a bias written before it is read", GGML_TYPE_F32, set_bias, product},
+    };
+    const int32_t ids[M] = {2, 0, 7, 11, 23};
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        side a = open_side("QDOT", cases[i].type), b = open_side("CPU", cases[i].type);
+        ggml_backend_tensor_set(a.position, ids, 0, sizeof ids);
+        ggml_backend_tensor_set(b.position, ids, 0, sizeof ids);
+        made x = make_after(&a, cases[i].earlier, cases[i].build);
+        made y = make_after(&b, cases[i].earlier, cases[i].build);
+        for (unsigned j = 0; j < 4; j++) {
+            if (j % 2 == 0) set_both(&a, &b, 10 * j);
+            set_floats(a.x, 20 + j);
+            set_floats(b.x, 20 + j);
+            check(cases[i].what, (ggml_is_quantized(cases[i].type) ? 0.1 : 1) * differ(&x, &y));
+        }
+        unmake(&x);
+        unmake(&y);
+        close_side(&a);
+        close_side(&b);
+    }
+}
+
+/* ---- Threads ---------------------------------------------------------------------------------------------------- */
+
 static void *thread(void *seed) {
     side a = open_side("QDOT", GGML_TYPE_F32), b = open_side("CPU", GGML_TYPE_F32);
     made x = make(&a, product), y = make(&b, product);
@@ -257,6 +330,7 @@ int main(int argc, char **argv) {
     test_weights(GGML_TYPE_Q4_1);
     test_positions();
     test_copies();
+    test_one_graph();
     test_threads();
     return failed != 0;
 }
