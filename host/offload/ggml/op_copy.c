@@ -195,6 +195,7 @@ qd_status qg_concat_emit(qg_builder *b, const struct ggml_tensor *t) {
     qd_status status = QD_OK;
     for (int i = 0; !status && i < 2; i++) {
         const struct ggml_tensor *x = t->src[i];
+        if (ggml_is_empty(x)) continue;
         qd_tensor_desc d = {.format = qg_format(t->type), .rank = QD_MAX_RANK};
         int64_t steps[QD_MAX_RANK];
         for (int k = 0; k < QD_MAX_RANK; k++) {
@@ -221,6 +222,7 @@ const char *qg_set_rows_refuse(const struct ggml_tensor *t) {
 
 /* ids of 64 bits: their low halves. */
 qd_status qg_set_rows_emit(qg_builder *b, const struct ggml_tensor *t) {
+    if (ggml_is_empty(t->src[0])) return QD_OK;
     const struct ggml_tensor *ids = t->src[1];
     const qd_tensor_desc d = qd_desc(QD_FORMAT_I32, ids->ne[2], ids->ne[1], ids->ne[0], 0);
     const int64_t steps[] = {(int64_t)ids->nb[2], (int64_t)ids->nb[1], (int64_t)ids->nb[0]};

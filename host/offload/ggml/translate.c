@@ -365,9 +365,17 @@ static const op_row rows[GGML_OP_COUNT] = {
 #include "ops.def"
 };
 
+static bool reads_nothing(const struct ggml_tensor *t) {
+    for (int i = 0; i < GGML_MAX_SRC; i++) {
+        if (t->src[i] && ggml_is_empty(t->src[i])) return true;
+    }
+    return false;
+}
+
 const char *qg_refuse(const struct ggml_tensor *op) {
     if (is_nothing(op)) return NULL;
     if (op->op >= GGML_OP_COUNT || !rows[op->op].refuse) return "qdot has no such operator";
+    if (reads_nothing(op) && op->op != GGML_OP_SET_ROWS && op->op != GGML_OP_CONCAT) return "an input without elements";
     return rows[op->op].refuse(op);
 }
 

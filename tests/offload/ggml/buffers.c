@@ -1,5 +1,5 @@
 /* What test-backend-ops does not see: tensors that change between runs, positions that are negative, buffers that are
- * cleared and copied, tensors that one graph writes and reads, threads. `buffers LIBRARY`:
+ * cleared and copied, tensors that one graph writes and reads, inputs without elements, threads. `buffers LIBRARY`:
  * each graph is computed by the backend and by ggml's CPU backend. */
 #include <math.h>
 #include <pthread.h>
@@ -221,7 +221,7 @@ static void test_copies(void) {
     close_side(&c);
 }
 
-/* ---- Tensors that the graph writes before it reads them ------------------------------ */
+/* ---- Tensors that the graph writes before it reads them, inputs without elements ------------------------------ */
 
 static struct ggml_tensor *rows_of_x(struct ggml_context *c, const side *s) {
     return ggml_reshape_2d(c, s->x, K, M);
@@ -249,6 +249,22 @@ static struct ggml_tensor *experts(struct ggml_context *c, const side *s) {
                            ggml_reshape_2d(c, s->position, 1, M));
 }
 
+static struct ggml_tensor *no_rows(struct ggml_context *c, const side *s) {
+    return ggml_view_2d(c, s->x, K, 0, K * sizeof(float), 0);
+}
+
+static struct ggml_tensor *set_no_rows(struct ggml_context *c, const side *s) {
+    return ggml_set_rows(c, s->w, no_rows(c, s), ggml_view_1d(c, s->position, 0, 0));
+}
+
+static struct ggml_tensor *joined_behind(struct ggml_context *c, const side *s) {
+    return ggml_concat(c, no_rows(c, s), rows_of_x(c, s), 1);
+}
+
+static struct ggml_tensor *joined_before(struct ggml_context *c, const side *s) {
+    return ggml_concat(c, rows_of_x(c, s), no_rows(c, s), 1);
+}
+
 static void test_one_graph(void) {
     static const struct {
         const char *what;
@@ -264,6 +280,9 @@ static void test_one_graph(void) {
         {"experts of f32 written before they are read", GGML_TYPE_F32, set_rows, experts},
         {"experts of q8_0 written before they are read", GGML_TYPE_Q8_0, set_rows, experts},
         {"a bias written before it is read", GGML_TYPE_F32, set_bias, product},
+        {"no rows written", GGML_TYPE_F32, set_no_rows, product},
+        {"no rows and rows joined", GGML_TYPE_F32, NULL, joined_behind},
+        {"rows and no rows joined", GGML_TYPE_F32, NULL, joined_before},
     };
     const int32_t ids[M] = {2, 0, 7, 11, 23};
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
@@ -283,6 +302,18 @@ static void test_one_graph(void) {
         close_side(&a);
         close_side(&b);
     }
+}
+
+/* Sums of nothing stay with the host. */
+static void test_refused(void) {
+    side s = open_side("QDOT", GGML_TYPE_F32);
+    struct ggml_context *c = new_context();
+    struct ggml_tensor *w = ggml_view_2d(c, s.w, 0, N, s.w->nb[1], 0);
+    struct ggml_tensor *x = ggml_view_2d(c, s.x, 0, M, K * sizeof(float), 0);
+    check("a product without columns is refused", ggml_backend_supports_op(s.backend, ggml_mul_mat(c, w, x)));
+    check("a product is not", !ggml_backend_supports_op(s.backend, ggml_mul_mat(c, s.w, rows_of_x(c, &s))));
+    ggml_free(c);
+    close_side(&s);
 }
 
 /* ---- Threads ---------------------------------------------------------------------------------------------------- */
@@ -331,6 +362,7 @@ int main(int argc, char **argv) {
     test_positions();
     test_copies();
     test_one_graph();
+    test_refused();
     test_threads();
     return failed != 0;
 }
