@@ -162,7 +162,18 @@ bool qep_rank(qep_match *m, int value, const char *what, int least, int most) {
 /* ---- Patterns of DequantizeLinear and QuantizeLinear -------------------------------------------------------- */
 
 bool qep_is(const qep_graph *g, int node, const char *op) {
-    return node >= 0 && strcmp(g->nodes[node].op, op) == 0;
+    return node >= 0 && strcmp(g->nodes[node].op, op) == 0 && !*g->nodes[node].domain;
+}
+
+bool qep_has_row(const qep_graph *g, int node, const char *op) {
+    if (node < 0 || strcmp(g->nodes[node].op, op) != 0) return false;
+    const qep_node *n = &g->nodes[node];
+    for (const qep_op *row = qep_ops; row->name; row++) {
+        if (!strcmp(row->name, op) && !strcmp(row->domain, n->domain) && n->version >= row->first &&
+            n->version <= row->last)
+            return true;
+    }
+    return false;
 }
 
 int qep_only_reader(const qep_graph *g, int value) {
@@ -174,7 +185,7 @@ int qep_only_reader(const qep_graph *g, int value) {
 bool qep_look_behind_any(qep_match *m, qep_unit *u, int value, const char *what, qep_operand *o) {
     if (value < 0) return qep_broken(m, "%s is missing", what);
     const int node = m->g->values[value].producer;
-    if (!qep_is(m->g, node, "DequantizeLinear")) return qep_refuse(m, "%s is not made by DequantizeLinear", what);
+    if (!qep_has_row(m->g, node, "DequantizeLinear")) return qep_refuse(m, "%s is not made by DequantizeLinear", what);
     const qep_node *n = &m->g->nodes[node];
     *o = (qep_operand){.value = qep_in(n, 0),
                        .scale = qep_in(n, 1),
@@ -195,7 +206,6 @@ bool qep_limits(const qep_graph *g, int node, float *low, float *high) {
     const qep_node *n = &g->nodes[node];
     *low = -INFINITY;
     *high = INFINITY;
-    if (*n->domain) return false;
     if (qep_is(g, node, "Relu")) {
         *low = 0;
         return true;
@@ -245,7 +255,7 @@ bool qep_look_ahead(qep_match *m, qep_unit *u, int y) {
         y = g->nodes[node].out[0];
         node = qep_only_reader(g, y);
     }
-    if (!qep_is(g, node, "QuantizeLinear") || qep_in(&g->nodes[node], 0) != y) {
+    if (!qep_has_row(g, node, "QuantizeLinear") || qep_in(&g->nodes[node], 0) != y) {
         return qep_refuse(m, "its float result is not read by one QuantizeLinear alone");
     }
     const qep_node *n = &g->nodes[node];
@@ -284,7 +294,7 @@ static bool match_node(qep_match *m, int node, qep_unit *u) {
 /* True when a node that is no DequantizeLinear belongs to another unit already. */
 static bool overlaps(const qep_match *m, const qep_unit *u) {
     for (int i = 0; i < u->n_members; i++) {
-        if (m->unit_of[u->members[i]] >= 0 && !qep_is(m->g, u->members[i], "DequantizeLinear")) return true;
+        if (m->unit_of[u->members[i]] >= 0 && !qep_has_row(m->g, u->members[i], "DequantizeLinear")) return true;
     }
     return false;
 }
@@ -307,7 +317,8 @@ static bool find_pass(qep_match *m, qep_units *u, bool patterns) {
         }
         for (int j = 0; j < unit.n_members; j++) {
             /* A DequantizeLinear that patterns look behind is a unit by itself, too, for others that read it. */
-            if (patterns && unit.members[j] != unit.node && qep_is(m->g, unit.members[j], "DequantizeLinear")) continue;
+            if (patterns && unit.members[j] != unit.node && qep_has_row(m->g, unit.members[j], "DequantizeLinear"))
+                continue;
             m->unit_of[unit.members[j]] = u->count;
         }
         u->list[u->count++] = unit;

@@ -126,6 +126,9 @@ bool qep_check_limits(qep_match *m, const qep_unit *u);
 int qep_only_reader(const qep_graph *g, int value);
 /** Limits of a Relu or Clip; false when the node is another, or they are no constants. */
 bool qep_limits(const qep_graph *g, int node, float *low, float *high);
+/** Whether a node (-1: none) is that operator of the standard domain. */
 bool qep_is(const qep_graph *g, int node, const char *op);
+/** The same for one with rows in ops.def: of a domain and a version that a row has. */
+bool qep_has_row(const qep_graph *g, int node, const char *op);
 
 #endif

@@ -121,7 +121,7 @@ static bool path_outside(partition *p, int a, int b) {
 static bool can_look_behind(const partition *p, const qep_unit *u) {
     for (int i = 0; i < u->n_members; i++) {
         const int node = u->members[i], own = p->units->unit_of[node];
-        if (node == u->node || !qep_is(p->g, node, "DequantizeLinear")) continue;
+        if (node == u->node || !qep_has_row(p->g, node, "DequantizeLinear")) continue;
         if (own >= 0 && p->ok[own]) continue;
         if (qep_only_reader(p->g, p->g->nodes[node].out[0]) < 0) return false;
     }
