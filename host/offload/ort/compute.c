@@ -22,16 +22,28 @@ typedef struct compute {
 
 /* ---- Tensors in and out ------------------------------------------------------------------------------------- */
 
-static OrtStatus *read_argument(const qep_host *h, const OrtKernelContext *context, size_t index, qep_argument *a) {
+/* Input i of the part. */
+static OrtStatus *read_argument(const compute *c, const OrtKernelContext *context, int i) {
+    const qep_host *h = &c->ep->host;
+    const qep_graph *g = c->part.graph;
+    const char *name = g->values[c->part.inputs[i]].name, *first = g->nodes[0].label;
+    qep_argument *a = &c->arguments[i];
     const OrtValue *value = NULL;
     OrtTensorTypeAndShapeInfo *info = NULL;
     size_t rank = 0;
-    QEP_HOST(h->api->KernelContext_GetInput(context, index, &value));
-    if (!value) return qep_error(h, ORT_INVALID_ARGUMENT, "an input is missing");
+    QEP_HOST(h->api->KernelContext_GetInput(context, c->input_index[i], &value));
+    if (!value)
+        return qep_error(h, ORT_INVALID_ARGUMENT, "node %s and what goes with it: the input '%s' is missing", first,
+                         name);
     QEP_HOST(h->api->GetTensorTypeAndShape(value, &info));
     OrtStatus *status = NULL;
     QEP_TRY(h->api->GetDimensionsCount(info, &rank));
-    if (rank > QEP_MAX_RANK) QEP_TRY(qep_error(h, ORT_INVALID_ARGUMENT, "an input has %zu dimensions", rank));
+    if (rank > QEP_MAX_RANK) {
+        QEP_TRY(
+            qep_error(h, ORT_INVALID_ARGUMENT,
+                      "node %s and what goes with it: the input '%s' has %zu dimensions, of which at most %d are done",
+                      first, name, rank, QEP_MAX_RANK));
+    }
     a->shape = (qep_shape){.rank = (int)rank};
     QEP_TRY(h->api->GetDimensions(info, a->shape.dims, rank));
     QEP_TRY(h->api->GetTensorData(value, &a->data));
@@ -109,7 +121,7 @@ static OrtStatus *find_program(compute *c, qep_program **out) {
 static OrtStatus *run(compute *c, OrtKernelContext *context) {
     qep_program *p = NULL;
     for (int i = 0; i < c->part.n_inputs; i++)
-        QEP_HOST(read_argument(&c->ep->host, context, c->input_index[i], &c->arguments[i]));
+        QEP_HOST(read_argument(c, context, i));
     QEP_HOST(find_program(c, &p));
     for (int i = 0; i < p->n_feeds; i++) {
         if (feed(c, &p->feeds[i])) return failed(c, NULL);
