@@ -165,12 +165,41 @@ static qd_status output_or_not(qep_build *b, int value, const qep_shape *shape, 
     return qep_output(b, value, shape, f, rank, dims, out);
 }
 
+/* One number that does not depend on x; nothing when nobody reads it. */
+static qd_status put_number(qep_build *b, const qep_unit *u, int slot, int value, qd_format f, const void *number) {
+    static const qep_shape scalar = {0};
+    static const int64_t one = 1;
+    const qd_tensor_desc d = qep_desc(f, 1, &one);
+    qd_tensor *from, *to;
+    qd_status status;
+    if (value < 0) return QD_OK;
+    QD_TRY(qep_borrow(b, u, slot, &d, number, &from));
+    QD_TRY(qep_output(b, value, &scalar, f, 1, &one, &to));
+    QD_TRY(qep_add(b, QD_OP_COPY, NULL, &from, 1, to));
+error:
+    return status;
+}
+
+/* Of no elements, the range is 0 … 0, for which ONNX Runtime has the scale 1. */
+static qd_status lower_nothing(qep_build *b, const qep_unit *u, const qep_shape *shape) {
+    static const float scale = 1;
+    static const int32_t zero = 0;
+    static const int64_t none = 0;
+    qd_tensor *y;
+    qd_status status;
+    QD_TRY(qep_output(b, u->y.value, shape, QD_FORMAT_U8, 1, &none, &y));
+    QD_TRY(put_number(b, u, SLOT_SCALE, u->more[0], QD_FORMAT_F32, &scale));
+    QD_TRY(put_number(b, u, SLOT_ZERO, u->more[1], QD_FORMAT_I32, &zero));
+error:
+    return status;
+}
+
 qd_status qep_lower_dynamic(qep_build *b, const qep_unit *u) {
     static const qep_shape scalar = {0};
     static const int64_t one = 1;
     const qep_shape shape = *qep_shape_of(b, u->in[0].value);
     const int64_t count = qep_count(&shape), cols = shape.rank ? shape.dims[shape.rank - 1] : 1;
-    if (!count) return qep_fail(b, "x has no elements");
+    if (!count) return lower_nothing(b, u, &shape);
     const int64_t dims[] = {count / cols, cols};
     qd_tensor *x, *out[3];
     qd_status status;
