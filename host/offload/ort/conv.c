@@ -64,7 +64,7 @@ bool qep_match_qlinear_conv(qep_match *m, int node, qep_unit *u) {
     u->y = (qep_operand){n->out[0], qep_in(n, 6), qep_in(n, 7), 0, 0};
     if (!check_quantized(m, u) || !qep_types(m, u->y.value, "the result", QEP_CODES8)) return false;
     if (u->in[BIAS].value >= 0 && !qep_types(m, u->in[BIAS].value, "the bias", QEP_I32)) return false;
-    return qep_quantization(m, u, &u->y, "the result", 1);
+    return qep_quantization(m, u, &u->y, "the result", 1) && qep_check_multipliers(m, u, 1);
 }
 
 bool qep_match_qdq_conv(qep_match *m, int node, qep_unit *u) {
@@ -85,7 +85,7 @@ bool qep_match_qdq_conv(qep_match *m, int node, qep_unit *u) {
             return false;
         u->in[BIAS].value = o.value;
     }
-    return qep_look_ahead(m, u, n->out[0]);
+    return qep_look_ahead(m, u, n->out[0]) && qep_check_multipliers(m, u, 1);
 }
 
 /* ---- Lowering ----------------------------------------------------------------------------------------------- */

@@ -85,7 +85,7 @@ bool qep_match_qlinear_matmul(qep_match *m, int node, qep_unit *u) {
     u->in[B] = (qep_operand){qep_in(n, 3), qep_in(n, 4), qep_in(n, 5), 0, 0};
     u->y = (qep_operand){n->out[0], qep_in(n, 6), qep_in(n, 7), 0, 0};
     return check_quantized(m, u) && qep_types(m, u->y.value, "the result", QEP_CODES8) &&
-           qep_quantization(m, u, &u->y, "the result", 1);
+           qep_quantization(m, u, &u->y, "the result", 1) && qep_check_multipliers(m, u, 1);
 }
 
 /* What Gemm can have that is not done here. */
@@ -111,7 +111,8 @@ bool qep_match_qgemm(qep_match *m, int node, qep_unit *u) {
     u->y = (qep_operand){n->out[0], qep_in(n, 7), qep_in(n, 8), 0, 0};
     if (!check_quantized(m, u) || !check_gemm(m, u)) return false;
     if (u->y.scale < 0) return qep_types(m, u->y.value, "the result", QEP_F32);
-    return qep_types(m, u->y.value, "the result", QEP_CODES8) && qep_quantization(m, u, &u->y, "the result", 1);
+    return qep_types(m, u->y.value, "the result", QEP_CODES8) && qep_quantization(m, u, &u->y, "the result", 1) &&
+           qep_check_multipliers(m, u, qep_attr_float(n, "alpha", 1));
 }
 
 /* The bias of a Gemm: int32 codes, whose scale must be that of the sums. */
@@ -141,7 +142,7 @@ static bool match_qdq(qep_match *m, int node, qep_unit *u, bool gemm) {
     }
     if (gemm && (!take_bias(m, u, qep_in(n, 2)) || !check_gemm(m, u))) return false;
     const int members = u->n_members;
-    if (qep_look_ahead(m, u, n->out[0])) return true;
+    if (qep_look_ahead(m, u, n->out[0])) return qep_check_multipliers(m, u, qep_attr_float(n, "alpha", 1));
     if (m->broken) return false;
     /* No codes are asked for: floats. */
     if (!one_matrix(g, u)) return qep_refuse(m, "batches of b with a result of floats");

@@ -22,6 +22,21 @@ qd_status qep_multipliers(qep_build *b, const qep_unit *u, int slot, float x_sca
     return qd_requantize_table(QD_ROUND_FLOAT, x_scale, scales, n, y_scale, data);
 }
 
+bool qep_check_multipliers(qep_match *m, const qep_unit *u, float factor) {
+    const qep_value *v = m->g->values, *x = &v[u->in[0].scale], *w = &v[u->in[1].scale], *y = &v[u->y.scale];
+    if (!x->data || !w->data || !y->data) return true;
+    const float x_scale = factor * (float)qep_number(x->type, x->data, 0),
+                y_scale = (float)qep_number(y->type, y->data, 0);
+    for (int64_t i = 0; i < qep_count(&w->shape); i++) {
+        const float w_scale = (float)qep_number(w->type, w->data, i);
+        int32_t row[2];
+        if (!qd_requantize_table(QD_ROUND_FLOAT, x_scale, &w_scale, 1, y_scale, row)) continue;
+        return qep_refuse(m, "no float holds the factor of its sums, %g * %g / %g", (double)x_scale, (double)w_scale,
+                          (double)y_scale);
+    }
+    return true;
+}
+
 qd_format qep_result_format(const qep_build *b, const qep_unit *u) {
     return qep_format(qep_of(b)->values[u->y.value].type);
 }

@@ -23,6 +23,9 @@ bool qep_take_floats(qep_match *m, qep_unit *u, qep_fits *fits);
 /** The table of multipliers x_scale · w_scale / y_scale as an operand; w_scale is a value, or -1 for 1. */
 qd_status qep_multipliers(qep_build *b, const qep_unit *u, int slot, float x_scale, int w_scale, float y_scale,
                           qd_tensor **out);
+/** Refuses constant scales of operands 0 and 1 and of the result, of which qep_multipliers can make no table; `factor`
+ * goes with that of operand 0. */
+bool qep_check_multipliers(qep_match *m, const qep_unit *u, float factor);
 /** 8-bit codes of a result, or i32 where the unit does not quantize it. */
 qd_format qep_result_format(const qep_build *b, const qep_unit *u);
 /** Refuses a bias (int32 codes behind a DequantizeLinear) that is no constant, or whose scale is not that of the sums
