@@ -273,6 +273,18 @@ def test_wrong_shape():
     assert np.array_equal(s.run(None, m.feeds)[0], cpu(m)[0])
 
 
+def test_too_many_dimensions():
+    """An input of any rank, and a run that brings one that is too high: the message says where."""
+    m = models.Model(np.random.default_rng(5))
+    y = m.node("DequantizeLinear", [m.input(m.codes((2, 3), np.uint8)), m.const(np.float32(0.5)), m.const(np.uint8(3))])
+    m.output(y, np.float32)
+    (name,) = m.feeds
+    m.inputs[0].type.tensor_type.ClearField("shape")
+    message = fails(lambda: plugin.session(m.bytes()).run(None, {name: np.zeros([1] * 9, np.uint8)}))
+    need(message, "node 'n_%s' (DequantizeLinear)" % y, "input '%s' has 9 dimensions" % name)
+    assert np.array_equal(plugin.session(m.bytes()).run(None, m.feeds)[0], cpu(m)[0])
+
+
 def test_threads():
     """Runs of one session, and of several, at the same time."""
     m = product(dynamic=True)

@@ -155,11 +155,74 @@ def no_rows(m):
     return [{x: real(m, 3, 8)}]
 
 
+def too_large_factors(m):
+    """x_scale · w_scale is more than a float holds."""
+    large, small, zero = m.const(np.float32(1e20)), m.const(np.float32(1e-5)), m.const(np.uint8(128))
+    for dynamic in (False, True):
+        a = m.input(m.codes((4, 8), np.uint8), dynamic=dynamic)
+        b = m.const(m.codes((8, 6), np.uint8))
+        m.output(m.node("QLinearMatMul", [a, large, zero, b, large, zero, small, zero]), np.uint8)
+    x, w = m.input(m.codes((1, 2, 5, 5), np.uint8)), m.const(m.codes((3, 2, 3, 3), np.uint8))
+    m.output(m.node("QLinearConv", [x, large, zero, w, large, zero, small, zero]), np.uint8)
+    x = dequantized(m, m.input(m.codes((4, 8), np.uint8)), 1e20)
+    w = dequantized(m, m.const(m.codes((8, 6), np.uint8)), 1e20)
+    m.output(quantized(m, m.node("Gemm", [x, w], alpha=0.5), 1e-5), np.uint8)
+
+
+def nothing_to_quantize(m):
+    x = m.input(real(m, 0, 8), dynamic=True)
+    codes, scale, zero = m.node("DynamicQuantizeLinear", [x], 3)
+    m.output(codes, np.uint8)
+    m.output(scale, np.float32)
+    m.output(zero, np.uint8)
+    return [{x: real(m, 3, 8)}, {}]
+
+
+def nothing_to_multiply(m):
+    x = m.input(real(m, 0, 8), dynamic=True)
+    codes, scale, zero = m.node("DynamicQuantizeLinear", [x], 3)
+    sums = m.node("MatMulInteger", [codes, m.const(m.codes((8, 6), np.int8)), zero])
+    m.output(m.node("Add", [floats_of_sums(m, sums, scale, np.float32(0.02)), m.const(real(m, 6))]), np.float32)
+    return [{x: real(m, 3, 8)}, {}]
+
+
+def difference_named_add(m):
+    m.function("Add", ["a", "b"], [helper.make_node("Sub", ["a", "b"], ["y"])])
+    codes, scale, zero = m.node("DynamicQuantizeLinear", [m.input(real(m, 4, 8))], 3)
+    sums = m.node("MatMulInteger", [codes, m.const(m.codes((8, 6), np.int8)), zero])
+    floats = floats_of_sums(m, sums, scale, np.float32(0.02))
+    m.output(m.node("Add", [floats, m.const(real(m, 6))], domain="own"), np.float32)
+
+
+def own_dequantize(m):
+    m.function("DequantizeLinear", ["x", "s", "z"], [helper.make_node("DequantizeLinear", ["x", "s", "z"], ["f"]),
+                                                     helper.make_node("Neg", ["f"], ["y"])])
+    x = [m.input(m.codes((4, 8), np.uint8)), m.const(np.float32(0.05)), m.const(np.uint8(128))]
+    m.output(quantized(m, m.node("Sigmoid", [m.node("DequantizeLinear", x, domain="own")]), 0.01), np.uint8)
+
+
+def own_quantize(m):
+    m.function("QuantizeLinear", ["x", "s", "z"], [helper.make_node("Neg", ["x"], ["f"]),
+                                                   helper.make_node("QuantizeLinear", ["f", "s", "z"], ["y"])])
+    x = m.node("Sigmoid", [dequantized(m, m.input(m.codes((4, 8), np.uint8)))])
+    m.output(m.node("QuantizeLinear", [x, m.const(np.float32(0.01)), m.const(np.uint8(128))], domain="own"), np.uint8)
+
+
+def quantization_of_microsoft(m):
+    """The same two operators of the other domain belong to patterns."""
+    q = [m.const(np.float32(0.05)), m.const(np.uint8(128))]
+    x = m.node("DequantizeLinear", [m.input(m.codes((4, 8), np.uint8))] + q, domain=models.MS)
+    m.output(m.node("QuantizeLinear", [m.node("Sigmoid", [x])] + q, domain=models.MS), np.uint8)
+
+
 CASES = [read_by_sub_graphs, pattern_read_by_sub_graphs, scale_of_another_part, batches_of_weights,
          scale_of_more_dimensions, batches_to_floats, factor_before_a_bias, negative_factor, bias_of_rows,
          codes_of_a_bias_of_rows, too_many_zero_points, too_few_zero_points, moved_constant, halved_image,
-         softmax_with_a_large_step, limits_below_zero, padding_that_takes_away, no_rows]
-CLAIMED = [read_by_sub_graphs, pattern_read_by_sub_graphs, scale_of_another_part, batches_of_weights, no_rows]
+         softmax_with_a_large_step, limits_below_zero, padding_that_takes_away, no_rows,
+         too_large_factors, nothing_to_quantize, nothing_to_multiply, difference_named_add, own_dequantize, own_quantize,
+         quantization_of_microsoft]
+CLAIMED = [read_by_sub_graphs, pattern_read_by_sub_graphs, scale_of_another_part, batches_of_weights, no_rows,
+           nothing_to_quantize, nothing_to_multiply, quantization_of_microsoft]
 
 
 def results(model, runs, **kwargs):

@@ -16,6 +16,7 @@ class Model:
         self.rng, self.opset = rng, opset
         self.nodes, self.constants, self.inputs, self.outputs, self.feeds = [], [], [], [], {}
         self.count = 0
+        self.functions = []  # of the domain "own"
         # The codes of the first output before rounding, where the CPU's own formula adds the zero point before it rounds, or
         # depends on the machine: an array, or a model that makes the real numbers, their scale and zero point.
         self.exact = None
@@ -51,7 +52,13 @@ class Model:
     def bytes(self):
         graph = helper.make_graph(self.nodes, "g", self.inputs, self.outputs, self.constants)
         opsets = [helper.make_opsetid("", self.opset), helper.make_opsetid(MS, 1)]
-        return helper.make_model(graph, opset_imports=opsets, ir_version=10).SerializeToString()
+        opsets += [helper.make_opsetid("own", 1)] * bool(self.functions)
+        return helper.make_model(graph, opset_imports=opsets, functions=self.functions, ir_version=10).SerializeToString()
+
+    def function(self, name, inputs, nodes):
+        """Defines an operator of the domain "own", whose result is y."""
+        opsets = [helper.make_opsetid("", self.opset)]
+        self.functions.append(helper.make_function("own", name, inputs, ["y"], nodes, opsets))
 
     # Random parts
 
