@@ -1,6 +1,6 @@
 """What the plug-in adds to the same work through qdot.h: python -m overhead BUILD. Prints, for layers of a real size, the time
 of a run of a session, that of the same operator through the library (with its inputs written and its results read), and the
-ratio. Nothing is asserted: machines are busy at times."""
+ratio: medians of runs in turn, so that both see the same machine. Fails where the plug-in adds more than a quarter."""
 import ctypes
 import os
 import sys
@@ -12,7 +12,9 @@ from onnx import TensorProto as T
 import models
 import plugin
 
-RUNS = 30
+MOST = 1.25  # the ratio; far from what it is, for machines are busy at times
+TRIES = 3  # a layer fails when all of them, each with memory of its own, are above that
+FEWEST, MOST_RUNS, SECONDS = 15, 400, 2
 
 
 class Desc(ctypes.Structure):
@@ -70,18 +72,24 @@ class Direct:
             i += 1
 
 
-def best(f):
-    """The median time of one call, in milliseconds."""
-    times = []
-    for i in range(RUNS + 3):
-        t = time.perf_counter()
-        f()
-        times.append(time.perf_counter() - t)
-    return 1e3 * float(np.median(times[3:]))
+def in_turn(*calls):
+    """The median times of calls that take turns, in milliseconds."""
+    for _ in range(3):
+        for f in calls:
+            f()
+    times, end = [], time.perf_counter() + SECONDS
+    while len(times) < FEWEST or (len(times) < MOST_RUNS and time.perf_counter() < end):
+        row = []
+        for f in calls:
+            t = time.perf_counter()
+            f()
+            row.append(time.perf_counter() - t)
+        times.append(row)
+    return 1e3 * np.median(times, axis=0)
 
 
 def compare(name, m, output_shape, output_type, plan, x, y, direct):
-    """Times of a session on model m and of the plan from tensor x to y, in turn, so that both see the same machine."""
+    """Whether a session on model m takes about the time of the plan from tensor x to y."""
     s = plugin.session(m.bytes())
     (feed, value), = m.feeds.items()
     result = np.zeros(output_shape, output_type)
@@ -99,11 +107,13 @@ def compare(name, m, output_shape, output_type, plan, x, y, direct):
     def by_session():
         s.run_with_iobinding(binding)
 
-    pairs = [(best(by_session), best(by_hand)) for _ in range(3)]
+    session, hand = in_turn(by_session, by_hand)
     if not np.array_equal(result, back):
         raise RuntimeError("%s: the two ways differ" % name)
-    session, hand = min(p[0] for p in pairs), min(p[1] for p in pairs)
-    print("%-28s session %8.3f ms, qdot.h %8.3f ms: the plug-in adds %5.1f %%" % (name, session, hand, 100 * (session / hand - 1)))
+    ratio = session / hand
+    print("%-28s session %8.3f ms, qdot.h %8.3f ms: ratio %.3f%s" % (name, session, hand, ratio,
+                                                                     "" if ratio <= MOST else ", more than %g" % MOST))
+    return ratio <= MOST
 
 
 def nbits(direct, k, n, rows):
@@ -118,7 +128,7 @@ def nbits(direct, k, n, rows):
     inputs = [direct.tensor("u4", (n, k), b), direct.tensor("f32", (n, k // 32), scales), x, zeros, None, None, None]
     attrs = (ctypes.c_int64 * 32)(32)  # qd_attrs.matmul_group.group
     plan = direct.plan(direct.op("matmul_group"), attrs, inputs, out)
-    compare("MatMulNBits %dx%d, %d rows" % (k, n, rows), m, (rows, n), np.float32, plan, x, out, direct)
+    return compare("MatMulNBits %dx%d, %d rows" % (k, n, rows), m, (rows, n), np.float32, plan, x, out, direct)
 
 
 def matmul_integer(direct, k, n, rows):
@@ -128,7 +138,7 @@ def matmul_integer(direct, k, n, rows):
     x, out = direct.tensor("u8", (rows, k)), direct.tensor("i32", (rows, n))
     inputs = [direct.tensor("i8", (n, k), w.T), x, None, None, None, None]
     plan = direct.plan(direct.op("matmul_int"), (ctypes.c_int64 * 32)(), inputs, out)
-    compare("MatMulInteger %dx%d, %d rows" % (k, n, rows), m, (rows, n), np.int32, plan, x, out, direct)
+    return compare("MatMulInteger %dx%d, %d rows" % (k, n, rows), m, (rows, n), np.int32, plan, x, out, direct)
 
 
 def conv_integer(direct, channels, size):
@@ -140,18 +150,15 @@ def conv_integer(direct, channels, size):
     # qd_attrs.conv_int: qd_window {kernel, stride, dilation, before, after: int[2]; nchw: bool}, groups, …
     attrs = (ctypes.c_int * 64)(0, 0, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1)
     plan = direct.plan(direct.op("conv_int"), attrs, [direct.tensor("u8", w.shape, w), x, None, None, None, None], out)
-    compare("ConvInteger 3x3, %d of %dx%d" % (channels, size, size), m, shape, np.int32, plan, x, out, direct)
+    return compare("ConvInteger 3x3, %d of %dx%d" % (channels, size, size), m, shape, np.int32, plan, x, out, direct)
 
 
 def main():
     direct = Direct(sys.argv[1])
-    for k, n in ((2048, 2048), (2048, 8192)):
-        for rows in (1, 128):
-            nbits(direct, k, n, rows)
-    for rows in (1, 128):
-        matmul_integer(direct, 2048, 2048, rows)
-    conv_integer(direct, 64, 56)
-    conv_integer(direct, 256, 14)
+    layers = [(nbits, k, n, rows) for k, n in ((2048, 2048), (2048, 8192)) for rows in (1, 128)]
+    layers += [(matmul_integer, 2048, 2048, rows) for rows in (1, 128)]
+    layers += [(conv_integer, 64, 56), (conv_integer, 256, 14)]
+    plugin.done(sum(not any(layer(direct, *sizes) for _ in range(TRIES)) for layer, *sizes in layers))
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 #!/bin/sh
 # The plug-in in LiteRT: `sh tests/offload/tflite/run.sh [--long]`, at the repository's root; the build folder is in
-# QDOT_BUILD_DIR. --long: more random cases, damaged models, and the time that the plug-in adds.
+# QDOT_BUILD_DIR. --long: more random cases, damaged models, and a bound for the time that the plug-in adds.
 set -eu
 long=
 case "${1:-}" in
