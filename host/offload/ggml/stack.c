@@ -62,6 +62,14 @@ static bool joins(const qg_builder *b, int at, const struct ggml_tensor *t) {
            qg_reads_a8(b, n) == qg_reads_a8(b, t) && only_rows_read(b, at);
 }
 
+/* True when a node puts its result over x, by a copy into it: what comes later reads other values. */
+static bool overwrites(const struct ggml_tensor *n, const struct ggml_tensor *x) {
+    const char *from = n->data, *to = from + ggml_nbytes(n), *x_from = x->data, *x_to = x_from + ggml_nbytes(x);
+    const bool computes = n->op != GGML_OP_NONE && n->op != GGML_OP_RESHAPE && n->op != GGML_OP_VIEW &&
+                          n->op != GGML_OP_PERMUTE && n->op != GGML_OP_TRANSPOSE;
+    return computes && from < x_to && x_from < to;
+}
+
 static qd_status keep(qg_builder *b, const struct ggml_tensor *t, qd_tensor *columns) {
     if (b->n_inner == b->inner_cap) {
         const int larger = b->inner_cap ? 2 * b->inner_cap : 64;
@@ -81,6 +89,7 @@ qd_status qg_stack(qg_builder *b, const struct ggml_tensor *t, bool *done) {
     *done = qg_columns(b, t) != NULL;
     if (*done || !joins(b, b->at, t)) return QD_OK;
     for (int i = b->at; i < b->graph->n_nodes && n < QG_PARTS; i++) {
+        if (overwrites(b->graph->nodes[i], t->src[1])) break;
         if (!joins(b, i, t)) continue;
         member[n++] = b->graph->nodes[i];
         columns += b->graph->nodes[i]->ne[0];

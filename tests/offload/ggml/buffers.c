@@ -249,6 +249,20 @@ static struct ggml_tensor *experts(struct ggml_context *c, const side *s) {
                            ggml_reshape_2d(c, s->position, 1, M));
 }
 
+/* Products of the same activations, which something is copied over in between: those before and those behind do not
+ * read the same. */
+static struct ggml_tensor *activations;
+
+static struct ggml_tensor *gated(struct ggml_context *c, const side *s) {
+    return ggml_swiglu_split(c, ggml_mul_mat(c, s->w, activations), ggml_mul_mat(c, s->w, activations));
+}
+
+static struct ggml_tensor *set_activations(struct ggml_context *c, const side *s) {
+    activations = rows_of_x(c, s);
+    struct ggml_tensor *one = ggml_view_1d(c, gated(c, s), 1, 0);
+    return ggml_cpy(c, ggml_add(c, activations, ggml_repeat(c, one, activations)), activations);
+}
+
 static struct ggml_tensor *no_rows(struct ggml_context *c, const side *s) {
     return ggml_view_2d(c, s->x, K, 0, K * sizeof(float), 0);
 }
@@ -280,6 +294,7 @@ static void test_one_graph(void) {
         {"experts of f32 written before they are read", GGML_TYPE_F32, set_rows, experts},
         {"experts of q8_0 written before they are read", GGML_TYPE_Q8_0, set_rows, experts},
         {"a bias written before it is read", GGML_TYPE_F32, set_bias, product},
+        {"activations written between their products", GGML_TYPE_F32, set_activations, gated},
         {"no rows written", GGML_TYPE_F32, set_no_rows, product},
         {"no rows and rows joined", GGML_TYPE_F32, NULL, joined_behind},
         {"rows and no rows joined", GGML_TYPE_F32, NULL, joined_before},
