@@ -1,6 +1,6 @@
 #!/bin/sh
-# Installs the Debian packages that qdot needs and that are missing: `sh host/setup.sh [tests] [fuzz]`.
-# Says nothing and changes nothing when all are there.
+# Installs the Debian packages that qdot needs and that are missing: `sh host/setup.sh [tests] [fuzz] [offload]`. Says
+# nothing and changes nothing when all are there.
 set -eu
 
 # Building, PoCL as a device that every machine has, and pip to fetch the model.
@@ -10,8 +10,9 @@ for extra; do
     case $extra in
     tests) packages="$packages check shellcheck oclgrind clinfo" ;;
     fuzz) packages="$packages clang" ;;
+    offload) packages="$packages g++ python3-venv" ;; # for the runtimes that load the plug-ins
     *)
-        echo "setup.sh: unknown word '$extra' (known: tests, fuzz)" >&2
+        echo "setup.sh: unknown word '$extra' (known: tests, fuzz, offload)" >&2
         exit 2
         ;;
     esac

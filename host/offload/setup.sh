@@ -10,6 +10,7 @@ for word; do
         exit 2
     fi
 done
+sh ../setup.sh offload
 for word; do
     sh "$word/setup.sh"
 done
