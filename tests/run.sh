@@ -92,11 +92,12 @@ run_tests build -LE long
 
 # Kernels that the first build has compiled and proven: not again here, but for the tests of just that.
 build build/asan -DQDOT_SANITIZE=ON -DQDOT_TEST_CACHE="$PWD/build/cache" || give_up "The sanitizer build failed"
-# The same bytes over long prompts are a matter of arithmetic, which the sanitizers only slow down.
-run_tests build/asan -L '^(unit|golden|fault|fuzz|cli|e2e)$' -E '^e2e/determinism$'
+run_tests build/asan -L '^(unit|golden|fault|fuzz)$'
 
 if [ -n "$long" ]; then
     run_tests build -L long
+    # The same bytes over long prompts are a matter of arithmetic, which the sanitizers only slow down.
+    run_tests build/asan -L '^(cli|e2e)$' -E '^e2e/determinism$'
     build build/fuzz -DQDOT_FUZZ=ON -DCMAKE_C_COMPILER=clang || give_up "The fuzzer build failed"
     run_tests build/fuzz -L long
 fi
