@@ -42,6 +42,7 @@ chosen=${QDOT_DEVICE:-opencl}
 if [ "$long" ]; then
     try "$chosen" test_operators.py 1000
     try "$chosen" test_models.py
+    try "$chosen" test_verify.py
     try "$chosen" test_bad.py
     try ref fuzz_models.py 2000
     try ref test_operators.py 50
@@ -50,6 +51,7 @@ if [ "$long" ]; then
 else
     try "$chosen" test_operators.py 20
     try "$chosen" test_models.py
+    try "$chosen" test_verify.py
     try "$chosen" test_bad.py
     try ref fuzz_models.py 100
 fi

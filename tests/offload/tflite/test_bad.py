@@ -9,6 +9,7 @@ import sys
 import numpy as np
 
 import host
+import suite
 from model import Model
 
 DEVICE = os.environ.get("QDOT_DEVICE", "opencl")
@@ -218,22 +219,5 @@ def layout():
         raise AssertionError(f"status {status}: {told}")
 
 
-TESTS = [options, devices, scales, zero_points, types, convolutions, others, gone, layout]
-
-
-def main():
-    failed = 0
-    for test in TESTS:
-        if len(sys.argv) > 1 and test.__name__ not in sys.argv[1:]:
-            continue
-        try:
-            test()
-            print(f"{test.__name__}: passed")
-        except Exception as e:
-            print(f"{test.__name__}: FAILED: {type(e).__name__}: {e}")
-            failed += 1
-    return failed
-
-
 if __name__ == "__main__":
-    sys.exit(1 if main() else 0)
+    sys.exit(suite.run([options, devices, scales, zero_points, types, convolutions, others, gone, layout]))

@@ -9,6 +9,7 @@ import numpy as np
 
 import host
 import nets
+import suite
 from model import Model
 
 DEVICE = os.environ.get("QDOT_DEVICE", "opencl")
@@ -173,22 +174,6 @@ def profile():
     check("conv_int" in trace, "the trace does not name conv_int")
 
 
-TESTS = [one_group, one_group_int4, verify, default_resolver, resize, threads, host_between, moves_alone, dynamic, profile]
-
-
-def main():
-    failed = 0
-    for test in TESTS:
-        if len(sys.argv) > 1 and test.__name__ not in sys.argv[1:]:
-            continue
-        try:
-            test()
-            print(f"{test.__name__}: passed")
-        except Exception as e:
-            print(f"{test.__name__}: FAILED: {type(e).__name__}: {e}")
-            failed += 1
-    return failed
-
-
 if __name__ == "__main__":
-    sys.exit(1 if main() else 0)
+    sys.exit(suite.run([one_group, one_group_int4, verify, default_resolver, resize, threads, host_between, moves_alone,
+                        dynamic, profile]))
