@@ -20,29 +20,6 @@ bool tfl_ok(tfl_build *b, qd_status s) {
 
 /* ---- Life --------------------------------------------------------------------------------------------------- */
 
-bool tfl_build_start(tfl_build *b, TfLiteContext *host, qd_context *context, bool trial) {
-    memset(b, 0, sizeof *b);
-    b->host = host;
-    b->context = context;
-    b->trial = trial;
-    b->n_values = host->tensors_size;
-    b->values = calloc(b->n_values ? b->n_values : 1, sizeof *b->values);
-    if (!b->values) return tfl_fail(b, "out of memory");
-    return tfl_ok(b, qd_graph_create(context, 1, &b->graph));
-}
-
-void tfl_build_free(tfl_build *b) {
-    qd_graph_free(b->graph);
-    for (int i = b->n_tensors - 1; i >= 0; i--)
-        qd_tensor_free(b->tensors[i]);
-    for (int i = 0; i < b->n_blocks; i++)
-        free(b->blocks[i]);
-    free(b->tensors);
-    free(b->blocks);
-    free(b->values);
-    memset(b, 0, sizeof *b);
-}
-
 /* Room for one more pointer in a list. */
 static bool grow(tfl_build *b, void ***list, int used, int *capacity) {
     if (used < *capacity) return true;
@@ -52,6 +29,38 @@ static bool grow(tfl_build *b, void ***list, int used, int *capacity) {
     *list = p;
     *capacity = larger;
     return true;
+}
+
+bool tfl_build_next(tfl_build *b) {
+    if (!grow(b, (void ***)&b->graphs, b->n_graphs, &b->graphs_cap)) return false;
+    if (!tfl_ok(b, qd_graph_create(b->context, 1, &b->graph))) return false;
+    b->graphs[b->n_graphs++] = b->graph;
+    return true;
+}
+
+bool tfl_build_start(tfl_build *b, TfLiteContext *host, qd_context *context, bool trial) {
+    memset(b, 0, sizeof *b);
+    b->host = host;
+    b->context = context;
+    b->trial = trial;
+    b->n_values = host->tensors_size;
+    b->values = calloc(b->n_values ? b->n_values : 1, sizeof *b->values);
+    if (!b->values) return tfl_fail(b, "out of memory");
+    return tfl_build_next(b);
+}
+
+void tfl_build_free(tfl_build *b) {
+    for (int i = 0; i < b->n_graphs; i++)
+        qd_graph_free(b->graphs[i]);
+    for (int i = b->n_tensors - 1; i >= 0; i--)
+        qd_tensor_free(b->tensors[i]);
+    for (int i = 0; i < b->n_blocks; i++)
+        free(b->blocks[i]);
+    free(b->graphs);
+    free(b->tensors);
+    free(b->blocks);
+    free(b->values);
+    memset(b, 0, sizeof *b);
 }
 
 /* Takes over a tensor that is not the graph's. */

@@ -109,6 +109,43 @@ static bool shapes_changed(TfLiteContext *host, const kernel *k) {
     return false;
 }
 
+/* Which values need memory of their own. With `verify` all do: each node is a graph. */
+static void mark_outside(kernel *k) {
+    tfl_value *values = k->build.values;
+    const bool alone = k->plugin->options.verify;
+    for (int i = 0; i < k->n_outputs; i++)
+        values[k->outputs[i].number].read_outside = true;
+    for (int i = 0; i < k->n_nodes; i++) {
+        const tfl_node *n = &k->nodes[i];
+        for (int j = 0; j < n->n_in && tfl_operator_windows(n->builtin); j++) {
+            if (n->in[j] >= 0) values[n->in[j]].read_outside = true;
+        }
+        for (int j = 0; j < n->n_out && alone; j++) {
+            if (n->out[j] >= 0) values[n->out[j]].read_outside = true;
+        }
+    }
+}
+
+/* The node whose translation graph i is; NULL: all of them. */
+static const tfl_node *node_of(const kernel *k, int i) {
+    return k->plugin->options.verify ? &k->nodes[i] : NULL;
+}
+
+/* Makes the graphs. *at: where that failed; NULL: not at a node. */
+static bool fill(kernel *k, const tfl_node **at) {
+    tfl_build *b = &k->build;
+    for (int i = 0; i < k->n_nodes; i++) {
+        *at = &k->nodes[i];
+        if (i && k->plugin->options.verify && !tfl_build_next(b)) return false;
+        if (!tfl_build_node(b, *at)) return false;
+    }
+    for (int i = 0; i < b->n_graphs; i++) {
+        *at = node_of(k, i);
+        if (!tfl_ok(b, qd_graph_compile(b->graphs[i], NULL, NULL))) return false;
+    }
+    return true;
+}
+
 static TfLiteStatus build_graph(TfLiteContext *host, kernel *k) {
     tfl_build *b = &k->build;
     drop_graph(k);
@@ -120,22 +157,10 @@ static TfLiteStatus build_graph(TfLiteContext *host, kernel *k) {
     k->built = true;
     for (int i = 0; i < k->n_inputs; i++)
         shape_of(host, k->inputs[i].number, &k->inputs[i].shape);
-    for (int i = 0; i < k->n_outputs; i++)
-        b->values[k->outputs[i].number].read_outside = true;
-    for (int i = 0; i < k->n_nodes; i++) {
-        const tfl_node *n = &k->nodes[i];
-        for (int j = 0; j < n->n_in && tfl_operator_windows(n->builtin); j++) {
-            if (n->in[j] >= 0) b->values[n->in[j]].read_outside = true;
-        }
-    }
-    for (int i = 0; i < k->n_nodes; i++) {
-        if (tfl_build_node(b, &k->nodes[i])) continue;
-        report(host, &k->nodes[i], b->why);
-        drop_graph(k);
-        return kTfLiteDelegateError;
-    }
-    if (tfl_ok(b, qd_graph_compile(b->graph, NULL, NULL))) return kTfLiteOk;
-    report(host, NULL, b->why);
+    mark_outside(k);
+    const tfl_node *at;
+    if (fill(k, &at)) return kTfLiteOk;
+    report(host, at, b->why);
     drop_graph(k);
     return kTfLiteDelegateError;
 }
@@ -182,16 +207,22 @@ static void *port_bytes(TfLiteContext *host, tfl_build *b, const port *p, size_t
     return NULL;
 }
 
-static bool run(TfLiteContext *host, kernel *k) {
+/* Brings the inputs, runs, fetches the outputs. *at: as in fill. */
+static bool run(TfLiteContext *host, kernel *k, const tfl_node **at) {
     tfl_build *b = &k->build;
     size_t bytes;
+    *at = NULL;
     for (int i = 0; i < k->n_inputs; i++) {
         const int number = k->inputs[i].number;
         if (!b->values[number].tensor) continue; /* only its shape was looked at */
         const void *from = port_bytes(host, b, &k->inputs[i], &bytes);
         if (!from || !tfl_ok(b, qd_tensor_write(b->values[number].tensor, 0, from, bytes))) return false;
     }
-    if (!tfl_ok(b, qd_graph_run(b->graph, 1))) return false;
+    for (int i = 0; i < b->n_graphs; i++) {
+        *at = node_of(k, i);
+        if (!tfl_ok(b, qd_graph_run(b->graphs[i], 1))) return false;
+    }
+    *at = NULL;
     for (int i = 0; i < k->n_outputs; i++) {
         const int number = k->outputs[i].number;
         void *to = port_bytes(host, b, &k->outputs[i], &bytes);
@@ -207,10 +238,11 @@ static TfLiteStatus kernel_invoke(TfLiteContext *host, TfLiteNode *node) {
         return kTfLiteDelegateError;
     }
     pthread_mutex_lock(k->plugin->lock);
-    const bool done = run(host, k);
+    const tfl_node *at;
+    const bool done = run(host, k, &at);
     pthread_mutex_unlock(k->plugin->lock);
     if (done) return kTfLiteOk;
-    host->ReportError(host, "qdot: %s", k->build.why);
+    report(host, at, k->build.why);
     return kTfLiteDelegateError;
 }
 

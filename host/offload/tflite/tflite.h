@@ -2,7 +2,8 @@
  *
  * The host gives nodes, tensors and shapes. A tfl_build translates nodes, one after the other, into operators of a
  * qd_graph. It is used twice: when the host asks which nodes the plug-in takes (a node is taken if its translation
- * works; that graph is thrown away), and for each group of nodes that the plug-in got.
+ * works; that graph is thrown away), and for each group of nodes that the plug-in got. With `verify` each node of a
+ * group gets a graph of its own, so that a difference can be said of the node.
  */
 #ifndef QDOT_TFLITE_H
 #define QDOT_TFLITE_H
@@ -77,7 +78,9 @@ typedef struct tfl_value {
 typedef struct tfl_build {
     TfLiteContext *host;
     qd_context *context;
-    qd_graph *graph;
+    qd_graph *graph;   /* that is being filled: the last of graphs */
+    qd_graph **graphs; /* in the order in which they run, owned */
+    int n_graphs, graphs_cap;
     bool trial;        /* the graph will not run: no memory is needed */
     tfl_value *values; /* for each tensor of the host */
     size_t n_values;
@@ -92,6 +95,8 @@ typedef struct tfl_build {
 /** Starts an empty graph. False: b->why says why. tfl_build_free is legal in either case. */
 bool tfl_build_start(tfl_build *b, TfLiteContext *host, qd_context *context, bool trial);
 void tfl_build_free(tfl_build *b);
+/** What follows goes into a graph of its own. Tensors between graphs must be read_outside. */
+bool tfl_build_next(tfl_build *b);
 /** Translates one node. False: b->why; the graph may then hold operators of it, and must not run. */
 bool tfl_build_node(tfl_build *b, const tfl_node *n);
 /** Name of a node's operator as in the host's schema, "CONV_2D"; NULL when the plug-in does not know it. */
