@@ -87,6 +87,10 @@ TfLiteStatus tfl_claim(TfLiteContext *host, TfLiteDelegate *delegate) {
     tfl_plugin *p = delegate->data_;
     TfLiteIntArray *plan, *taken;
     int groups;
+    if (p->why[0]) {
+        host->ReportError(host, "%s", p->why);
+        return kTfLiteDelegateError;
+    }
     if (!known_layout(host)) return kTfLiteOk;
     TfLiteStatus status = host->GetExecutionPlan(host, &plan);
     if (status != kTfLiteOk) return status;

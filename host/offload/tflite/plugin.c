@@ -57,25 +57,26 @@ void tfl_plugin_release(tfl_plugin *p) {
     if (atomic_fetch_sub(&p->users, 1) == 1) free_plugin(p);
 }
 
-static bool open_plugin(tfl_plugin *p, char **keys, char **values, size_t count, char *why, size_t why_bytes) {
-    if (!tfl_options_read(keys, values, count, &p->options, why, why_bytes)) return false;
+static bool open_plugin(tfl_plugin *p, char **keys, char **values, size_t count) {
+    if (!tfl_options_read(keys, values, count, &p->options, p->why, sizeof p->why)) return false;
     p->lock = malloc(sizeof(pthread_mutex_t));
     if (!p->lock || pthread_mutex_init(p->lock, NULL)) {
         free(p->lock);
         p->lock = NULL;
-        snprintf(why, why_bytes, "qdot: out of memory");
+        snprintf(p->why, sizeof p->why, "qdot: out of memory");
         return false;
     }
     const qd_context_options options = {.profile = p->options.profile != NULL,
                                         .verify = p->options.verify,
                                         .log = p->options.verbose ? log_line : NULL};
     if (qd_context_create(p->options.device, &options, &p->context) == QD_OK) return true;
-    snprintf(why, why_bytes, "qdot: %s", qd_last_message());
+    snprintf(p->why, sizeof p->why, "qdot: %s", qd_last_message());
     return false;
 }
 
-/** Makes a delegate from pairs of words (see options.c). NULL on failure; report_error, which may be NULL, is then told
- * why. To be freed with tflite_plugin_destroy_delegate. */
+/** Makes a delegate from pairs of words (see options.c). On failure report_error is told why, and NULL returned. Where
+ * report_error is NULL, as in the host's C API, which would run into a NULL delegate, there is one all the same: it
+ * tells why, and fails, when an interpreter is made with it. To be freed with tflite_plugin_destroy_delegate. */
 EXPORT TfLiteDelegate *tflite_plugin_create_delegate(char **keys, char **values, size_t count,
                                                      void (*report_error)(const char *));
 /** Frees a delegate; NULL is legal. Interpreters that were made with it may still be freed afterwards, but not run. */
@@ -83,17 +84,19 @@ EXPORT void tflite_plugin_destroy_delegate(TfLiteDelegate *delegate);
 
 TfLiteDelegate *tflite_plugin_create_delegate(char **keys, char **values, size_t count,
                                               void (*report_error)(const char *)) {
-    char why[700] = "qdot: out of memory";
     tfl_plugin *p = calloc(1, sizeof *p);
-    if (p) atomic_init(&p->users, 1);
-    if (p && open_plugin(p, keys, values, count, why, sizeof why)) {
-        p->delegate =
-            (TfLiteDelegate){.data_ = p, .Prepare = tfl_claim, .flags = kTfLiteDelegateFlagsAllowDynamicTensors};
-        return &p->delegate;
+    if (!p) {
+        if (report_error) report_error("qdot: out of memory");
+        return NULL;
     }
-    if (p) tfl_plugin_release(p);
-    if (report_error) report_error(why);
-    return NULL;
+    atomic_init(&p->users, 1);
+    if (!open_plugin(p, keys, values, count) && report_error) {
+        report_error(p->why);
+        tfl_plugin_release(p);
+        return NULL;
+    }
+    p->delegate = (TfLiteDelegate){.data_ = p, .Prepare = tfl_claim, .flags = kTfLiteDelegateFlagsAllowDynamicTensors};
+    return &p->delegate;
 }
 
 void tflite_plugin_destroy_delegate(TfLiteDelegate *delegate) {

@@ -34,6 +34,7 @@ typedef struct tfl_plugin {
     qd_context *context;
     void *lock;       /* a pthread_mutex_t: a context belongs to one thread at a time, hosts may call from several */
     atomic_int users; /* the host, and each kernel */
+    char why[700];    /* it cannot be used for this reason; else empty */
 } tfl_plugin;
 
 /** Ends a use. The last one frees the plug-in. */

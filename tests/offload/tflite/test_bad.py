@@ -187,37 +187,63 @@ def gone():
         raise AssertionError("afterwards the results differ")
 
 
-def layout():
-    """A host whose tensors have another size than in the headers of the build: nothing is claimed, and the host is told."""
-    told = []
+class CHost:
+    """The host's side of the C interface, as much of it as nodes are claimed with; told: what the plug-in reported."""
 
-    @ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_char_p, ctypes.c_long, ctypes.c_int)
-    def report(_, text, *__):
-        told.append(text.decode())
-
-    @ctypes.CFUNCTYPE(ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int)
-    def get_tensor(_, i):
-        return ctypes.addressof(tensors) + i * 136  # the plug-in's own have 112 or so
-
-    tensors = (ctypes.c_char * 1024)()
-    fields = ["size", "GetExecutionPlan", "tensors", "impl", "ResizeTensor", "ReportError", "AddTensors",
+    FIELDS = ["size", "GetExecutionPlan", "tensors", "impl", "ResizeTensor", "ReportError", "AddTensors",
               "GetNodeAndRegistration", "ReplaceNodeSubsetsWithDelegateKernels", "threads", "GetExternalContext",
               "SetExternalContext", "fp16", "profiler", "AllocatePersistentBuffer", "AllocateBufferForEval",
               "RequestScratchBufferInArena", "GetScratchBuffer", "ResizeTensorExplicit", "PreviewDelegatePartitioning",
               "GetTensor"]
-    context = (ctypes.c_void_p * 32)()
-    context[fields.index("size")] = 3
-    context[fields.index("ReportError")] = ctypes.cast(report, ctypes.c_void_p)
-    context[fields.index("GetTensor")] = ctypes.cast(get_tensor, ctypes.c_void_p)
-    plugin = ctypes.CDLL(host.library())
-    plugin.tflite_plugin_create_delegate.restype = ctypes.POINTER(ctypes.c_void_p * 2)
-    delegate = plugin.tflite_plugin_create_delegate(None, None, ctypes.c_size_t(0), None)
-    prepare = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_void_p, ctypes.c_void_p)(delegate.contents[1])
-    status = prepare(ctypes.addressof(context), ctypes.cast(delegate, ctypes.c_void_p))
-    plugin.tflite_plugin_destroy_delegate(delegate)
-    if status != 0 or len(told) != 1 or "tensors of %ld bytes" not in told[0]:
-        raise AssertionError(f"status {status}: {told}")
+
+    def __init__(self, tensor_bytes):
+        tensors = (ctypes.c_char * 1024)()
+        self.told = []
+
+        @ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_char_p, ctypes.c_void_p)
+        def report(_, form, first):
+            self.told.append((ctypes.string_at(first) if form == b"%s" else form).decode())
+
+        @ctypes.CFUNCTYPE(ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int)
+        def get_tensor(_, i):
+            return ctypes.addressof(tensors) + i * tensor_bytes
+
+        self.context = (ctypes.c_void_p * 32)()
+        self.context[self.FIELDS.index("size")] = 3
+        self.context[self.FIELDS.index("ReportError")] = ctypes.cast(report, ctypes.c_void_p)
+        self.context[self.FIELDS.index("GetTensor")] = ctypes.cast(get_tensor, ctypes.c_void_p)
+        self.alive = tensors, report, get_tensor
+
+    def claim(self, **options):
+        """The status of a plug-in's claim, that was made without a function for errors."""
+        plugin = ctypes.CDLL(host.library())
+        plugin.tflite_plugin_create_delegate.restype = ctypes.POINTER(ctypes.c_void_p * 2)
+        words = ctypes.c_char_p * len(options)
+        delegate = plugin.tflite_plugin_create_delegate(words(*(k.encode() for k in options)),
+                                                        words(*(v.encode() for v in options.values())),
+                                                        ctypes.c_size_t(len(options)), None)
+        prepare = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_void_p, ctypes.c_void_p)(delegate.contents[1])
+        status = prepare(ctypes.addressof(self.context), ctypes.cast(delegate, ctypes.c_void_p))
+        plugin.tflite_plugin_destroy_delegate(delegate)
+        return status
+
+
+def layout():
+    """A host whose tensors have another size than in the headers of the build: nothing is claimed, and the host is told."""
+    c_host = CHost(136)  # the plug-in's own have 112 or so
+    status = c_host.claim()
+    if status != 0 or len(c_host.told) != 1 or "tensors of %ld bytes" not in c_host.told[0]:
+        raise AssertionError(f"status {status}: {c_host.told}")
+
+
+def unheard():
+    """The host's C API hears no errors of the plug-in, and would use a delegate that is NULL."""
+    for word, choice in (("'devise'", {"devise": "ref"}), ("nowhere", {"device": "opencl:nowhere"})):
+        c_host = CHost(112)
+        status = c_host.claim(**choice)
+        if status == 0 or len(c_host.told) != 1 or word not in c_host.told[0]:
+            raise AssertionError(f"{choice}: status {status}: {c_host.told}")
 
 
 if __name__ == "__main__":
-    sys.exit(suite.run([options, devices, scales, zero_points, types, convolutions, others, gone, layout]))
+    sys.exit(suite.run([options, devices, scales, zero_points, types, convolutions, others, gone, layout, unheard]))
