@@ -40,8 +40,10 @@ static inline void combine(const qd_binary_params *p, const run_of of_a, const r
             RUN(qd_requantize_gemmlowp(a * b, m, shift));
         case QD_MODE_AWAY:
             RUN(qd_requantize_away(a * b, m, shift));
+        case QD_MODE_ZERO_FIRST:
+            RUN(qd_round_even_i32((float)(a * b) * as_float(m) + p->offset));
         default:
-            RUN(qd_requantize_float(a * b, m));
+            RUN(qd_round_even_i32(p->a_scale * (float)a * (p->b_scale * (float)b) / p->y_scale));
     }
 }
 #else
@@ -61,6 +63,11 @@ static inline int add_float(const qd_binary_params *p, const int a, const int b)
     return qd_round_even_i32((p->a_scale * (float)a + p->b_scale * (float)b) / p->y_scale);
 }
 
+/* OpenCL's fma is correctly rounded on every device. */
+static inline int add_zero_first(const qd_binary_params *p, const int a, const int b) {
+    return qd_round_even_i32(fma((float)a, p->a_scale, fma((float)b, p->b_scale, p->offset)));
+}
+
 static inline void combine(const qd_binary_params *p, const run_of of_a, const run_of of_b, __global uchar *y,
                            const uint n) {
     switch (p->y.mode) {
@@ -68,6 +75,8 @@ static inline void combine(const qd_binary_params *p, const run_of of_a, const r
             RUN(add_fixed(p, a, b));
         case QD_MODE_GEMMLOWP:
             RUN(add_gemmlowp(p, a, b));
+        case QD_MODE_ZERO_FIRST:
+            RUN(add_zero_first(p, a, b));
         default:
             RUN(add_float(p, a, b));
     }

@@ -22,12 +22,17 @@ static inline long half_up(const long a, const long b) {
 
 static inline int mean(const qd_pool_params *p, const int sum, const int count) {
     if (p->mode == QD_MODE_FLOAT) {
-        const float scaled = (float)sum * p->multiplier;
-        return qd_to_code(qd_round_even_i32(scaled / (float)count), p->y_zero, p->min, p->max);
+        const float factor = p->x_scale / (p->y_scale * (float)count);
+        return qd_to_code(qd_round_even_i32((float)sum * factor), p->y_zero, p->min, p->max);
     }
     if (p->mode == QD_MODE_FIXED) return clamp((int)half_up(sum, count) + p->y_zero, p->min, p->max);
     const int codes = sum + count * p->x_zero; /* halves away from zero */
     return clamp((codes < 0 ? codes - count / 2 : codes + count / 2) / count, p->min, p->max);
+}
+
+static inline int mean_of_floats(const qd_pool_params *p, const float sum, const int count) {
+    const float mean = sum / (float)count / p->y_scale;
+    return qd_to_code(qd_round_even_i32(mean + (float)p->y_zero), 0, p->min, p->max);
 }
 
 /* Taps [first, last) of `taps`, `dilation` apart from `start`, that lie in [0, size). */
@@ -63,13 +68,16 @@ static void pool_channels(const qd_pool_params *p, __global const uchar *x, __gl
                           const int c) {
     const qd_window_params *v = &p->window;
     int16 sum = (int16)0;
+    float16 floats = (float16)0.0f;
     short16 most = (short16)(short)p->min;
     for (int ky = at->lines.x; ky < at->lines.y; ky++) {
         for (int kx = at->columns.x; kx < at->columns.y; kx++) {
             __global const uchar *pixel =
                 x + (long)(at->line + ky * v->dilation_h) * v->x_h + (long)(at->column + kx * v->dilation_w) * v->x_w;
             const short16 codes = qd_codes16(pixel, c, v->channels, p->x_code, 0);
-            if (p->average) {
+            if (p->float_sum) {
+                floats += p->x_scale * convert_float16(codes - (short16)(short)p->x_zero);
+            } else if (p->average) {
                 sum += convert_int16(codes - (short16)(short)p->x_zero);
             } else {
                 most = max(most, codes);
@@ -77,24 +85,31 @@ static void pool_channels(const qd_pool_params *p, __global const uchar *x, __gl
         }
     }
     int sums[16];
+    float float_sums[16];
     short maxima[16];
     vstore16(sum, 0, sums);
+    vstore16(floats, 0, float_sums);
     vstore16(most, 0, maxima);
     for (int i = 0; i < 16 && c + i < v->channels; i++)
-        y[c + i] = (uchar)(p->average ? mean(p, sums[i], at->count) : min((int)maxima[i], p->max));
+        y[c + i] = (uchar)(p->float_sum ? mean_of_floats(p, float_sums[i], at->count)
+                           : p->average ? mean(p, sums[i], at->count)
+                                        : min((int)maxima[i], p->max));
 }
 
 static int pool_one(const qd_pool_params *p, __global const uchar *x, const window *at) {
     const qd_window_params *v = &p->window;
     int sum = 0, most = p->min;
+    float floats = 0.0f;
     for (int ky = at->lines.x; ky < at->lines.y; ky++) {
         __global const uchar *line = x + (long)(at->line + ky * v->dilation_h) * v->x_h;
         for (int kx = at->columns.x; kx < at->columns.y; kx++) {
             const int code = qd_code_at(line, (ulong)(at->column + kx * v->dilation_w) * v->x_w, p->x_code);
+            if (p->float_sum) floats += p->x_scale * (float)(code - p->x_zero);
             if (p->average) sum += code - p->x_zero;
             most = max(most, code);
         }
     }
+    if (p->float_sum) return mean_of_floats(p, floats, at->count);
     return p->average ? mean(p, sum, at->count) : min(most, p->max);
 }
 

@@ -25,6 +25,8 @@ static int32_t sum(const qd_binary_params *p, int32_t a, int32_t b) {
             const int32_t scaled_b = qd_requantize_gemmlowp(b * unit, p->b_multiplier, p->b_shift);
             return qd_requantize_gemmlowp(scaled_a + p->b_sign * scaled_b, p->y_multiplier, p->y_shift);
         }
+        case QD_MODE_ZERO_FIRST:
+            return qd_round_even_i32(fmaf((float)a, p->a_scale, fmaf((float)b, p->b_scale, p->offset)));
         default: { /* float32, in this order */
             const float of_a = p->a_scale * (float)a, of_b = p->b_scale * (float)b;
             return qd_round_even_i32((of_a + of_b) / p->y_scale);
@@ -33,7 +35,14 @@ static int32_t sum(const qd_binary_params *p, int32_t a, int32_t b) {
 }
 
 static int32_t product(const qd_binary_params *p, int32_t a, int32_t b) {
-    return qd_requantize(a * b, p->y.mode, p->y_multiplier, p->y_shift);
+    switch (p->y.mode) {
+        case QD_MODE_FLOAT:
+            return qd_round_even_i32(p->a_scale * (float)a * (p->b_scale * (float)b) / p->y_scale);
+        case QD_MODE_ZERO_FIRST:
+            return qd_round_even_i32((float)(a * b) * qd_as_f32((uint32_t)p->y_multiplier) + p->offset);
+        default:
+            return qd_requantize(a * b, p->y.mode, p->y_multiplier, p->y_shift);
+    }
 }
 
 static qd_status compute(const qd_node *n, const qd_operand in[], const qd_operand out[], int64_t rows,

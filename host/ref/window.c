@@ -72,12 +72,16 @@ static int64_t divide_up(int64_t a, int64_t b) {
     return twice / (2 * b) - (twice % (2 * b) < 0);
 }
 
-/* The mean of `count` codes whose sum, without their zero points, is `sum`. */
-static int32_t mean(const qd_pool_params *p, int32_t sum, int32_t count) {
+/* The mean of `count` codes whose sum, without their zero points, is `sum`; in floats it is `floats`. */
+static int32_t mean(const qd_pool_params *p, int32_t sum, float floats, int32_t count) {
     int64_t y;
     switch (p->mode) {
-        case QD_MODE_FLOAT: /* each of the three operations is rounded to float32 */
-            y = (int64_t)qd_round_even_i32((float)sum * p->multiplier / (float)count) + p->y_zero;
+        case QD_MODE_FLOAT: /* each operation is rounded to float32 */
+            if (p->float_sum) {
+                y = qd_round_even_i32(floats / (float)count / p->y_scale + (float)p->y_zero);
+            } else {
+                y = (int64_t)qd_round_even_i32((float)sum * (p->x_scale / (p->y_scale * (float)count))) + p->y_zero;
+            }
             break;
         case QD_MODE_FIXED:
             y = divide_up(sum, count) + p->y_zero;
@@ -93,6 +97,7 @@ static int32_t pool(const qd_pool_params *p, const void *x, int64_t r, int64_t c
     const qd_window_params *v = &p->window;
     int32_t count = 0, max = p->min;
     int64_t sum = 0;
+    float floats = 0;
     for (int64_t ky = 0; ky < v->kernel_h; ky++) {
         for (int64_t kx = 0; kx < v->kernel_w; kx++) {
             const int64_t in_h = h * v->stride_h - v->top + ky * v->dilation_h;
@@ -102,10 +107,11 @@ static int32_t pool(const qd_pool_params *p, const void *x, int64_t r, int64_t c
             const int32_t code = byte_at(x, at_x(v, r, c, in_h, in_w), p->x_code);
             if (!p->count_padding) count++;
             sum += code - p->x_zero;
+            floats += p->x_scale * (float)(code - p->x_zero);
             if (code > max) max = code;
         }
     }
-    return p->average ? mean(p, (int32_t)sum, count) : qd_to_code(max, 0, p->min, p->max);
+    return p->average ? mean(p, (int32_t)sum, floats, count) : qd_to_code(max, 0, p->min, p->max);
 }
 
 qd_status qd_ref_pool(const qd_node *n, const qd_operand in[], const qd_operand out[], int64_t rows) {

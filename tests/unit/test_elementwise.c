@@ -93,6 +93,64 @@ START_TEST(test_mul_rounding) {
 }
 END_TEST
 
+/* Halves are rounded after y's zero point was added: an odd one makes them go the other way. */
+START_TEST(test_zero_first) {
+    qd_context *c = open_device(_i, NULL);
+    if (!c) return;
+    /* (code - 1) / 2 ± (code + 2) / 4 + 3 */
+    static const int8_t a[] = {1, 2, 4, 0, -2, 5, 127, -128}, b[] = {-2, -2, -2, -2, -2, 0, 127, -128};
+    static const int8_t sums[] = {3, 4, 4, 2, 2, 6, 98, -93}, differences[] = {3, 4, 4, 2, 2, 4, 34, -30};
+    one_op x = {.op = QD_OP_ADD_INT, .in = {i8(8, 0, 0, 0), i8(8, 0, 0, 0)}, .out = i8(8, 0, 0, 0), .data = {a, b}};
+    x.attrs.binary.rounding = QD_ROUND_FLOAT;
+    x.attrs.binary.zero_first = true;
+    x.attrs.binary.a = (qd_quant){0.5f, 1};
+    x.attrs.binary.b = (qd_quant){0.25f, -2};
+    x.attrs.binary.y = (qd_quant){1.0f, 3};
+    one_op_gives(c, &x, sums, "sums");
+    x.attrs.binary.subtract = true;
+    one_op_gives(c, &x, differences, "differences");
+    /* 2, 6, 10, -2, -6 quarters + 101, and far more */
+    static const uint8_t p[] = {12, 16, 20, 8, 4, 255, 0}, products[] = {102, 102, 104, 100, 100, 255, 0};
+    static const int8_t q[] = {-2, -2, -2, -2, -2, 127, 127};
+    x = (one_op){.op = QD_OP_MUL_INT, .in = {u8(7, 0, 0, 0), i8(7, 0, 0, 0)}, .out = u8(7, 0, 0, 0), .data = {p, q}};
+    x.attrs.binary.rounding = QD_ROUND_FLOAT;
+    x.attrs.binary.zero_first = true;
+    x.attrs.binary.a = (qd_quant){0.5f, 10};
+    x.attrs.binary.b = (qd_quant){0.5f, -3};
+    x.attrs.binary.y = (qd_quant){1.0f, 101};
+    one_op_gives(c, &x, products, "products");
+    qd_context_free(c);
+}
+END_TEST
+
+/* Halves but for what 0.1 and 0.7 are as floats. 0.1 · a is added to what 0.1 · b was rounded to: two roundings would
+ * give 1 and -1, and the sum from a on 1 and 0, … Products are rounded, then 3 is taken away. */
+START_TEST(test_zero_first_order) {
+    qd_context *c = open_device(_i, NULL);
+    if (!c) return;
+    static const int8_t a[] = {12, -12, -7, 7}, b[] = {-7, 7, 12, -12}, tenths[] = {0, 0, 1, -1};
+    static const int8_t a7[] = {6, 1, 4, -1}, b7[] = {-1, -6, -9, 6}, of_seven[] = {4, -3, -3, 3};
+    static const int8_t five[] = {5, 5, -5, 7}, seven[] = {7, -7, -7, 5}, products[] = {0, -6, 0, 0};
+    one_op x = {.op = QD_OP_ADD_INT, .in = {i8(4, 0, 0, 0), i8(4, 0, 0, 0)}, .out = i8(4, 0, 0, 0), .data = {a, b}};
+    x.attrs.binary.rounding = QD_ROUND_FLOAT;
+    x.attrs.binary.zero_first = true;
+    x.attrs.binary.a.scale = x.attrs.binary.b.scale = 0.1f;
+    x.attrs.binary.y.scale = 1.0f;
+    one_op_gives(c, &x, tenths, "sums of tenths");
+    x.op = QD_OP_MUL_INT;
+    x.attrs.binary.b.scale = 1.0f;
+    x.attrs.binary.y.zero_point = -3;
+    x.data[0] = five, x.data[1] = seven;
+    one_op_gives(c, &x, products, "products of tenths");
+    x.op = QD_OP_ADD_INT;
+    x.attrs.binary.a.scale = x.attrs.binary.b.scale = 0.7f;
+    x.attrs.binary.y.zero_point = 0;
+    x.data[0] = a7, x.data[1] = b7;
+    one_op_gives(c, &x, of_seven, "sums of multiples of 0.7");
+    qd_context_free(c);
+}
+END_TEST
+
 /* A small term beside a large one: FIXED keeps it, for both multipliers have the same shift. Scales 1 and 2^-24: in
  * units of y = 2^-8, 127 · 2^-24 is 2^-9.01 of one, and 1 · 2^-9 · 256 = 1/2. */
 START_TEST(test_add_far_apart) {
@@ -289,6 +347,15 @@ START_TEST(test_binary_refused) {
     one_op_refused(c, &x, QD_ERR_ARGUMENT, "4 is no rounding");
     x = good, x.attrs.binary.y.scale = 0x1p-31f;
     one_op_refused(c, &x, QD_ERR_ARGUMENT, "mul_int: the scale of y, 4.65661e-10, is too small");
+
+    x = good, x.attrs.binary.zero_first = true;
+    one_op_refused(c, &x, QD_ERR_ARGUMENT, "mul_int: zero_first belongs to the rounding FLOAT");
+    x.attrs.binary.rounding = QD_ROUND_FLOAT, x.attrs.binary.a.scale = x.attrs.binary.b.scale = 1e20f;
+    one_op_refused(c, &x, QD_ERR_ARGUMENT, "mul_int: the scale of y, 1, is too small");
+    x.attrs.binary.zero_first = false; /* floats may be infinite */
+    ck_ok(one_op_run(c, &x, result));
+    x.op = QD_OP_ADD_INT, x.attrs.binary.zero_first = true, x.attrs.binary.y.scale = 1e-20f;
+    one_op_refused(c, &x, QD_ERR_ARGUMENT, "add_int: the scale of y, 1e-20, is too small for those of a and b, 1e+20");
 
     x = good, x.op = QD_OP_ADD_INT, x.attrs.binary.rounding = QD_ROUND_AWAY;
     one_op_refused(c, &x, QD_ERR_UNSUPPORTED, "no rounding AWAY");
@@ -593,6 +660,8 @@ int main(void) {
     tcase_add_loop_test(tc, test_add_rounding, 0, TEST_DEVICES);
     tcase_add_loop_test(tc, test_subtract, 0, TEST_DEVICES);
     tcase_add_loop_test(tc, test_mul_rounding, 0, TEST_DEVICES);
+    tcase_add_loop_test(tc, test_zero_first, 0, TEST_DEVICES);
+    tcase_add_loop_test(tc, test_zero_first_order, 0, TEST_DEVICES);
     tcase_add_loop_test(tc, test_add_far_apart, 0, TEST_DEVICES);
     tcase_add_loop_test(tc, test_add_overflow, 0, TEST_DEVICES);
     tcase_add_loop_test(tc, test_broadcast, 0, TEST_DEVICES);

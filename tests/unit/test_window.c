@@ -351,6 +351,32 @@ START_TEST(test_pool_ties) {
 }
 END_TEST
 
+/* Means of floats: ties after y's zero point was added. */
+START_TEST(test_pool_float_sum) {
+    qd_context *c = open_device(_i, NULL);
+    if (!c) return;
+    static const int8_t codes[] = {2, 3, 4, -2, -3, -4}, want[] = {2, 4, 1, -2, -4};
+    call x = line_pool(6, 5, codes);
+    x.in[0].format = x.out.format = QD_FORMAT_I8;
+    x.attrs.pool.average = x.attrs.pool.float_sum = true;
+    x.attrs.pool.x.zero_point = x.attrs.pool.y.zero_point = 5;
+    ck_gives(c, &x, want, "ties around a zero point");
+    /* Halves: (-9 + 4) + 6 and (-9 + 1) + 9 tenths are a bit more than one in floats, 4 + 6 and 1 + 9 first would not
+     * be. */
+    static const int8_t tenths[] = {-9, 4, 6, -9, 1, 9}, above[] = {1, 1};
+    call y = line_pool(6, 2, tenths);
+    y.in[0].format = y.out.format = QD_FORMAT_I8;
+    y.attrs.pool.average = y.attrs.pool.float_sum = true;
+    y.attrs.pool.window.kernel[1] = y.attrs.pool.window.stride[1] = 3;
+    y.attrs.pool.x.scale = 0.1f;
+    y.attrs.pool.y.scale = 0.2f / 3.0f;
+    ck_gives(c, &y, above, "the order of the sum");
+    x.attrs.pool.rounding = QD_ROUND_FIXED;
+    ck_refused(c, &x, QD_ERR_ARGUMENT, "float_sum belongs to the rounding FLOAT");
+    qd_context_free(c);
+}
+END_TEST
+
 /* What counts, and what the zero points and scales do. */
 START_TEST(test_pool_average) {
     qd_context *c = open_device(_i, NULL);
@@ -660,6 +686,7 @@ int main(void) {
     tcase_add_test(tc, test_conv_refused);
     tcase_add_loop_test(tc, test_pool_max, 0, TEST_DEVICES);
     tcase_add_loop_test(tc, test_pool_ties, 0, TEST_DEVICES);
+    tcase_add_loop_test(tc, test_pool_float_sum, 0, TEST_DEVICES);
     tcase_add_loop_test(tc, test_pool_average, 0, TEST_DEVICES);
     tcase_add_loop_test(tc, test_pool_hanging, 0, TEST_DEVICES);
     tcase_add_test(tc, test_pool_refused);

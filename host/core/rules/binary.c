@@ -128,16 +128,17 @@ error:
 static qd_status set_multipliers(const qd_node *n, qd_binary_params *p) {
     const float a = n->attrs.binary.a.scale, b = n->attrs.binary.b.scale, y = n->attrs.binary.y.scale;
     const qd_rounding rounding = n->attrs.binary.rounding;
+    p->a_scale = a;
+    p->b_scale = b;
+    p->y_scale = y;
     if (n->op == QD_OP_MUL_INT) {
         int32_t row[2];
+        if (rounding == QD_ROUND_FLOAT && !n->attrs.binary.zero_first) return QD_OK;
         const qd_status status = ratio("mul_int", rounding, a, b, y, row);
         p->y_multiplier = row[0];
         p->y_shift = row[1];
         return status;
     }
-    p->a_scale = a;
-    p->b_scale = b;
-    p->y_scale = y;
     switch (rounding) {
         case QD_ROUND_FIXED:
             return add_fixed(p, a, b, y);
@@ -148,6 +149,24 @@ static qd_status set_multipliers(const qd_node *n, qd_binary_params *p) {
         default:
             return qd_fail(QD_ERR_UNSUPPORTED, "add_int: has no rounding AWAY; use FIXED, GEMMLOWP or FLOAT");
     }
+}
+
+/* What a and b without their zero points have in common with every result becomes one number, as in the kernels of ONNX
+ * Runtime for x86 (qladd, AVX2, where the compiler fuses the first of the zero points' products; qlmul, SSE2). */
+static qd_status put_zero_first(const qd_node *n, qd_binary_params *p) {
+    p->offset = (float)p->y.zero_point;
+    if (n->op == QD_OP_ADD_INT) {
+        p->a_scale /= p->y_scale;
+        p->b_scale /= p->y_scale;
+        p->offset -= fmaf(p->a_scale, (float)p->a_zero, p->b_scale * (float)p->b_zero);
+        p->a_zero = p->b_zero = 0;
+    }
+    p->y.zero_point = 0;
+    p->y.mode = QD_MODE_ZERO_FIRST;
+    if (isfinite(p->a_scale) && isfinite(p->b_scale) && isfinite(p->offset)) return QD_OK;
+    return qd_fail(
+        QD_ERR_ARGUMENT, "%s: the scale of y, %g, is too small for those of a and b, %g and %g, with zero_first",
+        qd_op_get(n->op)->name, (double)p->y_scale, (double)n->attrs.binary.a.scale, (double)n->attrs.binary.b.scale);
 }
 
 /* ---- Rules -------------------------------------------------------------------------------------------------- */
@@ -176,9 +195,12 @@ static qd_status check(qd_node *n, const qd_symbols *s) {
     QD_TRY(qd_output_check(op, &end, y, n->in[0], &p->y));
     if (n->op == QD_OP_MUL_INT && n->attrs.binary.subtract)
         return qd_fail(QD_ERR_ARGUMENT, "mul_int: multiplies; subtract belongs to add_int");
+    if (n->attrs.binary.zero_first && end.rounding != QD_ROUND_FLOAT)
+        return qd_fail(QD_ERR_ARGUMENT, "%s: zero_first belongs to the rounding FLOAT", op);
     p->b_sign = 1;
     QD_TRY(set_multipliers(n, p));
     if (n->attrs.binary.subtract) subtract(p);
+    if (n->attrs.binary.zero_first) QD_TRY(put_zero_first(n, p));
 error:
     return status;
 }
@@ -211,15 +233,35 @@ static void choose_extreme(qd_choices *c, qd_op op, qd_rounding rounding, float 
     }
 }
 
-/* The style of scales in which a and b should cancel out. */
-enum { CANCEL = 5 };
+/* Styles of scales: from CANCEL on a and b should cancel out, from EXTREME on no longer. */
+enum { CANCEL = 5, EXTREME = 7 };
+
+static int64_t choose_style(qd_choices *c) {
+    return qd_choose(c, "scale style", 0, EXTREME);
+}
+
+/* Ties, but for what the numbers on the way are rounded by: that decides, unless a large zero point takes it off.
+ * Scales are tenths, and zero points small. */
+static bool are_ties(qd_choices *c, const qd_problem *p) {
+    if (p->attrs.binary.rounding != QD_ROUND_FLOAT) return false;
+    if (p->attrs.binary.zero_first) return qd_choose(c, "ties", 0, 3) != 0;
+    return p->op == QD_OP_MUL_INT && qd_choose(c, "ties", 0, 3) > 1;
+}
+
+static void choose_ties(qd_choices *c, qd_problem *p) {
+    const float odd = (float)(2 * qd_choose(c, "odd", 1, 2) + 1);
+    const float a = 0.1f * (float)qd_choose(c, "a tenths", 1, 8), b = 0.1f * (float)qd_choose(c, "b tenths", 1, 8);
+    p->attrs.binary.a = (qd_quant){a, (int32_t)qd_choose(c, "a small zero", 3, 8)};
+    p->attrs.binary.b = (qd_quant){b, (int32_t)qd_choose(c, "b small zero", 3, 8)};
+    p->attrs.binary.y.scale = p->op == QD_OP_MUL_INT ? 2.0f * odd * a * b : 0.2f * odd;
+}
 
 static void choose_scales(qd_choices *c, qd_problem *p) {
     float *a = &p->attrs.binary.a.scale, *b = &p->attrs.binary.b.scale, *y = &p->attrs.binary.y.scale;
     const bool multiply = p->op == QD_OP_MUL_INT;
     /* Ratios of powers of two make ties, whose terms a float holds exactly; but no reciprocal of 3, 5 … is exact. */
     const float factor = (float)(2 * qd_choose(c, "factor", 0, 50) + 1);
-    switch (qd_choose(c, "scale style", 0, 6)) {
+    switch (choose_style(c)) {
         case 0:
         case 1:
             *a = 0.5f * factor;
@@ -237,7 +279,8 @@ static void choose_scales(qd_choices *c, qd_problem *p) {
             *b = qd_choose_scale(c, "b scale");
             *y = (multiply ? *a * *b * 16.0f : *a > *b ? *a : *b) * (1.0f + 3.0f * qd_choose_scale(c, "y scale"));
             break;
-        case CANCEL: /* y so fine that what a product was rounded by is seen where a and b cancel out */
+        case CANCEL:
+        case CANCEL + 1: /* y so fine that what a product was rounded by is seen where a and b cancel out */
             *a = power(c, "a part", 0, 0);
             *b = multiply ? 1.0f : *a;
             *y = ldexpf(*a, p->attrs.binary.rounding == QD_ROUND_GEMMLOWP ? -18 : -(int)qd_choose(c, "y fine", 22, 26));
@@ -259,13 +302,16 @@ static int32_t choose_zero(qd_choices *c, const char *kind, const char *name, qd
 static void choose_end(qd_choices *c, qd_problem *p) {
     const qd_format format = p->formats[QD_MAX_IN];
     qd_requant end = qd_choose_requant(c, format);
+    p->attrs.binary.rounding = p->op == QD_OP_ADD_INT && end.rounding == QD_ROUND_AWAY ? QD_ROUND_FLOAT : end.rounding;
+    p->attrs.binary.zero_first = p->attrs.binary.rounding == QD_ROUND_FLOAT &&
+                                 qd_choose(c, "zero first", 0, p->op == QD_OP_MUL_INT ? 2 : 1) != 0;
+    p->attrs.binary.subtract = p->op == QD_OP_ADD_INT && qd_choose(c, "subtract", 0, 1) != 0;
     end.zero_point = choose_zero(c, "y zero kind", "y zero", format);
+    if (are_ties(c, p)) end.zero_point = (int32_t)qd_choose(c, "y small zero", format == QD_FORMAT_I8 ? -6 : 0, 6);
     if (end.min || end.max) {
         end.min = end.min < end.zero_point ? end.min : end.zero_point;
         end.max = end.max > end.zero_point ? end.max : end.zero_point;
     }
-    p->attrs.binary.rounding = p->op == QD_OP_ADD_INT && end.rounding == QD_ROUND_AWAY ? QD_ROUND_FLOAT : end.rounding;
-    p->attrs.binary.subtract = p->op == QD_OP_ADD_INT && qd_choose(c, "subtract", 0, 1) != 0;
     p->attrs.binary.min = end.min;
     p->attrs.binary.max = end.max;
     p->attrs.binary.y.zero_point = end.zero_point;
@@ -300,6 +346,10 @@ static void choose(qd_choices *c, qd_problem *p) {
     p->desc[1] = d[1];
     p->desc[QD_MAX_IN] = d[2];
     choose_end(c, p);
+    if (are_ties(c, p)) {
+        choose_ties(c, p);
+        return;
+    }
     p->attrs.binary.a.zero_point = choose_zero(c, "a zero kind", "a zero", p->formats[0]);
     p->attrs.binary.b.zero_point = choose_zero(c, "b zero kind", "b zero", p->formats[1]);
     choose_scales(c, p);
@@ -308,8 +358,9 @@ static void choose(qd_choices *c, qd_problem *p) {
 /* Codes next to the zero point, whose sums are no larger than codes; any; or the ends. Seldom twice the same, so that
  * no wrong index stays unseen. */
 static bool fill(qd_choices *c, const qd_problem *p, int i, void *data) {
-    const bool cancel = p->attrs.binary.rounding == QD_ROUND_FLOAT && qd_choose(c, "scale style", 0, 6) == CANCEL;
-    const int64_t style = cancel ? 0 : qd_choose(c, i ? "b codes" : "a codes", 0, 3);
+    const bool cancel =
+        p->attrs.binary.rounding == QD_ROUND_FLOAT && choose_style(c) >= CANCEL && choose_style(c) < EXTREME;
+    const int64_t style = cancel || are_ties(c, p) ? 0 : qd_choose(c, i ? "b codes" : "a codes", 0, 3);
     const int32_t zero = i ? p->attrs.binary.b.zero_point : p->attrs.binary.a.zero_point;
     int64_t min, max;
     qd_code_range(p->formats[i], &min, &max);

@@ -20,12 +20,15 @@ static qd_status check_average(const qd_node *n, qd_pool_params *p) {
     p->mode = (qd_i32)n->attrs.pool.rounding;
     p->x_zero = x.zero_point;
     p->y_zero = y.zero_point;
-    p->multiplier = x.scale / y.scale;
+    p->x_scale = x.scale;
+    p->y_scale = y.scale;
+    p->float_sum = n->attrs.pool.float_sum;
     if (p->mode == QD_ROUND_FLOAT) {
-        if (isfinite(p->multiplier)) return QD_OK;
+        if (isfinite(x.scale / y.scale)) return QD_OK;
         return qd_fail(QD_ERR_ARGUMENT, "pool: the scale of x, %g, is too large for that of y, %g", (double)x.scale,
                        (double)y.scale);
     }
+    if (p->float_sum) return qd_fail(QD_ERR_ARGUMENT, "pool: float_sum belongs to the rounding FLOAT");
     if (x.scale == y.scale && x.zero_point == y.zero_point) return QD_OK;
     return qd_fail(QD_ERR_UNSUPPORTED,
                    "pool: with this rounding x and y must have the same scale and zero point; use QD_ROUND_FLOAT");
@@ -138,28 +141,29 @@ static void choose(qd_choices *c, qd_problem *p) {
         p->attrs.pool.min = (int32_t)qd_choose(c, "min", min, min + 100);
         p->attrs.pool.max = (int32_t)qd_choose(c, "max", min + 130, max);
     }
-    const int64_t rounding = qd_choose(c, "rounding", 0, 4);
+    const int64_t rounding = qd_choose(c, "rounding", 0, 5);
     p->attrs.pool.rounding = (qd_rounding)(rounding > 3 ? 3 : rounding);
     p->attrs.pool.x = (qd_quant){qd_choose_scale(c, "x scale"), qd_choose_code(c, "x zero", p->formats[0])};
     p->attrs.pool.y = p->attrs.pool.x;
     if (p->attrs.pool.rounding != QD_ROUND_FLOAT) return;
-    const int64_t other = qd_choose(c, "other y", 0, 3);
+    p->attrs.pool.float_sum = qd_choose(c, "float sum", 0, 1) != 0;
+    const int64_t other = qd_choose(c, "other y", 0, 5);
     if (!other) return;
     p->attrs.pool.y = (qd_quant){qd_choose_scale(c, "y scale"), qd_choose_code(c, "y zero", p->formats[0])};
     if (other == 1) return;
-    /* Means of whole windows are eighths, and halves among them: where the order of the operations shows (but not when
-     * the factor is a sum of two powers of two: a quotient times its divisor is exact then). */
+    /* Means of whole windows are halves of y's scale, but for what the floats on the way were rounded by: that decides,
+     * unless a large zero point takes it off. */
     const int64_t area = global ? in[0] * in[1] : (int64_t)(flat ? 1 : a->kernel[0]) * a->kernel[1];
-    const bool known = global && qd_choose(c, "area", 0, 3); /* with 15 or 63 positions the small sums show it */
-    p->attrs.pool.x.scale = 0.125f * (float)(area * (known ? 5 : qd_choose(c, "eighths", 1, 7)));
-    p->attrs.pool.y.scale = 1.0f;
+    p->attrs.pool.x.scale = 0.1f * (float)qd_choose(c, "tenths", 1, 40);
+    p->attrs.pool.y.scale = 2.0f * p->attrs.pool.x.scale / (float)area;
+    if (other < 4) p->attrs.pool.y.zero_point = (int32_t)qd_choose(c, "small zero", 0, 3);
 }
 
 /* Any codes, codes near the least or near the zero point; the usual bytes are one number only too often. */
 static bool fill(qd_choices *c, const qd_problem *p, int i, void *data) {
     /* Sums that do not leave the codes, where their order is to show. */
-    const bool eighths = p->attrs.pool.rounding == QD_ROUND_FLOAT && qd_choose(c, "other y", 0, 3) > 1;
-    const int64_t style = i ? 0 : eighths ? 3 : qd_choose(c, "codes", 0, 3);
+    const bool halves = p->attrs.pool.rounding == QD_ROUND_FLOAT && qd_choose(c, "other y", 0, 5) > 1;
+    const int64_t style = i ? 0 : halves ? 3 : qd_choose(c, "codes", 0, 3);
     if (!style) return false;
     int64_t min, max;
     qd_code_range(p->formats[0], &min, &max);

@@ -353,7 +353,7 @@ typedef union qd_attrs {
         bool reciprocal; /* multiply by f32(1 / scale), as PyTorch does, instead of dividing, as ONNX does */
         bool
             overflow; /* f8: what is too large becomes NaN (f8e4m3) or infinity (f8e5m2) instead of the largest value */
-        bool away;        /* halves away from zero, as TensorFlow Lite does; else to even */
+        bool away;    /* halves away from zero, as TensorFlow Lite does; else to even */
         bool zero_first;  /* add the zero point before rounding */
         int32_t min, max; /* limits of the codes; both 0: the format's range */
     } quantize_linear;    /* DEQUANTIZE_LINEAR reads axis and block */
@@ -366,12 +366,14 @@ typedef union qd_attrs {
         bool count_padding; /* average: padding counts as zeros, else not at all */
         qd_window window;
         qd_rounding rounding; /* average: FLOAT takes any x and y; the others need x and y to mean the same */
+        bool float_sum;       /* average, FLOAT: adds x's numbers as floats, and y's zero point before it rounds */
         qd_quant x, y;
         int32_t min, max; /* as in qd_requant */
     } pool;
     struct {
         qd_quant a, b, y;
         qd_rounding rounding; /* ADD_INT has no AWAY */
+        bool zero_first;      /* FLOAT: adds y's zero point before rounding, as ONNX Runtime does */
         bool subtract;        /* ADD_INT: a - b */
         int32_t min, max;     /* as in qd_requant */
     } binary;

@@ -158,7 +158,8 @@ typedef struct qd_pool_params {
     qd_i32 average, count_padding;
     qd_i32 mode;
     qd_i32 x_code, x_zero, y_zero, min, max;
-    qd_f32 multiplier; /* FLOAT: x scale / y scale */
+    qd_i32 float_sum;
+    qd_f32 x_scale, y_scale; /* FLOAT */
 } qd_pool_params;
 
 /** Elements are counted along y; the dimensions between the rows of the run and the last are filled up with 1 in front.
@@ -168,13 +169,16 @@ typedef struct qd_binary_params {
     qd_i32 a_step[4], b_step[4]; /* elements to the next index; 0: broadcast; [3]: 0 or 1 */
     qd_i32 flat;                 /* [3] goes on over all rows of the run */
     qd_i32 a_code, b_code, a_zero, b_zero;
-    qd_f32 a_scale, b_scale, y_scale; /* ADD, FLOAT; b's is negative when b is subtracted */
+    qd_f32 a_scale, b_scale, y_scale; /* FLOAT; b's is negative when b is subtracted */
     qd_i32 a_multiplier, a_shift;     /* ADD: GEMMLOWP; of FIXED the multipliers, whose shift is y_shift */
     qd_i32 b_multiplier, b_shift;     /* FIXED: negative when b is subtracted */
     qd_i32 b_sign;                    /* ADD, GEMMLOWP: 1 or -1 */
-    qd_i32 y_multiplier, y_shift; /* MUL: the numbers a and b of its mode; ADD: of the sum */
-    qd_output y;
+    qd_i32 y_multiplier, y_shift;     /* MUL: the numbers a and b of its mode; ADD: of the sum */
+    qd_f32 offset; /* ZERO_FIRST: the zero points' part of every result. ADD: a_scale and b_scale are divided by y's */
+    qd_output y;   /* ZERO_FIRST: without a zero point */
 } qd_binary_params;
+/** FLOAT with zero_first. */
+#define QD_MODE_ZERO_FIRST 4
 /** GEMMLOWP: how far ADD shifts its inputs to the left before they are scaled. */
 #define QD_ADD_LEFT_SHIFT 20
 
