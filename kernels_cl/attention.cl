@@ -82,11 +82,13 @@ __kernel void attention(QD_IN(q), QD_IN(kcache), QD_IN(vcache), QD_IN(position),
             p += inside;
         }
         const float inverse = 1.0f / qd_lanes_sum(p);
+        for (int j = 0; j < n; j += 16)
+            vstore16(vload16(0, e + j) * inverse, 0, e + j);
 
         for (int d = 0; d < head_dim; d += 32) {
             const int n_dim = head_dim - d;
-            const float16 lo = weigh(e, values + d, head_dim, n) * inverse;
-            const float16 hi = n_dim > 16 ? weigh(e, values + d + 16, head_dim, n) * inverse : (float16)0.0f;
+            const float16 lo = weigh(e, values + d, head_dim, n);
+            const float16 hi = n_dim > 16 ? weigh(e, values + d + 16, head_dim, n) : (float16)0.0f;
             QD_STORE_32(out, h * head_dim + d, (h + 1) * head_dim, lo, hi);
         }
     }

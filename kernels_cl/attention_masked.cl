@@ -2,29 +2,28 @@
  *
  *   q F32 [rows, H, T, D], k [B, G, P, D], v [B, G, P, E] where B divides rows, mask F32 or F16 [B*, H*, T or more, P]
  *   where B* divides rows and H* divides H, slopes F32 [H], y F32 [rows, T, H, E]; any strides
+ *   scratch  QD_ATTENTION_TEAM times P floats, P rounded up to a multiple of 16, for each work-item
  *
  *   unit u = (index of rows, key/value head g, team)
  *     Query i of g is token i / (H/G) of head g · H/G + i % (H/G). A team is some consecutive queries; they share the
  *     floats that keys and values are turned into, 16 positions and 16 · HELD elements at a time.
  *
- *   for each block of positions, 16 b … 16 b + 15, and each query
- *     scores   cap(scale · q·k) + slope · mask: products in 16 partial sums over d, added by the tree. -inf: left out;
- *              a block that is left out as a whole changes nothing
- *     maximum  of the scores so far; when it rises, sum and y are multiplied by exp(old - new)
- *     weights  exp(score - maximum), 0 where left out, added to the partial sum of the position's lane
- *     y        += weight · v, one position after the other, but for weights of 0
- *   In the end y is multiplied by 1 / sum, which the tree adds up, or by 0 where everything was left out.
- *   Sources: Milakov, Gimelshein 2018; Dao et al. 2022. */
+ *   scores   16 positions at once: cap(scale · q·k) + slope · mask, products in 16 partial sums over d, added by the
+ *            tree. -inf: left out; a block of 16 that all queries leave out is not read
+ *   weights  as SOFTMAX makes them, of a query's blocks from the first to the last that is not left out as a whole
+ *   output   16 partial sums over positions, added by the tree, but for weights of 0. The partial sums are made one
+ *            after the other, in the order in which the tree adds them, as in x86/attention.cl:
+ *              lane 0, of blocks 0 … 15   [p0 p16 … p240] · v
+ *                      of blocks 16 … 31  [p256 …       ] · v
+ *              lane 8, of blocks 0 … 15   [p8 p24 … p248] · v   … */
 #include "strides.h"
 #include "values.h"
 
 /* Queries in a team. */
-#ifndef QD_QUERIES
 #if QD_CPU
-#define QD_QUERIES 8
+#define QD_QUERIES QD_ATTENTION_TEAM
 #else
 #define QD_QUERIES 1
-#endif
 #endif
 
 /* Work-items for one unit, at most, where smaller teams can make more units. A CPU's work-items are several for each
@@ -41,12 +40,13 @@
 
 typedef struct query {
     __global const uchar *mask; /* its row */
-    float slope, max;
-    float16 sum;
-    float16 s;        /* of the block: what the mask adds, or -inf */
-    float weight[16]; /* of the block */
-    int here;         /* some position of the block is not left out */
-    int whole;        /* no weight of the block is 0 */
+    __global float *e;          /* scores, then weights */
+    float slope;
+    float16 max;
+    float16 s;      /* of the block: what the mask adds, or -inf */
+    int here;       /* some position of the block is not left out */
+    int begin, end; /* blocks of which something is not left out lie in begin … end - 1, */
+    int whole;      /* and in begin … whole - 1 no weight is 0 */
 } query;
 
 QD_DEFINE_CAP(cap16, float16, qd_exp16)
@@ -124,135 +124,209 @@ static inline void look(const qd_attention_masked_params *p, query *x, const int
     x->here = any(x->s != -INFINITY);
 }
 
-/* Turns the products with 16 keys into weights; y: the query's sums so far, `vectors` of them. */
-static inline void weigh(const qd_attention_masked_params *p, query *x, const float16 products, float16 *y,
-                         const int vectors) {
+/* Turns the products with the 16 keys of a block into scores. */
+static inline void score(const qd_attention_masked_params *p, query *x, const float16 products, const int block) {
     float16 s = p->scale * products;
     if (p->softcap != 0.0f) s = cap16(s, p->softcap);
     s = x->s == -INFINITY ? x->s : s + x->s;
-    x->here = any(s != -INFINITY);
-    if (!x->here) return;
-    const float max = qd_lanes_max(s);
-    if (max > x->max) {
-        const float less = qd_exp(x->max - max);
-        x->max = max;
-        x->sum *= less;
-        for (int c = 0; c < vectors; c++)
-            y[c] *= less;
-    }
-    const float16 weight = s == -INFINITY ? (float16)0.0f : qd_exp16(s - x->max);
-    x->sum += weight;
-    x->whole = all(weight != 0.0f);
-    vstore16(weight, 0, x->weight);
+    vstore16(s, block, x->e);
+    if (all(s == -INFINITY)) return;
+    x->max = s > x->max ? s : x->max;
+    x->begin = min(x->begin, block);
+    x->end = block + 1;
 }
 
-/* Adds 16 weighted values to one vector of y, and to four. */
-static inline void add1(const query *x, const float16 *held, float16 *y) {
+/* Turns the scores into weights. */
+static inline void soften(query *x) {
+    const float max = qd_lanes_max(x->max);
+    float16 sum16 = 0.0f;
+    for (int b = x->begin; b < x->end; b++) {
+        const float16 s = vload16(b, x->e);
+        const float16 weight = s == -INFINITY ? (float16)0.0f : qd_exp16(s - max);
+        vstore16(weight, b, x->e);
+        sum16 += weight;
+    }
+    const float inverse = 1.0f / qd_lanes_sum(sum16); /* of 1 or more, but where there are no blocks */
+    x->whole = x->begin;
+    for (int b = x->begin; b < x->end; b++) {
+        const float16 weight = vload16(b, x->e) * inverse;
+        vstore16(weight, b, x->e);
+        if (x->whole == b && all(weight != 0.0f)) x->whole++;
+    }
+}
+
+/* Adds the weighted values of one lane of `count` blocks from `first` on to one vector of a partial sum, and to four.
+ */
+static inline void add1(const query *x, const int first, const int lane, const int count, const float16 *held,
+                        float16 *y) {
+    __global const float *e = x->e + 16 * first + lane;
+    const int end = min(count, x->end - first);
     float16 s = *y;
-    for (int i = 0; i < 16; i++) {
-        if (x->whole || x->weight[i] != 0.0f) s += x->weight[i] * held[HELD * i];
+    for (int i = max(0, x->begin - first); i < end; i++) {
+        if (e[16 * i] != 0.0f) s += e[16 * i] * held[HELD * i];
     }
     *y = s;
 }
-static inline void add4(const query *x, const float16 *held, float16 *y) {
+static inline void add4(const query *x, const int first, const int lane, const int count, const float16 *held,
+                        float16 *y) {
+    __global const float *e = x->e + 16 * first + lane;
+    const int end = min(count, x->end - first), whole = min(end, x->whole - first);
     float16 s0 = y[0], s1 = y[1], s2 = y[2], s3 = y[3];
-    for (int i = 0; i < 16; i++) {
+    int i = max(0, x->begin - first);
+    for (; i < whole; i++) {
         const float16 *v = held + HELD * i;
-        const float w = x->weight[i];
-        if (!x->whole && w == 0.0f) continue;
-        s0 += w * v[0];
-        s1 += w * v[1];
-        s2 += w * v[2];
-        s3 += w * v[3];
+        const float w = e[16 * i];
+        s0 += w * v[0], s1 += w * v[1];
+        s2 += w * v[2], s3 += w * v[3];
+    }
+    for (; i < end; i++) {
+        const float16 *v = held + HELD * i;
+        const float w = e[16 * i];
+        if (w == 0.0f) continue;
+        s0 += w * v[0], s1 += w * v[1];
+        s2 += w * v[2], s3 += w * v[3];
     }
     y[0] = s0, y[1] = s1, y[2] = s2, y[3] = s3;
 }
 
 /* A query before its first block. */
-static inline void begin(query *x, __global const uchar *q, const long step, const int D, float16 *values, float16 *y,
-                         const int y_vectors) {
+static inline void begin(query *x, __global const uchar *q, const long step, const int D, float16 *values) {
     x->max = -INFINITY;
-    x->sum = 0.0f;
+    x->begin = INT_MAX;
+    x->end = 0;
     for (int d = 0; d < D; d += 16)
         values[d / 16] = QD_LANE_IDS < D - d ? qd_load_strided(q + d * step, step, D - d) : (float16)0.0f;
-    for (int c = 0; c < y_vectors; c++)
-        y[c] = 0.0f;
 }
 
-/* Its result after the last. */
-static inline void end(const query *x, const float16 *y, const int E, __global uchar *out, const long step) {
-    const float sum = qd_lanes_sum(x->sum);
-    const float inverse = sum == 0.0f ? 0.0f : 1.0f / sum;
-    for (int e = 0; e < E; e += 16) {
-        const float16 v = y[e / 16] * inverse;
-        qd_store_strided(v == v ? v : (float16)qd_one_nan(NAN), out + e * step, step, E - e);
+/* Where a team's operands are, and what it works with. */
+typedef struct team {
+    query of[QD_QUERIES];
+    int count;
+    __global const uchar *k, *v;       /* of position 0 */
+    float16 values[QD_QUERIES * MOST]; /* the queries, `vectors` each */
+    int vectors;
+    float16 held[16 * HELD];
+} team;
+
+static inline void scores(const qd_attention_masked_params *p, team *t) {
+    const int D = p->q.n[3], P = p->k.n[2];
+    float16 products[QD_QUERIES * 16];
+    for (int j = 0; j < P; j += 16) {
+        const int positions = min(16, P - j);
+        int here = 0;
+        for (int i = 0; i < t->count; i++) {
+            look(p, &t->of[i], j, positions);
+            here |= t->of[i].here;
+            vstore16(-INFINITY, j / 16, t->of[i].e);
+            for (int l = 0; l < 16; l++)
+                products[16 * i + l] = 0.0f;
+        }
+        if (!here) continue;
+        for (int d = 0; d < t->vectors; d += HELD) {
+            hold_any(p->k_format, t->k + j * p->k.step[2], p->k.step[2], p->k.step[3], positions, 16 * d, D, t->held);
+            for (int i = 0; i < t->count; i++) {
+                const float16 *x = t->values + i * t->vectors + d;
+                if (!t->of[i].here) continue;
+                if (t->vectors - d >= HELD) dots4(x, t->held, products + 16 * i);
+                for (int c = 0; d + c < t->vectors && t->vectors - d < HELD; c++)
+                    dots1(x[c], t->held + c, products + 16 * i);
+            }
+        }
+        for (int i = 0; i < t->count; i++) {
+            if (t->of[i].here) score(p, &t->of[i], qd_lanes_sums(products + 16 * i), j / 16);
+        }
+    }
+}
+
+/* Partial sum `lane` of `vectors` vectors over e from vector d on, HELD for each query. */
+static inline void lane_sums(const qd_attention_masked_params *p, team *t, const int lane, const int d,
+                             const int vectors, float16 *sums) {
+    const int E = p->y.n[3], P = p->k.n[2];
+    int from = INT_MAX, to = 0;
+    for (int i = 0; i < t->count; i++) {
+        from = min(from, t->of[i].begin);
+        to = max(to, t->of[i].end);
+    }
+    for (int i = 0; i < HELD * t->count; i++)
+        sums[i] = 0.0f;
+    for (int b = from; b < to; b += 16) {
+        const int j = 16 * b + lane;
+        const int count = min(16, min(to - b, (P - j + 15) / 16));
+        hold_any(p->v_format, t->v + j * p->v.step[2], 16 * p->v.step[2], p->v.step[3], count, 16 * d, E, t->held);
+        for (int i = 0; i < t->count; i++) {
+            if (vectors == HELD) {
+                add4(&t->of[i], b, lane, count, t->held, sums + HELD * i);
+                continue;
+            }
+            for (int c = 0; c < vectors; c++)
+                add1(&t->of[i], b, lane, count, t->held + c, sums + HELD * i + c);
+        }
+    }
+}
+
+/* Results of `vectors` vectors over e from vector d on. The sum of 2^m lanes waits in level m, as in counting in
+ * binary: see x86/attention.cl. */
+static inline void output(const qd_attention_masked_params *p, team *t, const int d, const int vectors,
+                          __global uchar *const *y) {
+    float16 level[5 * HELD * QD_QUERIES];
+    const int all = HELD * t->count, step = HELD * QD_QUERIES;
+    for (int s = 0; s < 16; s++) {
+        const int lane = ((s & 1) << 3) | ((s & 2) << 1) | ((s & 4) >> 1) | (s >> 3);
+        float16 sums[HELD * QD_QUERIES];
+        lane_sums(p, t, lane, d, vectors, sums);
+        int m = 0;
+        for (; (s >> m) & 1; m++) {
+            for (int i = 0; i < all; i++)
+                sums[i] = level[m * step + i] + sums[i];
+        }
+        for (int i = 0; i < all; i++)
+            level[m * step + i] = sums[i];
+    }
+    for (int i = 0; i < t->count; i++) {
+        for (int c = 0; c < vectors; c++) {
+            const float16 v = level[4 * step + HELD * i + c];
+            qd_store_strided(v == v ? v : (float16)qd_one_nan(NAN), y[i] + 16 * (d + c) * p->y.step[3], p->y.step[3],
+                             p->y.n[3] - 16 * (d + c));
+        }
     }
 }
 
 __kernel void attention_masked(QD_IN(q), QD_IN(k), QD_IN(v), QD_IN(mask), QD_IN(slopes), QD_OUT(y),
-                               const qd_attention_masked_params p, const int rows) {
-    const int D = p.q.n[3], E = p.y.n[3], P = p.k.n[2];
-    const int q_vectors = (D + 15) / 16, y_vectors = (E + 15) / 16;
+                               const qd_attention_masked_params p, __global uchar *scratch, const int rows) {
+    const int D = p.q.n[3], vectors = (p.y.n[3] + 15) / 16;
+    const ulong room = ((ulong)p.k.n[2] + 15) / 16 * 16;
+    __global float *e = (__global float *)scratch + get_global_id(0) * room * QD_QUERIES;
     const int group = p.q.n[1] / p.k.n[1], queries = p.q.n[2] * group;
     const ulong kv_heads = (ulong)rows * p.k.n[1];
-    int team = QD_QUERIES;
-    while (team > 1 && kv_heads * ((queries + team - 1) / team) < get_global_size(0) / ITEMS_PER_UNIT)
-        team--;
-    const int teams = (queries + team - 1) / team;
-    query of[QD_QUERIES];
-    float16 values[QD_QUERIES * MOST], results[QD_QUERIES * MOST];
-    float16 products[QD_QUERIES * 16], held[16 * HELD];
+    int size = QD_QUERIES;
+    while (size > 1 && kv_heads * ((queries + size - 1) / size) < get_global_size(0) / ITEMS_PER_UNIT)
+        size--;
+    const int teams = (queries + size - 1) / size;
+    team t;
+    t.vectors = (D + 15) / 16;
     for (int i = 0; i < 16 * HELD; i++)
-        held[i] = 0.0f; /* of the last block there may be fewer than 16 positions; the others are read, and not used */
+        t.held[i] =
+            0.0f; /* of the last block there may be fewer than 16 positions; the others are read, and not used */
     QD_FOR_UNITS(u, kv_heads * teams) {
-        const int first = (int)(u % teams) * team, count = min(team, queries - first);
+        const int first = (int)(u % teams) * size;
         const int g = (int)(u / teams % p.k.n[1]), b = (int)(u / teams / p.k.n[1]);
-        for (int i = 0; i < count; i++) {
-            const int t = (first + i) / group, h = g * group + (first + i) % group;
-            of[i].mask = mask + mask_at + qd_at(&p.mask, b % p.mask.n[0], h % p.mask.n[1], t);
-            of[i].slope = p.slopes ? *(__global const float *)(slopes + slopes_at + h * p.slopes_step) : 1.0f;
-            begin(&of[i], q + q_at + qd_at(&p.q, b, h, t), p.q.step[3], D, values + i * q_vectors,
-                  results + i * y_vectors, y_vectors);
+        __global uchar *of_y[QD_QUERIES];
+        t.count = min(size, queries - first);
+        t.k = k + k_at + qd_at(&p.k, b / p.kv_repeat, g, 0);
+        t.v = v + v_at + qd_at(&p.v, b / p.kv_repeat, g, 0);
+        for (int i = 0; i < t.count; i++) {
+            const int token = (first + i) / group, h = g * group + (first + i) % group;
+            query *x = &t.of[i];
+            x->mask = mask + mask_at + qd_at(&p.mask, b % p.mask.n[0], h % p.mask.n[1], token);
+            x->slope = p.slopes ? *(__global const float *)(slopes + slopes_at + h * p.slopes_step) : 1.0f;
+            x->e = e + i * room;
+            of_y[i] = y + y_at + qd_at(&p.y, b, token, h);
+            begin(x, q + q_at + qd_at(&p.q, b, h, token), p.q.step[3], D, t.values + i * t.vectors);
         }
-        for (int j = 0; j < P; j += 16) {
-            const int positions = min(16, P - j);
-            __global const uchar *k_rows = k + k_at + qd_at(&p.k, b / p.kv_repeat, g, j);
-            __global const uchar *v_rows = v + v_at + qd_at(&p.v, b / p.kv_repeat, g, j);
-            int here = 0;
-            for (int i = 0; i < count; i++) {
-                look(&p, &of[i], j, positions);
-                here |= of[i].here;
-                for (int l = 0; l < 16; l++)
-                    products[16 * i + l] = 0.0f;
-            }
-            if (!here) continue;
-            for (int d = 0; d < q_vectors; d += HELD) {
-                hold_any(p.k_format, k_rows, p.k.step[2], p.k.step[3], positions, 16 * d, D, held);
-                for (int i = 0; i < count; i++) {
-                    const float16 *x = values + i * q_vectors + d;
-                    if (!of[i].here) continue;
-                    if (q_vectors - d >= HELD) dots4(x, held, products + 16 * i);
-                    for (int c = 0; d + c < q_vectors && q_vectors - d < HELD; c++)
-                        dots1(x[c], held + c, products + 16 * i);
-                }
-            }
-            for (int i = 0; i < count; i++) {
-                if (of[i].here) weigh(&p, &of[i], qd_lanes_sums(products + 16 * i), results + i * y_vectors, y_vectors);
-            }
-            for (int d = 0; d < y_vectors; d += HELD) {
-                hold_any(p.v_format, v_rows, p.v.step[2], p.v.step[3], positions, 16 * d, E, held);
-                for (int i = 0; i < count; i++) {
-                    float16 *sums = results + i * y_vectors + d;
-                    if (!of[i].here) continue;
-                    if (y_vectors - d >= HELD) add4(&of[i], held, sums);
-                    for (int c = 0; d + c < y_vectors && y_vectors - d < HELD; c++)
-                        add1(&of[i], held + c, sums + c);
-                }
-            }
-        }
-        for (int i = 0; i < count; i++) {
-            const int t = (first + i) / group, h = g * group + (first + i) % group;
-            end(&of[i], results + i * y_vectors, E, y + y_at + qd_at(&p.y, b, t, h), p.y.step[3]);
-        }
+        scores(&p, &t);
+        for (int i = 0; i < t.count; i++)
+            soften(&t.of[i]);
+        for (int d = 0; d < vectors; d += HELD)
+            output(&p, &t, d, min(HELD, vectors - d), of_y);
     }
 }

@@ -72,6 +72,11 @@ static qd_status arg_operand(arg_list *a, cl_device_state *d, qd_tensor *t) {
     return arg_strided(a, d, t, t->stride);
 }
 
+static void arg_scratch(arg_list *a, const cl_device_state *d, const qd_node *n) {
+    ((cl_node *)n->kernel)->scratch_index = a->next;
+    arg(a, sizeof d->scratch->mem, &d->scratch->mem);
+}
+
 /* True when the first input may be cut into parts of some output channels each. */
 static bool has_parts(const qd_node *n) {
     switch (n->op) {
@@ -109,6 +114,7 @@ static qd_status set_all_operands(cl_device_state *d, arg_list *a, const qd_node
         params.matmul_group.count = (qd_i32)part->count;
     }
     arg(a, n->params_bytes, &params);
+    if (n->op == QD_OP_ATTENTION_MASKED) arg_scratch(a, d, n);
     if (a->error != CL_SUCCESS) return cl_fail(d, a->error, "setting a kernel's arguments");
 error:
     return status;
@@ -174,8 +180,7 @@ static qd_status set_arguments(cl_device_state *d, arg_list *a, const qd_node *n
             arg_int(a, out[0]->desc.shape[1]);
             break;
         case QD_OP_ATTENTION:
-            ((cl_node *)n->kernel)->scratch_index = a->next;
-            arg(a, sizeof d->scratch->mem, &d->scratch->mem);
+            arg_scratch(a, d, n);
             arg_int(a, n->attrs.attention.heads);
             arg_int(a, n->attrs.attention.kv_heads);
             arg_int(a, n->attrs.attention.head_dim);
@@ -215,6 +220,23 @@ static qd_status find_parts(cl_device_state *d, const qd_node *n, cl_part *singl
     return QD_OK;
 }
 
+/* Bytes of scratch for each work-item, 0 when the operator needs none; *units is how many work-items there can be work
+ * for. */
+static size_t scratch_of(const cl_device_state *d, const qd_node *n, size_t *units) {
+    if (n->op == QD_OP_ATTENTION) { /* heads, in teams of up to four work-items */
+        *units = 4 * (size_t)n->max_rows * (size_t)n->attrs.attention.heads;
+        return (size_t)n->in[1]->desc.shape[1] * sizeof(float);
+    }
+    if (n->op == QD_OP_ATTENTION_MASKED) {
+        const qd_attention_masked_params *p = &n->params.attention_masked;
+        const size_t positions = ((size_t)p->k.n[2] + 15) / 16 * 16;
+        *units = (size_t)n->max_rows * (size_t)p->q.n[1] * (size_t)p->q.n[2];
+        return (positions ? positions : 16) * (d->is_cpu ? QD_ATTENTION_TEAM : 1) * sizeof(float);
+    }
+    *units = 0;
+    return 0;
+}
+
 qd_status cl_node_create(cl_device_state *d, qd_node *n, int variant) {
     const cl_variant *v = &cl_variants[variant];
     const qd_op_info *op = qd_op_get(n->op);
@@ -229,11 +251,13 @@ qd_status cl_node_create(cl_device_state *d, qd_node *n, int variant) {
     const cl_part *parts;
     int n_parts;
     QD_TRY(find_parts(d, n, &single, &parts, &n_parts));
-    if (n->op == QD_OP_ATTENTION) {
-        /* Scratch for every work-item: no more of them than there can be heads to work on, in teams of up to four. */
-        const size_t units = 4 * (size_t)n->max_rows * (size_t)n->attrs.attention.heads;
+    size_t units;
+    const size_t scratch = scratch_of(d, n, &units);
+    if (scratch) {
         if (x->global > units) x->global = (units + x->local - 1) / x->local * x->local;
-        x->scratch_bytes = x->global * (size_t)n->in[1]->desc.shape[1] * sizeof(float);
+        while (x->global > x->local && x->global * scratch > d->max_alloc)
+            x->global = (x->global / x->local + 1) / 2 * x->local;
+        x->scratch_bytes = x->global * scratch;
         QD_TRY(cl_scratch_reserve(d, x->scratch_bytes));
         x->scratch_number = d->scratch_number;
         d->scratch_users++;

@@ -50,8 +50,9 @@ qd_status qd_ref_kv_store(const qd_node *n, const qd_operand in[], const qd_oper
     return QD_OK;
 }
 
-/* softmax(scale · q·kᵀ) · v over the positions up to the row's own. Source: Vaswani et al.; grouped heads: Ainslie et
- * al. */
+/* softmax(scale · q·kᵀ) · v over the positions up to the row's own, with the roundings of MATMUL_BATCH, SOFTMAX and
+ * MATMUL_BATCH again: weights have their sum 1 before they meet the values. Source: Vaswani et al.; grouped heads:
+ * Ainslie et al. */
 qd_status qd_ref_attention(const qd_node *n, const qd_operand in[], const qd_operand out[], int64_t rows) {
     const int heads = n->attrs.attention.heads, group = heads / n->attrs.attention.kv_heads;
     const int dim = n->attrs.attention.head_dim;
@@ -79,12 +80,14 @@ qd_status qd_ref_attention(const qd_node *n, const qd_operand in[], const qd_ope
                 sum[j % QD_LANES] += e[j];
             }
             const float inverse = 1.0f / qd_ref_tree(sum);
+            for (int64_t j = 0; j < visible; j++)
+                e[j] *= inverse;
             for (int d = 0; d < dim; d++) {
                 float p[QD_LANES] = {0};
                 for (int64_t j = 0; j < visible; j++) {
                     p[j % QD_LANES] += e[j] * values[((h / group) * positions + j) * dim + d];
                 }
-                y[h * dim + d] = qd_ref_tree(p) * inverse;
+                y[h * dim + d] = qd_ref_tree(p);
             }
         }
         status = qd_ref_put_row(n->out[0], y, qd_row(out[0], r));

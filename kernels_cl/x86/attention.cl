@@ -87,8 +87,8 @@ QD_ALWAYS void dots(const queries *in, __global const float *k, const int dim, c
     }
 }
 
-/* Turns n scores into exp(score - max); returns 1 / their sum. */
-static inline float exponents(__global float *e, const int n) {
+/* Turns n scores into their weights, exp(score - max) / the sum of those. */
+static inline void soften(__global float *e, const int n) {
     float16 m16 = e[0];
     for (int j = 0; j < n; j += 16) {
         const float16 s = vload16(0, e + j);
@@ -101,7 +101,9 @@ static inline float exponents(__global float *e, const int n) {
         vstore16(w, 0, e + j);
         p += (QD_LANE_IDS < n - j) ? w : (float16)0.0f;
     }
-    return 1.0f / qd_lanes_sum(p);
+    const float inverse = 1.0f / qd_lanes_sum(p);
+    for (int j = 0; j < n; j += 16)
+        vstore16(vload16(0, e + j) * inverse, 0, e + j);
 }
 
 /* Partial sum `lane` of Σ_j e_j · v_j: `vectors` vectors over d from v on for each query. */
@@ -132,9 +134,9 @@ QD_ALWAYS void weigh_lane(const queries *in, __global const float *e, const int 
     }
 }
 
-/* Σ_j e_j · v_j · inverse for `vectors` vectors over d from v on, to out[t][c …]. */
+/* Σ_j e_j · v_j for `vectors` vectors over d from v on, to out[t][c …]. */
 QD_ALWAYS void weigh(const queries *in, __global const float *e, const int positions, __global const float *v,
-                     const int dim, const float *inverse, const int vectors, float (*out)[HELD], const int c) {
+                     const int dim, const int vectors, float (*out)[HELD], const int c) {
     qd_vf level[5][QD_QUERIES][QD_VECTORS];
     for (int s = 0; s < 16; s++) {
         const int lane = ((s & 1) << 3) | ((s & 2) << 1) | ((s & 4) >> 1) | (s >> 3);
@@ -156,7 +158,7 @@ QD_ALWAYS void weigh(const queries *in, __global const float *e, const int posit
     }
     QD_EACH(t, QD_QUERIES) {
         QD_EACH(i, vectors) {
-            qd_v_store(level[4][t][i] * inverse[t], i, out[t] + c);
+            qd_v_store(level[4][t][i], i, out[t] + c);
         }
     }
 }
@@ -197,9 +199,8 @@ QD_ALWAYS void attend(const queries *in, __global const float *k, __global const
             qd_v_store(scale * p[t], 0, e + (long)t * positions + j);
         }
     }
-    float inverse[QD_QUERIES];
     QD_EACH(t, count) {
-        inverse[t] = exponents(e + (long)t * positions, in->seen[t]);
+        soften(e + (long)t * positions, in->seen[t]);
     }
     for (int d = 0; d < dim; d += HELD) {
         float out[QD_QUERIES][HELD];
@@ -207,14 +208,14 @@ QD_ALWAYS void attend(const queries *in, __global const float *k, __global const
         int c = 0;
         if (count == 1) {
             for (; c < n; c += QD_V) {
-                qd_v_store(weigh_one(e, v + d + c, dim, in->seen[0]) * inverse[0], 0, out[0] + c);
+                qd_v_store(weigh_one(e, v + d + c, dim, in->seen[0]), 0, out[0] + c);
             }
         } else {
             for (; c + QD_VECTORS * QD_V <= n; c += QD_VECTORS * QD_V) {
-                weigh(in, e, positions, v + d + c, dim, inverse, QD_VECTORS, out, c);
+                weigh(in, e, positions, v + d + c, dim, QD_VECTORS, out, c);
             }
             for (; c < n; c += 16)
-                weigh(in, e, positions, v + d + c, dim, inverse, 16 / QD_V, out, c);
+                weigh(in, e, positions, v + d + c, dim, 16 / QD_V, out, c);
         }
         for (int t = 0; t < count; t++) {
             const int column = in->column[t] + d;

@@ -229,6 +229,8 @@ typedef struct qd_softmax_int_params {
 
 /** Most elements of a head of ATTENTION_MASKED. */
 #define QD_ATTENTION_MOST 576
+/** Queries of it that share what they read, on CPUs. */
+#define QD_ATTENTION_TEAM 8
 
 typedef struct qd_attention_masked_params {
     qd_strides q, k, v, mask, y; /* the mask's: of 1 where there is none */
