@@ -80,7 +80,8 @@ qd_status qep_lower_pool(qep_build *b, const qep_unit *u) {
     qd_attrs attrs = {.pool = {.average = average,
                                .global = is_global(n),
                                .count_padding = qep_attr_int(n, "count_include_pad", 0),
-                               .rounding = QD_ROUND_FLOAT}};
+                               .rounding = QD_ROUND_FLOAT,
+                               .float_sum = !is_global(n)}};
     qd_tensor *in, *y, *pooled;
     qd_status status;
     if (x->rank != 3 && x->rank != 4) return qep_fail(b, "x has %d dimensions", x->rank);

@@ -17,9 +17,7 @@ class Model:
         self.nodes, self.constants, self.inputs, self.outputs, self.feeds = [], [], [], [], {}
         self.count = 0
         self.functions = []  # of the domain "own"
-        # The codes of the first output before rounding, where the CPU's own formula adds the zero point before it rounds, or
-        # depends on the machine: an array, or a model that makes the real numbers, their scale and zero point.
-        self.exact = None
+        self.exact = None  # the codes of the first output before rounding, where the CPU has another formula
 
     def name(self):
         self.count += 1
@@ -88,6 +86,17 @@ class Model:
     def quant(self, dtype):
         """Names of a scale and a zero point."""
         return [self.const(self.scale()), self.const(self.zero(dtype))]
+
+    def tenths(self):
+        """A scale that no float holds: where results lie on ties but for that, the steps on the way decide."""
+        return np.float32(0.1) * np.float32(self.size(1, 8))
+
+    def small_zero(self, dtype):
+        return np.array(self.size(3, 8), dtype)
+
+    def codes_near(self, zero, most, shape):
+        low = -min(most, int(zero) - np.iinfo(zero.dtype).min)
+        return np.asarray(zero + self.rng.integers(low, most + 1, shape), zero.dtype)
 
     def dequantized(self, name, dtype):
         q = self.quant(dtype)
@@ -302,41 +311,42 @@ def pool_attributes(m, x):
     return attributes
 
 
+def pool_codes(m, t, shape, area):
+    """Codes of an image, their quantization and that of means; often halves, or nearly so."""
+    if m.size(0, 1):
+        return m.codes(shape, t), m.quant(t), m.quant(t)
+    scale, zero = m.tenths(), m.small_zero(t)
+    y = [m.const(2 * scale / np.float32(area)), m.const(np.array(m.size(0, 3), t))]
+    return m.codes_near(zero, 3, shape), [m.const(scale), m.const(zero)], y
+
+
 def average_pool(m, qdq):
     t, x = m.code_type(), image(m, m.size(1, 5))
     attributes = pool_attributes(m, x)
-    codes = m.codes(x, t)
-    (sx, zx), (sy, zy) = [(m.scale(), m.zero(t)) for _ in range(2)]
-    if not qdq:
-        attributes["count_include_pad"] = m.size(0, 1)
-    real = Model(m.rng, opset=18)  # later float pools do not count padding at the end
-    floats = real.node("DequantizeLinear", [real.input(codes), real.const(sx), real.const(zx)])
-    real.output(real.node("AveragePool", [floats], **attributes), np.float32)
-    m.exact = (real, sy, zy)
-    x_names, y_names = [m.const(sx), m.const(zx)], [m.const(sy), m.const(zy)]
+    codes, x_quant, y_quant = pool_codes(m, t, x, np.prod(attributes["kernel_shape"]))
     data = m.input(codes, m.pick(False, True))
     if qdq:
-        m.quantized(m.node("AveragePool", [m.node("DequantizeLinear", [data] + x_names)], **attributes), t, y_names)
+        m.quantized(m.node("AveragePool", [m.node("DequantizeLinear", [data] + x_quant)], **attributes), t, y_quant)
     else:
-        m.output(m.node("QLinearAveragePool", [data] + x_names + y_names, domain=MS, **attributes), t)
+        attributes["count_include_pad"] = m.size(0, 1)
+        m.output(m.node("QLinearAveragePool", [data] + x_quant + y_quant, domain=MS, **attributes), t)
 
 
-def qlinear_global_pool(m):
+def global_pool(m, qdq):
     t, x = m.code_type(), image(m, m.size(1, 40))
-    codes, (sx, zx), (sy, zy) = m.codes(x, t), (m.scale(), m.zero(t)), (m.scale(), m.zero(t))
-    m.exact = (codes.astype(np.float64) - zx).mean(tuple(range(2, len(x))), keepdims=True) * np.float64(sx) / np.float64(sy) + zy
-    inputs = [m.input(codes, m.pick(False, True))] + [m.const(v) for v in (sx, zx, sy, zy)]
-    m.output(m.node("QLinearGlobalAveragePool", inputs, domain=MS, channels_last=0), t)
+    codes, x_quant, y_quant = pool_codes(m, t, x, np.prod(x[2:]))
+    data = m.input(codes, m.pick(False, True))
+    if qdq:
+        m.quantized(m.node("GlobalAveragePool", [m.node("DequantizeLinear", [data] + x_quant)]), t, y_quant)
+    else:
+        m.output(m.node("QLinearGlobalAveragePool", [data] + x_quant + y_quant, domain=MS, channels_last=0), t)
 
 
-def qdq_pool(m):
+def qdq_max_pool(m):
     t, x = np.uint8, image(m, m.size(1, 5))
     q = m.quant(t)
     data = m.node("DequantizeLinear", [m.input(m.codes(x, t))] + q)
-    if m.size(0, 1):
-        m.quantized(m.node("MaxPool", [data], **pool_attributes(m, x)), t, q)
-    else:
-        m.quantized(m.node("GlobalAveragePool", [data]), t)
+    m.quantized(m.node("MaxPool", [data], **pool_attributes(m, x)), t, q)
 
 
 # ---- Between floats and codes ---------------------------------------------------------------------------------
@@ -390,32 +400,41 @@ def dynamic(m):
 
 def broadcast_shapes(m):
     y = [m.size(1, 7) for _ in range(m.size(1, 4))]
-    a = [1 if m.size(0, 4) == 0 else d for d in y]
-    b = [1 if m.size(0, 4) == 0 else d for d in y][m.size(0, 1) * m.size(0, len(y) - 1):]
-    return a, b
+    shapes = [[1 if m.size(0, 4) == 0 else d for d in y] for _ in range(2)]
+    shapes[m.size(0, 1)][: m.size(0, 1) * m.size(0, len(y))] = []
+    return shapes
+
+
+def binary_codes(m, op, kinds, t):
+    """Codes of a and b, their scales and zero points and those of the result; often sums or products that are halves, or
+    nearly so."""
+    shapes = broadcast_shapes(m)
+    if m.size(0, 1):
+        codes = [m.codes(shape, kind) for shape, kind in zip(shapes, kinds)]
+        return codes, [(m.scale(), m.zero(kind)) for kind in kinds + [t]]
+    zeros, scales, odd = [m.small_zero(kind) for kind in kinds], [m.tenths(), m.tenths()], np.float32(m.pick(3, 5))
+    codes = [m.codes_near(zero, 8, shape) for zero, shape in zip(zeros, shapes)]
+    scales.append(2 * odd * scales[0] * scales[1] if op == "Mul" else np.float32(0.2) * odd)
+    zeros.append(np.array(m.size(-6 if t == np.int8 else 0, 6), t))
+    return codes, list(zip(scales, zeros))
 
 
 def binary(m, op, qdq):
     t = m.code_type()
-    codes = [m.codes(shape, t) for shape in broadcast_shapes(m)]
-    (sa, za), (sb, zb), (sy, zy) = quants = [(m.scale(), m.zero(t)) for _ in range(3)]
-    left, right, y = [[m.const(s), m.const(z)] for s, z in quants]
-    a = m.input(codes[0], m.pick(False, True))
-    b = m.input(codes[1]) if qdq or m.size(0, 1) else m.const(codes[1])
-    limit = m.pick(None, np.float32(-1), np.float32(0.7)) if qdq else None  # of Relu or Clip after it
-    if qdq:
-        floats = [m.node("DequantizeLinear", [a] + left), m.node("DequantizeLinear", [b] + right)]
-        result = m.node(op, floats)
-        if limit is not None:
-            result = m.node("Relu", [result]) if limit < 0 else m.node("Clip", [result, m.const(np.float32(-limit)), m.const(limit)])
-        m.quantized(result, t, y)
-    else:
+    kinds = [m.pick(t, t, m.code_type()) if qdq else t for _ in range(2)]
+    (a, b), quants = binary_codes(m, op, kinds, t)
+    left, right, y = ([m.const(v) for v in q] for q in quants)
+    a = m.input(a, m.pick(False, True))
+    b = m.input(b) if qdq or m.size(0, 1) else m.const(b)
+    if not qdq:
         m.output(m.node("QLinear" + op, [a] + left + [b] + right + y, domain=MS), t)
-    real = [np.float64(s) * (c.astype(np.float64) - z) for c, s, z in zip(codes, (sa, sb), (za, zb))]
-    result = real[0] + real[1] if op == "Add" else real[0] * real[1]
-    if limit is not None:
-        result = np.clip(result, 0 if limit < 0 else -limit, np.inf if limit < 0 else limit)
-    m.exact = result / np.float64(sy) + zy
+        return
+    result = m.node(op, [m.node("DequantizeLinear", [a] + left), m.node("DequantizeLinear", [b] + right)])
+    after = m.pick(None, "Relu", "Clip")
+    if after:
+        limit = np.float32(2.3) * quants[2][0]
+        result = m.node(after, [result] + [m.const(-limit), m.const(limit)] * (after == "Clip"))
+    m.quantized(result, t, y)
 
 
 def parts(m):
@@ -525,10 +544,13 @@ CASES = {
     "MatMulInteger": matmul_integer, "QLinearMatMul": qlinear_matmul, "QGemm": qgemm, "qdq MatMul": qdq_matmul,
     "qdq Gemm": qdq_gemm, "MatMulNBits": nbits, "weight-only MatMul": weight_only, "dynamic MatMul": dynamic_matmul,
     "ConvInteger": conv_integer, "dynamic Conv": dynamic_conv, "QLinearConv": qlinear_conv, "qdq Conv": qdq_conv,
-    "QLinearAveragePool": lambda m: average_pool(m, False), "qdq AveragePool": lambda m: average_pool(m, True), "QLinearGlobalAveragePool": qlinear_global_pool, "qdq pools": qdq_pool,
+    "QLinearAveragePool": lambda m: average_pool(m, False), "qdq AveragePool": lambda m: average_pool(m, True),
+    "QLinearGlobalAveragePool": lambda m: global_pool(m, False), "qdq GlobalAveragePool": lambda m: global_pool(m, True),
+    "qdq MaxPool": qdq_max_pool,
     "QuantizeLinear": quantize, "DequantizeLinear": dequantize, "blocks": blocked, "DynamicQuantizeLinear": dynamic,
     "QLinearAdd": lambda m: binary(m, "Add", False), "QLinearMul": lambda m: binary(m, "Mul", False),
-    "qdq Add": lambda m: binary(m, "Add", True), "qdq Mul": lambda m: binary(m, "Mul", True), "QLinearConcat": qlinear_concat, "qdq Concat": qdq_concat,
+    "qdq Add": lambda m: binary(m, "Add", True), "qdq Mul": lambda m: binary(m, "Mul", True), "qdq Sub": lambda m: binary(m, "Sub", True),
+    "QLinearConcat": qlinear_concat, "qdq Concat": qdq_concat,
     "QLinearSigmoid": lambda m: qlinear_function(m, "QLinearSigmoid"),
     "QLinearLeakyRelu": lambda m: qlinear_function(m, "QLinearLeakyRelu"), "qdq functions": qdq_function,
     "QLinearSoftmax": qlinear_softmax, "movement": moved, "qdq movement": qdq_moved,
