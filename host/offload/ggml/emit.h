@@ -40,6 +40,9 @@ bool qg_is_constant(const qg_builder *b, const struct ggml_tensor *t, qg_use use
 
 /** A tensor inside the graph. */
 qd_status qg_temporary(qg_builder *b, const qd_tensor_desc *desc, qd_tensor **out);
+/** One that is inside the graph in another shape, and some of its columns (f32 [rows, cols]). */
+qd_status qg_reshape(qg_builder *b, qd_tensor *t, const qd_tensor_desc *desc, qd_tensor **out);
+qd_status qg_columns_of(qg_builder *b, qd_tensor *t, int64_t first, int64_t count, qd_tensor **out);
 /** A constant of the program's own: a copy of `bytes` bytes at `data`. */
 qd_status qg_own_constant(qg_builder *b, const qd_tensor_desc *desc, const void *data, size_t bytes, qd_tensor **out);
 

@@ -124,7 +124,17 @@ static qd_status new_table(qg_device *d, const struct ggml_tensor *t, qg_rope **
     return QD_OK;
 }
 
-/* The least and the greatest position, and 0. The host's copy of an input has what was set. */
+/* Brings the host's copy of the positions up to date where an operator may have written them. An input is set. */
+static qd_status fetch_positions(const struct ggml_tensor *t, bool part) {
+    const struct ggml_tensor *position = t->src[1];
+    const qg_buffer *buffer = qg_buffer_of(position);
+    const bool is_set = position->flags & GGML_TENSOR_FLAG_INPUT && !part;
+    if (is_set || buffer->borrowed || !buffer->memory) return QD_OK;
+    return qd_tensor_read(buffer->memory, (size_t)((const char *)position->data - buffer->base), position->data,
+                          ggml_nbytes(position));
+}
+
+/* The least and the greatest position, and 0. */
 static void position_range(const struct ggml_tensor *t, int64_t *low, int64_t *high) {
     const int32_t *position = t->src[1]->data;
     *low = *high = 0;
@@ -141,9 +151,10 @@ static int64_t at_least(int64_t have, int64_t need) {
 }
 
 /* Sees to it that the table of one node reaches its positions. */
-static qd_status reserve(qg_device *d, const struct ggml_tensor *t) {
+static qd_status reserve(qg_device *d, const struct ggml_tensor *t, bool part) {
     qg_rope *r = find_table(d, t);
     qd_status status = r ? QD_OK : new_table(d, t, &r);
+    if (!status) status = fetch_positions(t, part);
     if (status) return status;
     int64_t low, high;
     position_range(t, &low, &high);
@@ -160,7 +171,7 @@ static qd_status reserve(qg_device *d, const struct ggml_tensor *t) {
     return fill_table(d, r, at_least(after ? after : FIRST_ROWS, high + 1) + before, before);
 }
 
-qd_status qg_rope_reserve(qg_device *d, const struct ggml_cgraph *graph) {
+qd_status qg_rope_reserve(qg_device *d, const struct ggml_cgraph *graph, bool part) {
     const struct ggml_tensor *before = NULL;
     for (int i = 0; i < graph->n_nodes; i++) {
         const struct ggml_tensor *t = graph->nodes[i];
@@ -168,11 +179,29 @@ qd_status qg_rope_reserve(qg_device *d, const struct ggml_cgraph *graph) {
         /* All layers rotate alike. */
         const bool same = before && before->src[1] == t->src[1] && before->src[2] == t->src[2] &&
                           !memcmp(before->op_params, t->op_params, sizeof t->op_params);
-        const qd_status status = same ? QD_OK : reserve(d, t);
+        const qd_status status = same ? QD_OK : reserve(d, t, part);
         if (status) return status;
         before = t;
     }
     return QD_OK;
+}
+
+int qg_rope_until(const struct ggml_cgraph *graph, int first) {
+    const struct ggml_tensor *position = NULL;
+    int looked = first; /* nodes before it do not write the positions */
+    for (int i = first; i < graph->n_nodes; i++) {
+        const struct ggml_tensor *t = graph->nodes[i];
+        if (t->op != GGML_OP_ROPE) continue;
+        if (t->src[1] != position) looked = first;
+        position = t->src[1];
+        const char *from = position->data, *to = from + ggml_nbytes(position);
+        for (; looked < i; looked++) {
+            const struct ggml_tensor *n = graph->nodes[looked];
+            const char *data = n->data;
+            if (qg_is_computed(n) && data < to && from < data + ggml_nbytes(n)) return i;
+        }
+    }
+    return graph->n_nodes;
 }
 
 /* ---- Positions ---------------------------------------------------------------------------------------------- */
@@ -247,7 +276,7 @@ static qd_status temporary(qg_builder *b, const struct ggml_tensor *t, qd_tensor
     const qd_tensor_desc as_heads = qd_desc(QD_FORMAT_F32, t->ne[2], t->ne[1], t->ne[0], 0);
     const qd_tensor_desc as_rows = qd_desc(QD_FORMAT_F32, t->ne[2], t->ne[0] * t->ne[1], 0, 0);
     const qd_status status = qg_temporary(b, &as_heads, heads);
-    return status ? status : qd_graph_reshape(b->program->graph, *heads, &as_rows, rows);
+    return status ? status : qg_reshape(b, *heads, &as_rows, rows);
 }
 
 /* A sequence at a time: their positions are the same. Heads that lie apart, or are halves, go by way of a temporary. */

@@ -8,7 +8,8 @@
 
 static void program_free(qg_program *p) {
     if (!p) return;
-    qd_graph_free(p->graph);
+    for (int i = 0; i < p->n_steps; i++)
+        qd_graph_free(p->steps[i].graph);
     for (int i = p->n_windows; i-- > 0;)
         qd_tensor_free(p->windows[i].tensor);
     for (int i = 0; i < p->n_constants; i++) {
@@ -18,6 +19,7 @@ static void program_free(qg_program *p) {
     for (int i = 0; i < p->n_positions; i++)
         qd_tensor_free(p->positions[i].tensor);
     free(p->positions);
+    free(p->steps);
     free(p->windows);
     free(p->written);
     free(p->memory);
@@ -80,6 +82,14 @@ static qg_program **make_room(qg_device *d) {
 
 /* ---- Making ------------------------------------------------------------------------------------------------- */
 
+static void log_failure(const char *doing, const qg_step *s) {
+    if (s->node[0]) {
+        GGML_LOG_ERROR("qdot: %s %s (%s): %s\n", doing, s->node, s->op, qd_last_message());
+    } else {
+        GGML_LOG_ERROR("qdot: %s a graph: %s\n", doing, qd_last_message());
+    }
+}
+
 /* Takes the key over. */
 static qd_status compile(qg_device *d, const struct ggml_cgraph *graph, void *key, size_t key_bytes, qg_program **out) {
     const double start = qg_seconds();
@@ -90,11 +100,10 @@ static qd_status compile(qg_device *d, const struct ggml_cgraph *graph, void *ke
     }
     p->key = key;
     p->key_bytes = key_bytes;
-    qd_status status = qd_graph_create(d->context, 1, &p->graph);
-    if (!status) status = qg_translate(d, graph, p);
-    if (!status) {
-        status = qd_graph_compile(p->graph, NULL, NULL);
-        if (status) GGML_LOG_ERROR("qdot: compiling a graph: %s\n", qd_last_message());
+    qd_status status = qg_translate(d, graph, p);
+    for (int i = 0; !status && i < p->n_steps; i++) {
+        status = qd_graph_compile(p->steps[i].graph, NULL, NULL);
+        if (status) log_failure("compiling", &p->steps[i]);
     }
     if (status) {
         program_free(p);
@@ -128,21 +137,28 @@ static qd_status find_or_compile(qg_device *d, const struct ggml_cgraph *graph, 
 /* ---- Running ------------------------------------------------------------------------------------------------ */
 
 static qd_status run(qg_device *d, qg_program *p) {
-    qd_graph_info info;
-    qd_status status = qd_graph_describe(p->graph, &info);
+    static const qg_step feeding = {.node = ""};
+    const qg_step *at = &feeding;
+    qd_graph_info info, all = {.ops = 0};
     const double start = qg_seconds();
-    if (!status) status = qg_rope_feed(p);
-    if (!status) status = qd_graph_run(p->graph, 1);
+    qd_status status = qg_rope_feed(p);
+    for (int i = 0; !status && i < p->n_steps; i++) {
+        at = &p->steps[i];
+        status = qd_graph_describe(at->graph, &info);
+        if (!status) status = qd_graph_run(at->graph, 1);
+        all.ops += info.ops;
+        all.fallbacks += info.fallbacks;
+    }
     if (!status) status = qd_context_finish(d->context);
     if (status) {
-        GGML_LOG_ERROR("qdot: running a graph: %s\n", qd_last_message());
+        log_failure("running", at);
         return status;
     }
     d->counts.library_seconds += qg_seconds() - start;
     d->counts.graphs++;
     d->counts.nodes += (uint64_t)p->nodes;
-    d->counts.operators += (uint64_t)info.ops;
-    d->counts.fallbacks += (uint64_t)info.fallbacks;
+    d->counts.operators += (uint64_t)all.ops;
+    d->counts.fallbacks += (uint64_t)all.fallbacks;
     return QD_OK;
 }
 
@@ -161,18 +177,35 @@ static void drop_overwritten(const qg_program *p) {
     }
 }
 
-qd_status qg_compute(qg_device *d, const struct ggml_cgraph *graph) {
+/* `part`: of a graph of the host. */
+static qd_status compute(qg_device *d, const struct ggml_cgraph *graph, bool part) {
     qg_program *p;
-    const double start = qg_seconds();
-    qg_lock(d);
     d->clock++;
-    qd_status status = qg_rope_reserve(d, graph);
+    qd_status status = qg_rope_reserve(d, graph, part);
     if (!status) status = find_or_compile(d, graph, &p);
     if (!status) {
         p->used = d->clock;
         status = run(d, p);
     }
     if (!status) drop_overwritten(p);
+    return status;
+}
+
+qd_status qg_compute(qg_device *d, const struct ggml_cgraph *graph) {
+    const double start = qg_seconds();
+    qd_status status;
+    int first = 0;
+    qg_lock(d);
+    do {
+        const int end = qg_rope_until(graph, first);
+        struct ggml_cgraph part = *graph;
+        part.nodes += first;
+        part.n_nodes = end - first;
+        const bool whole = part.n_nodes == graph->n_nodes;
+        if (!whole) part.uid = 0;
+        status = compute(d, &part, !whole);
+        first = end;
+    } while (!status && first < graph->n_nodes);
     d->counts.compute_seconds += qg_seconds() - start;
     qg_unlock(d);
     return status;

@@ -11,8 +11,7 @@ typedef struct qg_range {
     size_t from, to;
 } qg_range;
 
-/** A tensor that a program made, and what it shows; `range.buffer` is NULL for tensors inside the graph and constants.
- */
+/** A tensor that a program made, and what it shows; `range.buffer` is NULL for what stands between its steps. */
 typedef struct qg_operand {
     qd_tensor *tensor;
     qg_range range;
@@ -26,8 +25,17 @@ typedef struct qg_positions {
     qd_tensor *tensor;
 } qg_positions;
 
-struct qg_program {
+/** What runs at once: a whole program, or with verify each node of it, so that a difference can be said of the node. */
+typedef struct qg_step {
     qd_graph *graph;
+    char node[GGML_MAX_NAME]; /* empty: all */
+    const char *op;           /* of ggml */
+} qg_step;
+
+struct qg_program {
+    qg_step *steps;
+    int n_steps, steps_cap;
+    qd_graph *graph;     /* that is being filled: the last step's */
     qg_operand *windows; /* owned */
     int n_windows, windows_cap;
     qg_range *written; /* merged, in order */
@@ -85,6 +93,9 @@ qd_status qg_compute(qg_device *d, const struct ggml_cgraph *graph);
 
 /** Everything of a graph that its translation depends on, as bytes to be freed; NULL when memory is short. */
 void *qg_key_make(const struct ggml_cgraph *graph, size_t *bytes);
+
+/** True for nodes that are to be computed and change bytes. */
+bool qg_is_computed(const struct ggml_tensor *t);
 
 /** Translates a whole graph into an empty program. */
 qd_status qg_translate(qg_device *d, const struct ggml_cgraph *graph, qg_program *p);

@@ -4,8 +4,12 @@
 
 #include "program.h"
 
-/** Sees to it that the tables reach the positions of a graph; one that must grow takes all compiled graphs with it. */
-qd_status qg_rope_reserve(qg_device *d, const struct ggml_cgraph *graph);
+/** Sees to it that the tables reach the positions of a graph; one that must grow takes all compiled graphs with it.
+ *  `part`: it is a part of one, and those before it may have written inputs. */
+qd_status qg_rope_reserve(qg_device *d, const struct ggml_cgraph *graph, bool part);
+/** How many nodes from `first` on can run before the tables must be looked at again: up to a ROPE whose positions one
+ * of them writes. */
+int qg_rope_until(const struct ggml_cgraph *graph, int first);
 /** Sets what a program needs of the positions before it runs. */
 qd_status qg_rope_feed(const qg_program *p);
 

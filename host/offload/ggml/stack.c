@@ -113,7 +113,7 @@ qd_status qg_stack(qg_builder *b, const struct ggml_tensor *t, bool *done) {
     if (!status) status = qg_add(b, QD_OP_MATMUL, NULL, in, 2, y);
     columns = 0;
     for (int i = 0; !status && i < n; i++) {
-        status = qd_graph_view(b->program->graph, y, columns, member[i]->ne[0], &part);
+        status = qg_columns_of(b, y, columns, member[i]->ne[0], &part);
         if (!status) status = keep(b, member[i], part);
         columns += member[i]->ne[0];
     }

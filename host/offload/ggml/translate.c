@@ -1,4 +1,5 @@
 /* From nodes of ggml to operators of the library: what every translation uses. */
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -88,8 +89,37 @@ qd_status qg_own_constant(qg_builder *b, const qd_tensor_desc *desc, const void 
     return QD_OK;
 }
 
+/* With verify the steps of a program are graphs of their own: what stands between them is no graph's. */
+static bool is_stepped(const qg_builder *b) {
+    return b->device->options.verify;
+}
+
+/* Takes over a tensor that stands between steps. */
+static qd_status own(qg_builder *b, qd_status status, qd_tensor *const *t) {
+    qg_program *p = b->program;
+    if (status) return status;
+    status = grow(&p->windows, p->n_windows, &p->windows_cap, sizeof *p->windows);
+    if (status) {
+        qd_tensor_free(*t);
+    } else {
+        p->windows[p->n_windows++] = (qg_operand){.tensor = *t};
+    }
+    return status;
+}
+
 qd_status qg_temporary(qg_builder *b, const qd_tensor_desc *desc, qd_tensor **out) {
-    return qd_graph_tensor(b->program->graph, desc, out);
+    if (!is_stepped(b)) return qd_graph_tensor(b->program->graph, desc, out);
+    return own(b, qd_tensor_create(b->device->context, desc, out), out);
+}
+
+qd_status qg_reshape(qg_builder *b, qd_tensor *t, const qd_tensor_desc *desc, qd_tensor **out) {
+    if (!is_stepped(b)) return qd_graph_reshape(b->program->graph, t, desc, out);
+    return own(b, qd_tensor_reshape(t, desc, out), out);
+}
+
+qd_status qg_columns_of(qg_builder *b, qd_tensor *t, int64_t first, int64_t count, qd_tensor **out) {
+    if (!is_stepped(b)) return qd_graph_view(b->program->graph, t, first, count, out);
+    return own(b, qd_tensor_view(t, first, count, out), out);
 }
 
 /* Bytes from the first to behind the last of a tensor with steps. */
@@ -173,7 +203,7 @@ static qd_status dense_copy(qg_builder *b, const struct ggml_tensor *t, const qd
     d.format = QD_FORMAT_F32;
     if (!status) status = qg_temporary(b, &d, &copy);
     if (!status) status = qg_add(b, QD_OP_COPY, NULL, &from, 1, copy);
-    return status ? status : qd_graph_reshape(b->program->graph, copy, rows, out);
+    return status ? status : qg_reshape(b, copy, rows, out);
 }
 
 qd_status qg_in_rows(qg_builder *b, const struct ggml_tensor *t, qg_use use, qd_tensor **out) {
@@ -251,6 +281,7 @@ static qd_status by_way_of(qg_builder *b, qd_op op, const qd_attrs *attrs, qd_te
 
 qd_status qg_add(qg_builder *b, qd_op op, const qd_attrs *attrs, qd_tensor *const in[], int n_in, qd_tensor *out) {
     const qg_operand *result = window_of(b->program, out);
+    if (result && !result->range.buffer) result = NULL;
     bool over = false;
     for (int i = 0; result && i < n_in; i++) {
         const qg_operand *x = in[i] ? window_of(b->program, in[i]) : NULL;
@@ -333,13 +364,13 @@ static bool is_nothing(const struct ggml_tensor *t) {
     }
 }
 
-static bool is_computed(const struct ggml_tensor *t) {
+bool qg_is_computed(const struct ggml_tensor *t) {
     return (t->flags & GGML_TENSOR_FLAG_COMPUTE) && !is_nothing(t);
 }
 
 static int next_computed(const qg_builder *b) {
     int i = b->at + 1;
-    while (i < b->graph->n_nodes && !is_computed(b->graph->nodes[i]))
+    while (i < b->graph->n_nodes && !qg_is_computed(b->graph->nodes[i]))
         i++;
     return i;
 }
@@ -388,7 +419,7 @@ static int compare_starts(const void *x, const void *y) {
 static qd_status collect_results(qg_builder *b) {
     for (int i = 0; i < b->graph->n_nodes; i++) {
         const struct ggml_tensor *t = b->graph->nodes[i];
-        const qg_buffer *buffer = is_computed(t) ? qg_buffer_of(t) : NULL;
+        const qg_buffer *buffer = qg_is_computed(t) ? qg_buffer_of(t) : NULL;
         if (!buffer || buffer->handle->usage == GGML_BACKEND_BUFFER_USAGE_COMPUTE) continue;
         const qd_status status = grow(&b->results, b->n_results, &b->results_cap, sizeof *b->results);
         if (status) return status;
@@ -410,14 +441,27 @@ static qd_status collect_results(qg_builder *b) {
     return QD_OK;
 }
 
+/* What follows runs as one; `t`: it is this node, NULL: all of them. */
+static qd_status begin_step(qg_builder *b, const struct ggml_tensor *t) {
+    qg_program *p = b->program;
+    qd_status status = grow(&p->steps, p->n_steps, &p->steps_cap, sizeof *p->steps);
+    if (!status) status = qd_graph_create(b->device->context, 1, &p->graph);
+    if (status) return status;
+    qg_step *s = &p->steps[p->n_steps++];
+    *s = (qg_step){.graph = p->graph, .op = t ? ggml_op_desc(t) : ""};
+    if (t) snprintf(s->node, sizeof s->node, "%s", t->name);
+    return QD_OK;
+}
+
 qd_status qg_translate(qg_device *d, const struct ggml_cgraph *graph, qg_program *p) {
     qg_builder b = {.device = d, .program = p, .graph = graph};
     b.done = calloc((size_t)graph->n_nodes + 1, sizeof *b.done);
     if (!b.done) return QD_ERR_MEMORY;
     qd_status status = collect_results(&b);
+    if (!status && !is_stepped(&b)) status = begin_step(&b, NULL);
     for (b.at = 0; !status && b.at < graph->n_nodes; b.at++) {
         const struct ggml_tensor *t = graph->nodes[b.at];
-        if (!is_computed(t)) continue;
+        if (!qg_is_computed(t)) continue;
         p->nodes++;
         if (b.done[b.at]) continue;
         const char *why = qg_refuse(t);
@@ -426,7 +470,8 @@ qd_status qg_translate(qg_device *d, const struct ggml_cgraph *graph, qg_program
             status = QD_ERR_UNSUPPORTED;
             break;
         }
-        status = rows[t->op].emit(&b, t);
+        if (is_stepped(&b)) status = begin_step(&b, t);
+        if (!status) status = rows[t->op].emit(&b, t);
         if (status) GGML_LOG_ERROR("qdot: %s (%s): %s\n", t->name, ggml_op_desc(t), qd_last_message());
     }
     free(b.done);

@@ -24,7 +24,7 @@ static void check(const char *what, double error) {
 typedef struct side {
     ggml_backend_t backend;
     struct ggml_context *context;
-    struct ggml_tensor *w, *x, *bias, *position;
+    struct ggml_tensor *w, *x, *bias, *position, *later;
     ggml_backend_buffer_t buffer;
 } side;
 
@@ -44,6 +44,7 @@ static side open_side(const char *name, enum ggml_type weights) {
     s.x = ggml_new_tensor_3d(s.context, GGML_TYPE_F32, K / HEADS, HEADS, M);
     s.bias = ggml_new_tensor_1d(s.context, GGML_TYPE_F32, N);
     s.position = ggml_new_tensor_1d(s.context, GGML_TYPE_I32, M);
+    s.later = ggml_new_tensor_1d(s.context, GGML_TYPE_I32, M);
     s.buffer = ggml_backend_alloc_ctx_tensors(s.context, s.backend);
     if (!s.buffer) die("no buffer");
     return s;
@@ -76,6 +77,10 @@ static struct ggml_tensor *product(struct ggml_context *c, const side *s) {
 
 static struct ggml_tensor *rotated(struct ggml_context *c, const side *s) {
     return ggml_rope(c, s->x, s->position, K / HEADS, GGML_ROPE_TYPE_NEOX);
+}
+
+static struct ggml_tensor *set_position(struct ggml_context *c, const side *s) {
+    return ggml_cpy(c, s->later, ggml_view_1d(c, s->position, M, 0));
 }
 
 /* Writes over the weights: an operator into a leaf. */
@@ -205,6 +210,37 @@ static void test_positions(void) {
     close_side(&b);
 }
 
+/* Positions that an operator writes, of the same graph or of one before: no table has been made for them. */
+static void test_written_positions(void) {
+    static const int32_t first[M] = {0, 1, 2, 3, 4},
+                         later[][M] = {{9, 600, 3, 0, 2}, {4, 40000, 7, 1, 0}, {3, -9, 1, 0, 5}};
+    for (int apart = 0; apart < 2; apart++) {
+        side a = open_side("QDOT", GGML_TYPE_F32), b = open_side("CPU", GGML_TYPE_F32);
+        set_both(&a, &b, 5);
+        made x = make_after(&a, apart ? NULL : set_position, rotated),
+             y = make_after(&b, apart ? NULL : set_position, rotated);
+        made set_x = make(&a, set_position), set_y = make(&b, set_position);
+        ggml_backend_tensor_set(a.position, first, 0, sizeof first);
+        ggml_backend_tensor_set(b.position, first, 0, sizeof first);
+        for (size_t i = 0; i < sizeof later / sizeof *later; i++) {
+            ggml_backend_tensor_set(a.later, later[i], 0, sizeof later[i]);
+            ggml_backend_tensor_set(b.later, later[i], 0, sizeof later[i]);
+            if (apart) {
+                ggml_backend_graph_compute(a.backend, set_x.graph);
+                ggml_backend_graph_compute(b.backend, set_y.graph);
+            }
+            check(apart ? "positions that a graph wrote before" : "positions written before they are read",
+                  differ(&x, &y));
+        }
+        unmake(&x);
+        unmake(&y);
+        unmake(&set_x);
+        unmake(&set_y);
+        close_side(&a);
+        close_side(&b);
+    }
+}
+
 static void test_copies(void) {
     side a = open_side("QDOT", GGML_TYPE_F32), b = open_side("QDOT", GGML_TYPE_F32);
     side c = open_side("CPU", GGML_TYPE_F32);
@@ -319,13 +355,24 @@ static void test_one_graph(void) {
     }
 }
 
-/* Sums of nothing stay with the host. */
+static void find_reason(enum ggml_log_level level, const char *text, void *found) {
+    (void)level;
+    *(bool *)found |= strstr(text, "an epsilon of 1 or more") != NULL;
+}
+
+/* Sums of nothing stay with the host, and the means of squares to which much is added: the log says why. */
 static void test_refused(void) {
     side s = open_side("QDOT", GGML_TYPE_F32);
     struct ggml_context *c = new_context();
     struct ggml_tensor *w = ggml_view_2d(c, s.w, 0, N, s.w->nb[1], 0);
     struct ggml_tensor *x = ggml_view_2d(c, s.x, 0, M, K * sizeof(float), 0);
     check("a product without columns is refused", ggml_backend_supports_op(s.backend, ggml_mul_mat(c, w, x)));
+    bool found = false;
+    ggml_log_set(find_reason, &found);
+    check("an epsilon of 1 is refused", ggml_backend_supports_op(s.backend, ggml_rms_norm(c, s.x, 1)));
+    ggml_log_set(NULL, NULL);
+    check("the log says why", !found);
+    check("one of 0.9 is not", !ggml_backend_supports_op(s.backend, ggml_rms_norm(c, s.x, 0.9f)));
     check("a product is not", !ggml_backend_supports_op(s.backend, ggml_mul_mat(c, s.w, rows_of_x(c, &s))));
     ggml_free(c);
     close_side(&s);
@@ -375,6 +422,7 @@ int main(int argc, char **argv) {
     test_weights(GGML_TYPE_Q8_0);
     test_weights(GGML_TYPE_Q4_1);
     test_positions();
+    test_written_positions();
     test_copies();
     test_one_graph();
     test_refused();

@@ -120,6 +120,12 @@ check "buffers.c compiles" "${CC:-cc}" -std=gnu11 -O1 "$here/buffers.c" -o "$wor
     -L"$bin" -lggml -lggml-base -lm -lpthread -Wl,-rpath,"$bin"
 check "tensors that change, negative positions, copies, threads" timeout 300 "$work/buffers" "$plugin" "$bin" 2>/dev/null
 
+# ---- Differences from the reference -----------------------------------------------------------------------------------
+
+check "verify.c compiles" "${CC:-cc}" -std=gnu11 -O1 -rdynamic -Itests "$here/verify.c" tests/fault/cl_inject.c -o "$work/verify" \
+    -isystem "$root/b11434/ggml/include" -L"$bin" -lggml -lggml-base -Wl,--no-as-needed -lOpenCL -ldl -Wl,-rpath,"$bin"
+check "a wrong result is seen, and its node named" env QDOT_VERIFY=1 timeout 300 "$work/verify" "$plugin"
+
 # ---- Operators -------------------------------------------------------------------------------------------------------
 
 # Every operator of ops.def by the names of test-backend-ops, which are those of functions for UNARY and GLU.
