@@ -4,6 +4,11 @@
 
 #include "ops.h"
 
+static bool check_scales(qep_match *m, const qep_unit *u) {
+    if (strstr(m->g->nodes[u->node].op, "Mul")) return qep_check_multipliers(m, u, 1);
+    return qep_check_ratio(m, u, &u->in[0]) && qep_check_ratio(m, u, &u->in[1]);
+}
+
 bool qep_match_qlinear_binary(qep_match *m, int node, qep_unit *u) {
     const qep_node *n = &m->g->nodes[node];
     if (!qep_operands(m, u, 2)) return false;
@@ -12,14 +17,15 @@ bool qep_match_qlinear_binary(qep_match *m, int node, qep_unit *u) {
     u->y = (qep_operand){n->out[0], qep_in(n, 6), qep_in(n, 7), 0, 0};
     return qep_types(m, u->in[0].value, "a", QEP_CODES8) && qep_types(m, u->in[1].value, "b", QEP_CODES8) &&
            qep_types(m, u->y.value, "the result", QEP_CODES8) && qep_quantization(m, u, &u->in[0], "a", 1) &&
-           qep_quantization(m, u, &u->in[1], "b", 1) && qep_quantization(m, u, &u->y, "the result", 1);
+           qep_quantization(m, u, &u->in[1], "b", 1) && qep_quantization(m, u, &u->y, "the result", 1) &&
+           check_scales(m, u);
 }
 
 bool qep_match_qdq_binary(qep_match *m, int node, qep_unit *u) {
     const qep_node *n = &m->g->nodes[node];
     if (!qep_operands(m, u, 2)) return false;
     return qep_look_behind(m, u, qep_in(n, 0), "a", &u->in[0]) && qep_look_behind(m, u, qep_in(n, 1), "b", &u->in[1]) &&
-           qep_look_ahead(m, u, n->out[0]);
+           qep_look_ahead(m, u, n->out[0]) && check_scales(m, u);
 }
 
 /* Whether the CPU runs the unit as QLinearAdd or QLinearMul, which it makes of floats between codes of one type, too;

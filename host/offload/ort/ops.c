@@ -9,6 +9,15 @@ const qep_op qep_ops[] = {
 #include "ops.def"
     {0}};
 
+bool qep_one_qlinear(qep_match *m, int node, qep_unit *u) {
+    const qep_node *n = &m->g->nodes[node];
+    if (!qep_operands(m, u, 1)) return false;
+    u->in[0] = (qep_operand){qep_in(n, 0), qep_in(n, 1), qep_in(n, 2), 0, 0};
+    u->y = (qep_operand){n->out[0], qep_in(n, 3), qep_in(n, 4), 0, 0};
+    return qep_types(m, u->in[0].value, "x", QEP_CODES8) && qep_types(m, u->y.value, "the result", QEP_CODES8) &&
+           qep_quantization(m, u, &u->in[0], "x", 1) && qep_quantization(m, u, &u->y, "the result", 1);
+}
+
 qd_status qep_multipliers(qep_build *b, const qep_unit *u, int slot, float x_scale, int w_scale, float y_scale,
                           qd_tensor **out) {
     static const float one = 1;
@@ -35,6 +44,15 @@ bool qep_check_multipliers(qep_match *m, const qep_unit *u, float factor) {
                           (double)y_scale);
     }
     return true;
+}
+
+bool qep_check_ratio(qep_match *m, const qep_unit *u, const qep_operand *x) {
+    enum { MOST = 4 * 256 };
+    const qep_value *a = &m->g->values[x->scale], *y = &m->g->values[u->y.scale];
+    if (!a->data || !y->data) return true;
+    const float of_a = (float)qep_number(a->type, a->data, 0), of_y = (float)qep_number(y->type, y->data, 0);
+    if (isfinite(of_a / of_y * MOST)) return true;
+    return qep_refuse(m, "no float holds codes times the factor %g / %g", (double)of_a, (double)of_y);
 }
 
 qd_format qep_result_format(const qep_build *b, const qep_unit *u) {

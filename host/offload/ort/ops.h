@@ -15,6 +15,9 @@ extern const qep_op qep_ops[];
 
 /* ---- What several of them share ----------------------------------------------------------------------------- */
 
+/** Operands of a QLinear operator with one input: x, its scale and zero point, then those of the result; all of 8 bits,
+ * each with one scale. */
+bool qep_one_qlinear(qep_match *m, int node, qep_unit *u);
 /** Whether a constant can be the scale of w, or the bias, of a unit with operands x, w, bias. */
 typedef bool qep_fits(const qep_graph *g, const qep_unit *u, int value, bool bias);
 /** Takes the nodes that make floats of a unit's sums into it, where there are such: Cast, Mul and Add (chain.c). False
@@ -26,6 +29,8 @@ qd_status qep_multipliers(qep_build *b, const qep_unit *u, int slot, float x_sca
 /** Refuses constant scales of operands 0 and 1 and of the result, of which qep_multipliers can make no table; `factor`
  * goes with that of operand 0. */
 bool qep_check_multipliers(qep_match *m, const qep_unit *u, float factor);
+/** Refuses constant scales of an operand and of the result between which sums of two codes would overflow. */
+bool qep_check_ratio(qep_match *m, const qep_unit *u, const qep_operand *x);
 /** 8-bit codes of a result, or i32 where the unit does not quantize it. */
 qd_format qep_result_format(const qep_build *b, const qep_unit *u);
 /** Refuses a bias (int32 codes behind a DequantizeLinear) that is no constant, or whose scale is not that of the sums

@@ -35,19 +35,13 @@ static bool check_average(qep_match *m, const qep_unit *u) {
     const qep_graph *g = m->g;
     if (!is_average(&g->nodes[u->node])) return true;
     if (u->limited) return qep_refuse(m, "limits after an average");
-    if (g->values[u->in[0].value].type == g->values[u->y.value].type) return true;
+    if (g->values[u->in[0].value].type == g->values[u->y.value].type) return qep_check_ratio(m, u, &u->in[0]);
     return qep_refuse(m, "an average of %s as %s", qep_type_name(g->values[u->in[0].value].type),
                       qep_type_name(g->values[u->y.value].type));
 }
 
 bool qep_match_qlinear_pool(qep_match *m, int node, qep_unit *u) {
-    const qep_node *n = &m->g->nodes[node];
-    if (!qep_operands(m, u, 1)) return false;
-    u->in[0] = (qep_operand){qep_in(n, 0), qep_in(n, 1), qep_in(n, 2), 0, 0};
-    u->y = (qep_operand){n->out[0], qep_in(n, 3), qep_in(n, 4), 0, 0};
-    return qep_types(m, u->in[0].value, "x", QEP_CODES8) && qep_types(m, u->y.value, "the result", QEP_CODES8) &&
-           qep_quantization(m, u, &u->in[0], "x", 1) && qep_quantization(m, u, &u->y, "the result", 1) &&
-           check_pool(m, u) && check_average(m, u);
+    return qep_one_qlinear(m, node, u) && check_pool(m, u) && check_average(m, u);
 }
 
 bool qep_match_qdq_pool(qep_match *m, int node, qep_unit *u) {

@@ -28,13 +28,7 @@ static bool check_axis(qep_match *m, const qep_unit *u) {
 }
 
 bool qep_match_qlinear_softmax(qep_match *m, int node, qep_unit *u) {
-    const qep_node *n = &m->g->nodes[node];
-    if (!qep_operands(m, u, 1)) return false;
-    u->in[0] = (qep_operand){qep_in(n, 0), qep_in(n, 1), qep_in(n, 2), 0, 0};
-    u->y = (qep_operand){n->out[0], qep_in(n, 3), qep_in(n, 4), 0, 0};
-    return qep_types(m, u->in[0].value, "x", QEP_CODES8) && qep_types(m, u->y.value, "the result", QEP_CODES8) &&
-           qep_quantization(m, u, &u->in[0], "x", 1) && qep_quantization(m, u, &u->y, "the result", 1) &&
-           check_result(m, u) && check_axis(m, u);
+    return qep_one_qlinear(m, node, u) && check_result(m, u) && check_axis(m, u);
 }
 
 bool qep_match_qdq_softmax(qep_match *m, int node, qep_unit *u) {

@@ -252,6 +252,24 @@ def test_parameters_of_a_run():
         assert np.array_equal(s.run(None, m.feeds)[0], plain.run(None, m.feeds)[0])
 
 
+def test_factor_of_a_run():
+    """Scales that come with a run, and whose factor no float holds: the run says where, and the next one is right."""
+    for op, count in (("QLinearAdd", 2), ("QLinearMul", 2), ("QLinearAveragePool", 1), ("QLinearMatMul", 2)):
+        m = models.Model(np.random.default_rng(11))
+        zero, inputs = m.const(np.uint8(3)), []
+        for _ in range(count):
+            inputs += [m.input(m.codes((1, 1, 4, 4), np.uint8)), m.input(np.array(0.5, np.float32)), zero]
+        inputs += [m.input(np.array(0.25, np.float32)), zero]
+        attributes = {"kernel_shape": [2, 2]} if "Pool" in op else {}
+        y = m.node(op, inputs, domain="" if "MatMul" in op else models.MS, **attributes)
+        m.output(y, np.uint8)
+        s = plugin.session(m.bytes())
+        large = dict(m.feeds, **{name: np.array(1e30, np.float32) for name in inputs[1 : 3 * count : 3]})
+        large[inputs[-2]] = np.array(1e-30, np.float32)
+        need(fails(lambda: s.run(None, large)), "node 'n_%s' (%s)" % (y, op), "is too ", "1e-30")
+        assert np.array_equal(s.run(None, m.feeds)[0], cpu(m)[0])
+
+
 # ---- Shapes, threads ------------------------------------------------------------------------------------------
 
 

@@ -169,6 +169,19 @@ def too_large_factors(m):
     m.output(quantized(m, m.node("Gemm", [x, w], alpha=0.5), 1e-5), np.uint8)
 
 
+def too_large_ratios(m):
+    """x_scale / y_scale is, or the codes times it are."""
+    a, b = (m.input(m.codes((4, 8), np.uint8), dynamic=True) for _ in range(2))
+    zero, small = m.const(np.uint8(128)), m.const(np.float32(1e-20))
+    for scale in (1e20, 3e16):
+        large = m.const(np.float32(scale))
+        for op in ("QLinearAdd", "QLinearMul"):
+            m.output(m.node(op, [a, large, zero, b, large, zero, small, zero], domain=models.MS), np.uint8)
+    image = m.input(m.codes((1, 2, 5, 5), np.uint8), dynamic=True)
+    m.output(m.node("QLinearAveragePool", [image, m.const(np.float32(1e20)), zero, small, zero], domain=models.MS,
+                    kernel_shape=[2, 2]), np.uint8)
+
+
 def nothing_to_quantize(m):
     x = m.input(real(m, 0, 8), dynamic=True)
     codes, scale, zero = m.node("DynamicQuantizeLinear", [x], 3)
@@ -219,7 +232,7 @@ CASES = [read_by_sub_graphs, pattern_read_by_sub_graphs, scale_of_another_part, 
          scale_of_more_dimensions, batches_to_floats, factor_before_a_bias, negative_factor, bias_of_rows,
          codes_of_a_bias_of_rows, too_many_zero_points, too_few_zero_points, moved_constant, halved_image,
          softmax_with_a_large_step, limits_below_zero, padding_that_takes_away, no_rows,
-         too_large_factors, nothing_to_quantize, nothing_to_multiply, difference_named_add, own_dequantize, own_quantize,
+         too_large_factors, too_large_ratios, nothing_to_quantize, nothing_to_multiply, difference_named_add, own_dequantize, own_quantize,
          quantization_of_microsoft]
 CLAIMED = [read_by_sub_graphs, pattern_read_by_sub_graphs, scale_of_another_part, batches_of_weights, no_rows,
            nothing_to_quantize, nothing_to_multiply, quantization_of_microsoft]
