@@ -124,14 +124,35 @@ static qd_status new_table(qg_device *d, const struct ggml_tensor *t, qg_rope **
     return QD_OK;
 }
 
-/* Brings the host's copy of the positions up to date where an operator may have written them. An input is set. */
-static qd_status fetch_positions(const struct ggml_tensor *t, bool part) {
-    const struct ggml_tensor *position = t->src[1];
+static qg_positions_read *find_read(qg_device *d, const char *from, const char *to) {
+    for (int i = 0; i < QG_POSITIONS; i++) {
+        if (d->positions[i].from == from && d->positions[i].to == to) return &d->positions[i];
+    }
+    qg_positions_read *r = &d->positions[d->next_positions++ % QG_POSITIONS];
+    *r = (qg_positions_read){from, to, true};
+    return r;
+}
+
+/* Brings the host's copy of the positions up to date where an operator may have written them since it was. */
+static qd_status fetch_positions(qg_device *d, const struct ggml_tensor *position) {
+    const char *from = position->data;
     const qg_buffer *buffer = qg_buffer_of(position);
-    const bool is_set = position->flags & GGML_TENSOR_FLAG_INPUT && !part;
-    if (is_set || buffer->borrowed || !buffer->memory) return QD_OK;
-    return qd_tensor_read(buffer->memory, (size_t)((const char *)position->data - buffer->base), position->data,
-                          ggml_nbytes(position));
+    qg_positions_read *r = find_read(d, from, from + ggml_nbytes(position));
+    qd_status status = QD_OK;
+    if (r->stale && buffer->memory && !buffer->borrowed)
+        status = qd_tensor_read(buffer->memory, (size_t)(from - buffer->base), position->data, ggml_nbytes(position));
+    r->stale = status != QD_OK;
+    return status;
+}
+
+void qg_rope_written(qg_device *d, const qg_program *p) {
+    for (int i = 0; i < QG_POSITIONS; i++) {
+        qg_positions_read *r = &d->positions[i];
+        for (int j = 0; r->from && !r->stale && j < p->n_written; j++) {
+            const char *base = p->written[j].buffer->base;
+            r->stale = base + p->written[j].from < r->to && r->from < base + p->written[j].to;
+        }
+    }
 }
 
 /* The least and the greatest position, and 0. */
@@ -151,10 +172,10 @@ static int64_t at_least(int64_t have, int64_t need) {
 }
 
 /* Sees to it that the table of one node reaches its positions. */
-static qd_status reserve(qg_device *d, const struct ggml_tensor *t, bool part) {
+static qd_status reserve(qg_device *d, const struct ggml_tensor *t) {
     qg_rope *r = find_table(d, t);
     qd_status status = r ? QD_OK : new_table(d, t, &r);
-    if (!status) status = fetch_positions(t, part);
+    if (!status) status = fetch_positions(d, t->src[1]);
     if (status) return status;
     int64_t low, high;
     position_range(t, &low, &high);
@@ -171,7 +192,7 @@ static qd_status reserve(qg_device *d, const struct ggml_tensor *t, bool part) {
     return fill_table(d, r, at_least(after ? after : FIRST_ROWS, high + 1) + before, before);
 }
 
-qd_status qg_rope_reserve(qg_device *d, const struct ggml_cgraph *graph, bool part) {
+qd_status qg_rope_reserve(qg_device *d, const struct ggml_cgraph *graph) {
     const struct ggml_tensor *before = NULL;
     for (int i = 0; i < graph->n_nodes; i++) {
         const struct ggml_tensor *t = graph->nodes[i];
@@ -179,7 +200,7 @@ qd_status qg_rope_reserve(qg_device *d, const struct ggml_cgraph *graph, bool pa
         /* All layers rotate alike. */
         const bool same = before && before->src[1] == t->src[1] && before->src[2] == t->src[2] &&
                           !memcmp(before->op_params, t->op_params, sizeof t->op_params);
-        const qd_status status = same ? QD_OK : reserve(d, t, part);
+        const qd_status status = same ? QD_OK : reserve(d, t);
         if (status) return status;
         before = t;
     }

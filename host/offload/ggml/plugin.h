@@ -41,6 +41,14 @@ typedef struct qg_counts {
  * pieces. */
 enum { QG_PROGRAMS = 512, QG_NODES = 16384 };
 
+/* Positions of ROPEs whose host copies are looked at before each graph. */
+enum { QG_POSITIONS = 16 };
+
+typedef struct qg_positions_read {
+    const char *from, *to; /* of the host's copy */
+    bool stale;            /* an operator may have written them since the copy was made */
+} qg_positions_read;
+
 typedef struct qg_device {
     pthread_mutex_t lock;
     qg_options options;
@@ -51,6 +59,8 @@ typedef struct qg_device {
     qg_program *programs[QG_PROGRAMS];
     uint64_t clock; /* counts graphs, for the least recently used program */
     qg_rope *ropes;
+    qg_positions_read positions[QG_POSITIONS];
+    unsigned next_positions;
     qg_counts counts;
     struct ggml_backend_reg reg;
     struct ggml_backend_device device;

@@ -177,17 +177,19 @@ static void drop_overwritten(const qg_program *p) {
     }
 }
 
-/* `part`: of a graph of the host. */
-static qd_status compute(qg_device *d, const struct ggml_cgraph *graph, bool part) {
+static qd_status compute(qg_device *d, const struct ggml_cgraph *graph) {
     qg_program *p;
     d->clock++;
-    qd_status status = qg_rope_reserve(d, graph, part);
+    qd_status status = qg_rope_reserve(d, graph);
     if (!status) status = find_or_compile(d, graph, &p);
     if (!status) {
         p->used = d->clock;
         status = run(d, p);
     }
-    if (!status) drop_overwritten(p);
+    if (!status) {
+        qg_rope_written(d, p);
+        drop_overwritten(p);
+    }
     return status;
 }
 
@@ -197,13 +199,13 @@ qd_status qg_compute(qg_device *d, const struct ggml_cgraph *graph) {
     int first = 0;
     qg_lock(d);
     do {
-        const int end = qg_rope_until(graph, first);
+        const bool known = find_uid(d, graph->uid) != NULL; /* parts have no number */
+        const int end = known ? graph->n_nodes : qg_rope_until(graph, first);
         struct ggml_cgraph part = *graph;
         part.nodes += first;
         part.n_nodes = end - first;
-        const bool whole = part.n_nodes == graph->n_nodes;
-        if (!whole) part.uid = 0;
-        status = compute(d, &part, !whole);
+        if (part.n_nodes < graph->n_nodes) part.uid = 0;
+        status = compute(d, &part);
         first = end;
     } while (!status && first < graph->n_nodes);
     d->counts.compute_seconds += qg_seconds() - start;
