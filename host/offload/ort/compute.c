@@ -78,7 +78,8 @@ static qd_status feed(compute *c, const qep_feed *f) {
 }
 
 static OrtStatus *failed(const compute *c, const char *label) {
-    return qep_error(&c->ep->host, ORT_EP_FAIL, "%s: %s", label ? label : c->name, qd_last_message());
+    return qep_error(&c->ep->host, ORT_EP_FAIL, "%s%s: %s", label ? "node " : "", label ? label : c->name,
+                     qd_last_message());
 }
 
 static OrtStatus *deliver(compute *c, OrtKernelContext *context, size_t index, const qep_result *r) {
@@ -109,7 +110,7 @@ static OrtStatus *find_program(compute *c, qep_program **out) {
     if (!found) {
         char message[512];
         if (qep_program_create(c->ep->context, &c->part, c->arguments, &found, message, sizeof message)) {
-            return qep_error(&c->ep->host, ORT_EP_FAIL, "node %s", message);
+            return qep_error(&c->ep->host, ORT_EP_FAIL, "%s", message);
         }
         if (at == PROGRAMS) qep_program_free(c->programs[--at]);
     }

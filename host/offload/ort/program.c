@@ -181,7 +181,7 @@ qd_status qep_program_create(qd_context *c, qep_part *part, const qep_argument *
     const qep_graph *g = part->graph;
     qep_build b = {.context = c, .g = g, .part = part};
     qd_status status = QD_ERR_MEMORY;
-    const char *label = "the part of the model";
+    const char *label = NULL;
     snprintf(b.message, sizeof b.message, "out of memory");
     b.program = calloc(1, sizeof *b.program);
     if (!b.program) goto error;
@@ -202,14 +202,17 @@ qd_status qep_program_create(qd_context *c, qep_part *part, const qep_argument *
         if (!i || part->single) QD_TRY(next_step(&b, label));
         QD_TRY(lower(&b, u));
     }
-    label = "the part of the model";
+    label = NULL;
     QD_TRY(add_results(&b, part));
     for (int i = 0; i < b.program->n_steps; i++)
         QD_TRY(qd_graph_compile(b.program->steps[i].graph, NULL, NULL));
     *out = b.program;
     b.program = NULL;
 error:
-    if (status) snprintf(message, capacity, "%s: %s", label, b.message[0] ? b.message : qd_last_message());
+    if (status) {
+        snprintf(message, capacity, "%s%s: %s", label ? "node " : "", label ? label : "the part of the model",
+                 b.message[0] ? b.message : qd_last_message());
+    }
     free(b.slots);
     free(b.given);
     qep_program_free(b.program);

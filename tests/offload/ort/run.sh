@@ -29,7 +29,7 @@ sh host/offload/setup.sh ort || {
     exit 77
 }
 place=${XDG_CACHE_HOME:-$HOME/.cache}/qdot/offload/ort
-PYTHONPATH=$PWD/tests/offload/ort
+PYTHONPATH=$PWD/tests/offload/ort:$PWD/tests/offload
 PYTHONDONTWRITEBYTECODE=1
 export PYTHONPATH PYTHONDONTWRITEBYTECODE
 
@@ -46,6 +46,7 @@ for version in 1.23.2 1.31.1; do
     run $version behaviour
     run $version edges
     run $version node_tests
+    run $version verify
     if [ -n "$long" ]; then
         run $version single_ops 300 1
         run $version minilm "$place/models"
