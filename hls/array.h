@@ -12,20 +12,14 @@
 
 /* ---- Shape ------------------------------------------------------------------------------------------------------ */
 
-/* Output channels side by side; products of each in a cycle (a power of two, at most QD_BURST). 4 · 16 codes are the 64
- * bytes that a port brings in a cycle. */
-#ifndef QD_PE
-#define QD_PE 4
-#endif
+/* Products of an output channel in a cycle: a power of two, at most QD_BURST. */
 #ifndef QD_VEC
 #define QD_VEC 16
 #endif
-/* Columns that meet the weights of a step before others are read. */
-#ifndef QD_TOKENS
-#define QD_TOKENS 4
-#endif
 /* Codes of a step: a burst of 16 beats, where a code is a byte. Sums of 1024 products fit 26 bits. */
+#ifndef QD_CHUNK
 #define QD_CHUNK 1024
+#endif
 #define QD_BEATS (QD_CHUNK / QD_BURST)
 
 /* Products in a multiplier (pack.h): 1, 2, or, for weights of 4 bits, 4. QD_PE is even where it is not 1. */
@@ -49,8 +43,8 @@
 #if QD_PACK > 1 && QD_PE % 2
 #error "QD_PACK pairs output channels: QD_PE must be even"
 #endif
-#if QD_BURST % QD_VEC || QD_CHUNK % QD_BURST
-#error "QD_VEC must divide QD_BURST, and QD_BURST 1024"
+#if QD_BURST % QD_VEC || QD_CHUNK % QD_BURST || QD_CHUNK > 4096
+#error "QD_VEC must divide QD_BURST, and that QD_CHUNK, at most 4096 for sums of 32 bits"
 #endif
 
 /* -DQD_CODEBOOK=v0,…,v15: weights of 4 bits name one of 16 signed bytes, and have no zero points. */
@@ -60,32 +54,28 @@ static const qd_i8 qd_codebook[16] = {QD_CODEBOOK};
 
 /* ---- Steps ------------------------------------------------------------------------------------------------------ */
 
-/* Sizes of a problem: batches of columns × outs × codes. */
+/* Sizes of a problem: batches × groups of columns × outs × codes. Groups meet columns and outs of their own. */
 typedef struct qd_extent {
-    qd_i32 batches, columns, outs, codes;
+    qd_i32 batches, groups, columns, outs, codes;
 } qd_extent;
 
 /* What a step works on. */
 typedef struct qd_turn {
-    qd_i32 batch;
+    qd_i32 batch, group;
     qd_i32 column, columns; /* the first, and how many */
     qd_i32 out, outs;
     qd_i32 k, count; /* codes */
     qd_i32 last;     /* of these columns and outs */
 } qd_turn;
 
-QD_INLINE qd_i32 qd_at_most(const qd_i32 a, const qd_i32 b) {
-    return a < b ? a : b;
-}
-
 QD_INLINE qd_u64 qd_steps(const qd_extent *e) {
     const qd_i32 columns = (e->columns + QD_TOKENS - 1) / QD_TOKENS, outs = (e->outs + QD_PE - 1) / QD_PE,
                  chunks = (e->codes + QD_CHUNK - 1) / QD_CHUNK;
-    return (qd_u64)e->batches * (qd_u64)columns * (qd_u64)outs * (qd_u64)chunks;
+    return (qd_u64)e->batches * (qd_u64)e->groups * (qd_u64)columns * (qd_u64)outs * (qd_u64)chunks;
 }
 
 /* Gives the step at `at` to all stages, to each its own copy (a channel has one reader), and moves on: K first, then
- * outs, columns, batches. */
+ * outs, columns, groups, batches. */
 static void qd_turn_next(const qd_extent *e, qd_turn *at, qd_turn *weights, qd_turn *columns, qd_turn *channels,
                          qd_turn *array, qd_turn *finish, qd_turn *write) {
     HLS_STAGE
@@ -106,6 +96,10 @@ static void qd_turn_next(const qd_extent *e, qd_turn *at, qd_turn *weights, qd_t
     }
     if (at->column >= e->columns) {
         at->column = 0;
+        at->group++;
+    }
+    if (at->group >= e->groups) {
+        at->group = 0;
         at->batch++;
     }
 }
@@ -158,6 +152,19 @@ QD_INLINE void qd_weights_read(qd_u8 line[][QD_BURST], const int word, const int
 #else
     qd_codes_read(line, word, count, QD_W_CODE(code), codes);
 #endif
+}
+
+/* The step's rows of weights: those of a batch are `batch_rows` after those of the one before, those of a group `outs`.
+ */
+static void qd_weights_load(const qd_extent *e, const qd_turn *s, const qd_i32 batch_rows, const qd_i32 code,
+                            QD_BEATS_IN(w), qd_u8 weights[QD_PE][QD_BEATS][QD_BURST]) {
+    HLS_STAGE
+    const int bits = QD_CODE_BITS(code), bytes = (s->count * bits + 7) / 8;
+    const qd_i64 first = (qd_i64)s->batch * batch_rows + (qd_i64)s->group * e->outs + s->out;
+    for (int q = 0; q < s->outs; q++) {
+        HLS_TRIPS(QD_PE)
+        qd_run_copy(w, w_at + (qd_u64)(first + q) * w_stride + (qd_u64)(s->k * bits / 8), bytes, weights[q], 0);
+    }
 }
 
 /* ---- The array -------------------------------------------------------------------------------------------------- */
@@ -246,14 +253,14 @@ typedef struct qd_channel_shares {
     qd_i32 w_code, w_zero, bias, requant;
 } qd_channel_shares;
 
-/* Numbers of the step's channels, the first of which is `first`. They are needed after its last chunk only, but come in
- * the time of the others: four words each. */
-static void qd_channels_read(const qd_turn *s, const qd_i32 first, const qd_channel_shares *shares, QD_WORDS_IN(w_zero),
-                             QD_WORDS_IN(bias), QD_WORDS_IN(requant), qd_channel channels[QD_PE]) {
+/* Numbers of the step's channels; `first` is that of the problem's first out. They are needed after its last chunk
+ * only, but come in the time of the others: four words each. */
+static void qd_channels_read(const qd_extent *e, const qd_turn *s, const qd_i32 first, const qd_channel_shares *shares,
+                             QD_WORDS_IN(w_zero), QD_WORDS_IN(bias), QD_WORDS_IN(requant), qd_channel channels[QD_PE]) {
     HLS_STAGE
     for (int q = 0; q < QD_PE; q++) {
         HLS_PIPELINE
-        const qd_i32 o = first + qd_at_most(q, s->outs - 1);
+        const qd_i32 o = first + s->group * e->outs + s->out + qd_at_most(q, s->outs - 1);
         const qd_u64 row = requant_at + (qd_u64)(shares->requant == QD_EACH ? o : 0) * requant_stride;
         qd_channel c = {0, 0, 0, 0};
         c.zero = qd_zero_read(w_zero, w_zero_at, shares->w_zero, o, shares->w_code);
@@ -294,15 +301,6 @@ static void qd_finish(const qd_turn *s, const qd_output *y, const qd_sums sums[Q
                                                                     y->zero_point, y->min, y->max);
             }
         }
-    }
-}
-
-/* Stores a result's `bytes` bytes from byte `at` on. */
-QD_INLINE void qd_result_put(qd_u8 *y, const qd_u64 at, const qd_i32 result, const int bytes) {
-    for (int b = 0; b < bytes; b++) {
-        HLS_PIPELINE
-        HLS_TRIPS(4)
-        y[at + (qd_u64)b] = (qd_u8)((qd_u32)result >> (8 * b));
     }
 }
 

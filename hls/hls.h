@@ -32,6 +32,7 @@
 #define HLS_PARTITION(variable_, dim_)
 #define HLS_FIFO(variable_, depth_)
 #define HLS_TRIPS(most)
+#define HLS_APART(variable_, turns)
 
 #elif defined(__SYNTHESIS__)
 
@@ -59,6 +60,9 @@
 /* An array whose elements are written and read once, in order. */
 #define HLS_FIFO(variable_, depth_) HLS_DO(HLS stream variable=variable_ type=fifo depth=depth_)
 #define HLS_TRIPS(most) HLS_DO(HLS loop_tripcount min=1 max=most)
+/* What a turn of the loop writes is read again so many turns later, not before. */
+#define HLS_APART(variable_, turns) \
+    HLS_DO(HLS dependence variable=variable_ type=inter direction=RAW distance=turns dependent=true)
 
 #else
 
@@ -75,6 +79,7 @@
 #define HLS_PARTITION(variable_, dim_)
 #define HLS_FIFO(variable_, depth_)
 #define HLS_TRIPS(most)
+#define HLS_APART(variable_, turns)
 
 #endif
 /* clang-format on */

@@ -31,7 +31,7 @@ function rules(   n, i, line, half) {
         "interface:mode port bundle offset latency depth register max_widen_bitwidth max_read_burst_length " \
         "max_write_burst_length num_read_outstanding num_write_outstanding|dataflow:|pipeline:II off rewind style|" \
         "unroll:factor|inline:off recursive|array_partition:variable type factor dim|stream:variable type depth|" \
-        "loop_tripcount:min max avg|bind_storage:variable type impl latency|dependence:variable class type direction dependent|" \
+        "loop_tripcount:min max avg|bind_storage:variable type impl latency|dependence:variable class type direction distance dependent|" \
         "loop_flatten:off|aggregate:variable compact" : \
         "interface:mode port bundle offset elem_count depth register register_mode num_write_outstanding|dataflow:|" \
         "pipeline:II off style|unroll:factor|inline:off recursive|" \
@@ -73,7 +73,10 @@ function wrong_value(class, key, value) {
     if (one_of(key, "off recursive rewind")) return value == "" ? "" : "takes no value"
     if (key == "dim") return value ~ /^[0-9]$/ ? "" : "no number"
     if (key == "bundle") return value ~ /^[A-Za-z_][A-Za-z0-9_]*$/ ? "" : "no name"
-    if (one_of(class, "bind_storage dependence cache aggregate") || key == "register_mode") return value == "" ? "no value" : ""
+    if (key == "direction") return one_of(value, "RAW WAR WAW") ? "" : "no such direction"
+    if (key == "dependent") return one_of(value, "true false") ? "" : "neither true nor false"
+    if (class == "dependence" && key == "type") return one_of(value, "inter intra") ? "" : "no such type"
+    if (one_of(class, "bind_storage cache aggregate") || key == "class" || key == "register_mode") return value == "" ? "no value" : ""
     return number(value) ? "" : "no number"
 }
 function wrong_place(class) {

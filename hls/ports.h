@@ -12,11 +12,7 @@
 #include "hls.h"
 #include "qdot_num.h"
 #include "qdot_params.h"
-
-/* Bytes of a beat. */
-#ifndef QD_BURST
-#define QD_BURST 64
-#endif
+#include "shape.h"
 
 typedef struct qd_beat {
     qd_u8 byte[QD_BURST];
@@ -26,6 +22,10 @@ typedef struct qd_beat {
 #define QD_BEATS_IN(name) const qd_beat *name, const qd_u64 name##_at, const qd_u64 name##_stride
 #define QD_WORDS_IN(name) const qd_i32 *name, const qd_u64 name##_at, const qd_u64 name##_stride
 #define QD_BYTES_OUT(name) qd_u8 *name, const qd_u64 name##_at, const qd_u64 name##_stride
+
+QD_INLINE qd_i32 qd_at_most(const qd_i32 a, const qd_i32 b) {
+    return a < b ? a : b;
+}
 
 /* ---- Parameters ------------------------------------------------------------------------------------------------ */
 
@@ -60,6 +60,50 @@ QD_INLINE void qd_run_copy(const qd_beat *port, const qd_u64 at, const int n, qd
             const int at_row = row + (j < shift ? 1 : 0), position = at_row * QD_BURST + j;
             if (position >= to && position < to + n) line[at_row][j] = beat.byte[(j - shift + QD_BURST) % QD_BURST];
         }
+    }
+}
+
+/** Bytes to … to+n-1 of `line` = value. */
+QD_INLINE void qd_run_fill(qd_u8 line[][QD_BURST], const int to, const int n, const qd_u8 value) {
+    for (int row = to / QD_BURST; row * QD_BURST < to + n; row++) {
+        HLS_PIPELINE
+        HLS_TRIPS(16)
+        HLS_UNROLL_BEFORE
+        for (int j = 0; j < QD_BURST; j++) {
+            HLS_UNROLL_INSIDE
+            const int position = row * QD_BURST + j;
+            if (position >= to && position < to + n) line[row][j] = value;
+        }
+    }
+}
+
+/** A beat from any byte of a line on: the same multiplexers the other way round. Bytes beyond the line's end are any.
+ */
+QD_INLINE qd_beat qd_line_read(qd_u8 line[][QD_BURST], const int rows, const int from) {
+    const int row = from / QD_BURST, shift = from % QD_BURST;
+    qd_beat bank, beat;
+    HLS_UNROLL_BEFORE
+    for (int j = 0; j < QD_BURST; j++) {
+        HLS_UNROLL_INSIDE
+        const int at_row = row + (j < shift ? 1 : 0);
+        bank.byte[j] = line[at_row < rows ? at_row : 0][j];
+    }
+    HLS_UNROLL_BEFORE
+    for (int j = 0; j < QD_BURST; j++) {
+        HLS_UNROLL_INSIDE
+        beat.byte[j] = bank.byte[(j + shift) % QD_BURST];
+    }
+    return beat;
+}
+
+/* ---- Results ---------------------------------------------------------------------------------------------------- */
+
+/** Stores a result's `bytes` bytes from byte `at` on. */
+QD_INLINE void qd_result_put(qd_u8 *y, const qd_u64 at, const qd_i32 result, const int bytes) {
+    for (int b = 0; b < bytes; b++) {
+        HLS_PIPELINE
+        HLS_TRIPS(4)
+        y[at + (qd_u64)b] = (qd_u8)((qd_u32)result >> (8 * b));
     }
 }
 

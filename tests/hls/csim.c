@@ -24,6 +24,38 @@ static void run_matmul_int(const csim_unit *u, const qd_node *n, const csim_oper
     }
 }
 
+static void run_conv_int(const csim_unit *u, const qd_node *n, const csim_operand in[], const csim_operand out[],
+                         int64_t rows, int64_t cut) {
+    (void)cut;
+    ((__typeof__(conv_int) *)u->function)(OPERAND(in[0]), OPERAND(in[1]), OPERAND(in[2]), OPERAND(in[3]),
+                                          OPERAND(in[4]), OPERAND(in[5]), OPERAND(out[0]),
+                                          (const int *)&n->params.conv_int, (int)rows);
+}
+
+/* The first byte of w has no offset: a part of the weights is a buffer of its own. */
+static void run_matmul(const csim_unit *u, const qd_node *n, const csim_operand in[], const csim_operand out[],
+                       int64_t rows, int64_t cut) {
+    const int64_t N = n->in[0]->desc.shape[0], K = qd_columns(n->in[0]);
+    const bool cuts = cut > 0 && cut < N;
+    csim_operand addend = in[2];
+    if (n->in[2] && n->in[2]->desc.rank == 1) addend.stride = 0; /* a bias: for all rows */
+    for (int part = 0; part < (cuts ? 2 : 1); part++) {
+        const int64_t first = part ? cut : 0, count = cuts && !part ? cut : N - first;
+        csim_operand w = csim_upload((const char *)in[0].memory + in[0].at + (size_t)first * in[0].stride,
+                                     (size_t)count * in[0].stride, 0, in[0].stride, 1, 0);
+        ((__typeof__(matmul) *)u->function)(w.memory, OPERAND(in[1]), OPERAND(addend), OPERAND(out[0]),
+                                            n->in[2] != NULL, (int)first, (int)count, (int)K, (int)rows);
+        free(w.memory);
+    }
+}
+
+static void run_table(const csim_unit *u, const qd_node *n, const csim_operand in[], const csim_operand out[],
+                      int64_t rows, int64_t cut) {
+    (void)cut;
+    ((__typeof__(table) *)u->function)(OPERAND(in[0]), OPERAND(in[1]), OPERAND(out[0]), (const int *)&n->params.table,
+                                       (int)rows);
+}
+
 /* ---- Units ------------------------------------------------------------------------------------------------------ */
 
 #define QD_SHAPE(top, shape, options) extern __typeof__(top) top##_##shape;
@@ -50,9 +82,14 @@ qd_op csim_op(const csim_unit *u) {
     return (qd_op)op;
 }
 
-bool csim_takes(const csim_unit *u, const qd_node *n) {
-    const qd_format w = n->in[0]->desc.format;
+bool csim_takes(const csim_unit *u, const qd_format formats[]) {
+    const qd_format w = formats[0];
     if (strstr(u->options, "QD_CODEBOOK")) return false;
+    if (csim_op(u) == QD_OP_MATMUL) {
+        return formats[1] == QD_FORMAT_A8 && ((w == QD_FORMAT_Q8_0 && strstr(u->options, "QD_W_Q8_0")) ||
+                                              (w == QD_FORMAT_Q4_0 && strstr(u->options, "QD_W_Q4_0")) ||
+                                              (w == QD_FORMAT_Q4_1 && strstr(u->options, "QD_W_Q4_1")));
+    }
     return !strstr(u->options, "QD_W_BITS=4") || w == QD_FORMAT_I4 || w == QD_FORMAT_U4;
 }
 

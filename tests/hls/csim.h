@@ -26,8 +26,8 @@ extern const int csim_unit_count;
 const csim_unit *csim_find(const char *top, const char *shape);
 /** The operator of a unit, by the name of its top. */
 qd_op csim_op(const csim_unit *u);
-/** False for weights wider than the unit's, and for units with a codebook, which no operator has. */
-bool csim_takes(const csim_unit *u, const qd_node *n);
+/** Whether the unit is for these formats of its operator (inputs, then outputs). Units with a codebook are for none. */
+bool csim_takes(const csim_unit *u, const qd_format formats[]);
 
 /** `bytes` bytes of host memory, from any byte that suits elements of `size` bytes (`salt` chooses) of a card's memory.
  * To be freed: its `memory`. `first`: where the first element is among the bytes. NULL: absent. */
