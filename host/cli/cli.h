@@ -137,6 +137,7 @@ void qd_cli_digest_end(qd_cli_digest *d, char text[QD_CLI_DIGEST_TEXT]);
 
 int qd_cmd_bench(int argc, char **argv);
 int qd_cmd_devices(int argc, char **argv);
+int qd_cmd_fpga(int argc, char **argv);
 int qd_cmd_inspect(int argc, char **argv);
 int qd_cmd_logits(int argc, char **argv);
 int qd_cmd_perplexity(int argc, char **argv);

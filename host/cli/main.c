@@ -10,6 +10,7 @@ static const struct {
     const char *help;
 } commands[] = {
     {"devices", qd_cmd_devices, "list devices, what they can do, and why some are not used"},
+    {"fpga", qd_cmd_fpga, "build and check precompiled binaries for FPGA cards"},
     {"inspect", qd_cmd_inspect, "show what is in a model file"},
     {"tokenize", qd_cmd_tokenize, "turn text into tokens and back"},
     {"run", qd_cmd_run, "generate text with a model"},

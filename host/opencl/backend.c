@@ -18,6 +18,8 @@ static void cl_close(void *device) {
     }
     free(d->proofs);
     cl_pool_trim(d);
+    cl_pipeline_close(d);
+    cl_binary_close(d);
     if (d->queue) clReleaseCommandQueue(d->queue);
     if (d->context) clReleaseContext(d->context);
     if (d->owns_id) clReleaseDevice(d->id);
@@ -54,7 +56,8 @@ static qd_status open_nth(const char *device, int nth, const qd_context_options 
     if (options->max_alloc && options->max_alloc < d->max_alloc) d->max_alloc = options->max_alloc;
     d->budget = options->memory_budget ? options->memory_budget : d->info.memory_bytes;
     /* On a CPU every kernel takes all cores: nothing to overlap, and the events cost time. */
-    if (options->in_order || (d->is_cpu && !options->out_of_order)) d->out_of_order = false;
+    const bool accelerator = !strcmp(d->info.kind, "accelerator");
+    if (options->in_order || ((d->is_cpu || accelerator) && !options->out_of_order)) d->out_of_order = false;
     cl_cache_open(options, d->cache_dir, sizeof d->cache_dir);
     d->proofs = qd_alloc_zero((size_t)cl_variant_count, sizeof *d->proofs);
     if (!d->proofs) {
@@ -68,6 +71,10 @@ static qd_status open_nth(const char *device, int nth, const qd_context_options 
                                                    (options->profile ? CL_QUEUE_PROFILING_ENABLE : 0u);
     d->queue = clCreateCommandQueue(d->context, d->id, properties, &e);
     CL_TRY(d, e, "creating a queue");
+    if (accelerator && !d->out_of_order) d->transfers = clCreateCommandQueue(d->context, d->id, 0, &e);
+    CL_TRY(d, e, "creating a queue");
+    const char *binary = options->binary ? options->binary : accelerator ? getenv("QDOT_FPGA_BINARY") : NULL;
+    if (binary && *binary) QD_TRY(cl_binary_open(d, binary));
     *info = d->info;
     *out = d;
     return QD_OK;
@@ -122,17 +129,30 @@ static bool word_decides(const cl_device_state *d, const qd_node *n) {
     return false;
 }
 
-/* Variants in the order of kernels.def, those for GPUs first on a GPU and last elsewhere. */
+static cl_home home_of(const cl_device_state *d) {
+    return !strcmp(d->info.kind, "gpu")           ? CL_HOME_GPU
+           : !strcmp(d->info.kind, "accelerator") ? CL_HOME_FPGA
+                                                  : CL_HOME_ANY;
+}
+
+/* Variants written for this kind of device, for any, and for other kinds. */
+enum { TURNS = 3 };
+static int variant_turn(const cl_variant *v, cl_home home) {
+    const cl_home written_for = cl_variant_home(v);
+    return written_for == CL_HOME_ANY ? 1 : written_for == home ? 0 : 2;
+}
+
+/* Variants by their turns, and in each in the order of kernels.def. */
 static qd_status cl_prepare(void *device, qd_node *n) {
     cl_device_state *d = device;
     char why[300] = "no kernel takes these formats, or weights that lie so";
     qd_status status = cl_alive(d);
     if (status) return status;
-    const bool by_word = word_decides(d, n), on_gpu = !strcmp(d->info.kind, "gpu");
-    for (int k = 0; k < 2 * cl_variant_count; k++) {
+    const bool by_word = word_decides(d, n);
+    const cl_home home = home_of(d);
+    for (int k = 0; k < TURNS * cl_variant_count; k++) {
         const int i = k % cl_variant_count;
-        const bool first_turn = k < cl_variant_count;
-        if ((cl_variant_is_gpu(&cl_variants[i]) == on_gpu) != first_turn || !variant_fits(&cl_variants[i], n)) continue;
+        if (variant_turn(&cl_variants[i], home) != k / cl_variant_count || !variant_fits(&cl_variants[i], n)) continue;
         if (by_word && !strstr(cl_variants[i].name, d->kernels)) continue;
         status = cl_variant_prove(d, i);
         if (status) return status;
@@ -235,4 +255,5 @@ const qd_backend qd_backend_opencl = {
     .profile = cl_profile_report,
     .profile_reset = cl_profile_reset,
     .trace = cl_profile_trace,
+    .build_binary = cl_binary_build,
 };

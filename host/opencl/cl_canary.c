@@ -123,12 +123,34 @@ static bool load(cl_device_state *d, const char *key, cl_proof *proof, cl_verdic
     return known;
 }
 
+/* Of a kernel that a file brings: nothing is compiled, and no verdict is kept. */
+static qd_status prove_binary(cl_device_state *d, int variant) {
+    cl_proof *proof = &d->proofs[variant];
+    cl_verdict verdict = CL_UNAVAILABLE;
+    bool lasting;
+    qd_status status = QD_OK;
+    if (cl_binary_take(d, &cl_variants[variant], proof)) {
+        const double start = seconds();
+        d->canary_depth++;
+        status = try_variant(d, variant, &verdict, &lasting);
+        d->canary_depth--;
+        proof->canary_seconds = seconds() - start;
+    }
+    proof->verdict = status ? CL_UNTRIED : verdict;
+    if (proof->verdict != CL_PASSED && proof->program) {
+        clReleaseProgram(proof->program);
+        proof->program = NULL;
+    }
+    return status;
+}
+
 qd_status cl_variant_prove(cl_device_state *d, int variant) {
     const cl_variant *v = &cl_variants[variant];
     cl_proof *proof = &d->proofs[variant];
     if (proof->verdict != CL_UNTRIED) return QD_OK;
     qd_status status = cl_alive(d);
     if (status) return status;
+    if (d->binary) return prove_binary(d, variant);
     const char *missing = NULL;
     if (!cl_device_has(d, v->needs, &missing)) {
         proof->verdict = CL_UNAVAILABLE;

@@ -41,13 +41,17 @@ static bool cpu_has_f16c(void) {
 #endif
 
 /* Intel's FPGA emulator runs kernels on this machine's CPU, though it calls itself an accelerator. */
-static bool is_emulator(const cl_device_state *d) {
+bool cl_is_emulator(const cl_device_state *d) {
     return strstr(d->info.platform, "FPGA Emulation") != NULL;
 }
 
 /* PoCL's CPU device is this machine, and takes x86 inline assembly; other CPU runtimes refuse it. */
 bool cl_device_has(cl_device_state *d, cl_needs needs, const char **why) {
     if (needs == CL_NEEDS_NONE) return true;
+    if (needs == CL_NEEDS_CHANNELS) {
+        *why = "the driver does not report cl_intel_channels";
+        return d->reported & 1u << CL_NEEDS_CHANNELS;
+    }
     if (needs >= CL_NEEDS_FP16) return cl_feature_has(d, needs, why);
 #if defined(__x86_64__)
     if (!d->is_cpu || !is_pocl(d)) {
@@ -87,12 +91,13 @@ static void probe(cl_device_state *d, cl_device_type type) {
     info->max_alloc_bytes = device_number(d->id, CL_DEVICE_MAX_MEM_ALLOC_SIZE, sizeof(cl_ulong));
     info->local_bytes = device_number(d->id, CL_DEVICE_LOCAL_MEM_SIZE, sizeof(cl_ulong));
     const cl_ulong fp = device_number(d->id, CL_DEVICE_SINGLE_FP_CONFIG, sizeof(cl_device_fp_config));
-    d->is_cpu = type == CL_DEVICE_TYPE_CPU || is_emulator(d);
+    d->is_cpu = type == CL_DEVICE_TYPE_CPU || cl_is_emulator(d);
     d->exact_division = (fp & CL_FP_CORRECTLY_ROUNDED_DIVIDE_SQRT) != 0;
     d->unified_memory = device_number(d->id, CL_DEVICE_HOST_UNIFIED_MEMORY, sizeof(cl_bool)) != 0;
     d->out_of_order = (device_number(d->id, CL_DEVICE_QUEUE_PROPERTIES, sizeof(cl_command_queue_properties)) &
                        CL_QUEUE_OUT_OF_ORDER_EXEC_MODE_ENABLE) != 0;
-    const char *why;
+    const char *why, *depths = getenv("CL_CONFIG_CHANNEL_DEPTH_EMULATION_MODE");
+    d->deep_channels = cl_is_emulator(d) && !(depths && !strcmp(depths, "strict"));
     info->features[0] = 0;
     add_feature(info, d->out_of_order, "out-of-order");
     add_feature(info, d->unified_memory, "unified-memory");
@@ -105,6 +110,7 @@ static void probe(cl_device_state *d, cl_device_type type) {
     add_feature(info, (d->reported & 1u << CL_NEEDS_FP16) != 0, "fp16(reported)");
     add_feature(info, (d->reported & 1u << CL_NEEDS_SUBGROUPS) != 0, "subgroups(reported)");
     add_feature(info, (d->reported & 1u << CL_NEEDS_INTEGER_DOT) != 0, "integer-dot(reported)");
+    add_feature(info, (d->reported & 1u << CL_NEEDS_CHANNELS) != 0, "channels(reported)");
 
     info->usable = true;
     const bool compiler = device_number(d->id, CL_DEVICE_COMPILER_AVAILABLE, sizeof(cl_bool)) != 0;

@@ -7,6 +7,7 @@
 
 #include "core/status.h"
 #include "formats/pack.h"
+#include "fpga/fpga.h"
 #include "qdot/qdot_backend.h"
 
 /* ---- Variants: the rows of kernels.def ---------------------------------------------------------------------- */
@@ -18,6 +19,7 @@ typedef enum cl_needs {
     CL_NEEDS_FP16, /* this and the following are probed, see cl_probe.c */
     CL_NEEDS_SUBGROUPS,
     CL_NEEDS_INTEGER_DOT,
+    CL_NEEDS_CHANNELS, /* reported; the canaries prove them */
     CL_NEEDS_COUNT
 } cl_needs;
 
@@ -36,8 +38,17 @@ extern const int cl_variant_count;
 
 /** Work-items in a group of a variant from gpu/. */
 enum { CL_GPU_LOCAL = 64 };
-/** True for the variants of gpu/: groups of CL_GPU_LOCAL on every device. */
-bool cl_variant_is_gpu(const cl_variant *v);
+/** The devices that a variant was written for, by its folder: those try it before all others, the rest after them. */
+typedef enum cl_home {
+    CL_HOME_ANY,
+    CL_HOME_GPU, /* gpu/: groups of CL_GPU_LOCAL on every device */
+    CL_HOME_FPGA /* fpga/: one work-item; parameters in memory, see cl_pipeline.c */
+} cl_home;
+cl_home cl_variant_home(const cl_variant *v);
+
+/** Kernels of a variant that run at the same time: CL_STAGES for one with channels, else 1. */
+enum { CL_STAGES = QD_FPGA_STAGES, CL_UNITS = QD_FPGA_UNITS };
+int cl_variant_stages(const cl_variant *v);
 
 typedef enum cl_verdict { CL_UNTRIED, CL_PASSED, CL_FAILED, CL_UNAVAILABLE } cl_verdict;
 
@@ -57,8 +68,11 @@ typedef struct cl_proof {
 struct qd_buffer {
     cl_mem mem;
     size_t bytes;
+    int bank;        /* of a card's memory; CL_ANY_BANK: the driver's choice */
+    cl_event last;   /* devices that overlap transfers: the last command that uses it, or NULL */
     qd_buffer *next; /* in the pool */
 };
+enum { CL_ANY_BANK = -1 };
 
 /** Host memory or an event that is kept until the device has passed a command. */
 typedef struct cl_pending {
@@ -67,7 +81,7 @@ typedef struct cl_pending {
 } cl_pending;
 
 typedef struct cl_trace_event {
-    int variant;
+    int variant, unit, stage;
     cl_event event; /* until its times are read */
     double bytes, operations;
     uint64_t queued, start, end; /* nanoseconds of the device's clock */
@@ -78,10 +92,14 @@ typedef struct cl_device {
     cl_device_id id;
     cl_context context;
     cl_command_queue queue;
+    cl_command_queue stage_queues[CL_UNITS][CL_STAGES]; /* the first is not used; others NULL until one is needed */
+    cl_command_queue transfers;                         /* NULL: they do not overlap with kernels */
     char platform_version[128];
     bool owns_id; /* a sub-device */
     bool lost;    /* the device is gone: see cl_alive */
     bool out_of_order, unified_memory, is_cpu, exact_division;
+    bool deep_channels;       /* see cl_pipeline.c */
+    struct cl_binary *binary; /* NULL: kernels are compiled */
     qd_device_info info;
     qd_context_options options;
     char cache_dir[512]; /* empty: no cache */
@@ -114,6 +132,7 @@ typedef struct cl_part {
 
 typedef struct cl_weights {
     qd_layout layout;
+    int bank;
     int n_parts;
     cl_part *parts;
     struct cl_weights *next;
@@ -140,9 +159,11 @@ qd_status cl_alive(const cl_device_state *d);
 /* ---- cl_devices.c ------------------------------------------------------------------------------------------- */
 
 qd_status cl_devices_list(qd_device_info **devices, int *count);
-/** Finds the device that `device` names, or the next best that it may mean (nth = 0, 1, …; QD_ERR_NO_DEVICE when there are
- *  no more); fills platform, id, info and the probed flags. */
+/** Finds the device that `device` names, or the next best that it may mean (nth = 0, 1, …; QD_ERR_NO_DEVICE when there
+ * are no more); fills platform, id, info and the probed flags. */
 qd_status cl_device_select(const char *device, int nth, cl_device_state *d);
+/** Intel's FPGA emulator. */
+bool cl_is_emulator(const cl_device_state *d);
 /** True when the machine and device have what a variant needs; else *why says what is missing. */
 bool cl_device_has(cl_device_state *d, cl_needs needs, const char **why);
 
@@ -160,14 +181,17 @@ bool cl_feature_has(cl_device_state *d, cl_needs need, const char **why);
 qd_status cl_order(cl_device_state *d);
 qd_status cl_buffer_alloc(void *device, size_t bytes, qd_buffer **out);
 /** The same without the zeros: for memory that is filled at once. */
-qd_status cl_buffer_take(cl_device_state *d, size_t bytes, qd_buffer **out);
+qd_status cl_buffer_take(cl_device_state *d, size_t bytes, int bank, qd_buffer **out);
 void cl_buffer_release(void *device, qd_buffer *b);
 qd_status cl_buffer_write(void *device, qd_buffer *b, size_t offset, const void *src, size_t bytes);
 qd_status cl_buffer_read(void *device, qd_buffer *b, size_t offset, void *dst, size_t bytes);
 /** Makes the device's scratch at least so large. */
 qd_status cl_scratch_reserve(cl_device_state *d, size_t bytes);
-/** The copies of constant t in a layout, made when they are not there yet. */
-qd_status cl_weights_get(cl_device_state *d, qd_tensor *t, qd_layout layout, const cl_weights **out);
+/** Remembers the last command that uses a buffer, for transfers. */
+void cl_buffer_used(cl_device_state *d, qd_buffer *b, cl_event e);
+/** The copies of constant t in a layout and bank, made when they are not there yet: then in at least `pieces` parts. */
+qd_status cl_weights_get(cl_device_state *d, qd_tensor *t, qd_layout layout, int bank, int pieces,
+                         const cl_weights **out);
 void cl_weights_forget(void *device, qd_tensor *t);
 /** Frees staging memory whose commands have finished; all of it when `all`. */
 void cl_pending_reap(cl_device_state *d, bool all);
@@ -178,6 +202,12 @@ void cl_pool_trim(cl_device_state *d);
 
 /** Hexadecimal SHA-256 of everything that a variant's binary and verdict depend on. */
 qd_status cl_program_key(const cl_device_state *d, const cl_variant *v, char key[65], char **source);
+/** A kernel file with all that it includes, to be freed. */
+qd_status cl_program_source(const char *file, char **source);
+/** Compiles, for linking, with more options than the variant's own. */
+qd_status cl_program_compile(cl_device_state *d, const cl_variant *v, const char *more, cl_program *out);
+/** The device's binary of a program, to be freed; NULL when the driver gives none. */
+unsigned char *cl_program_binary(cl_program p, size_t *bytes);
 /** Builds from source. On QD_ERR_BUILD `why` holds the build log's first error. */
 qd_status cl_program_build(cl_device_state *d, const cl_variant *v, const char *source, cl_program *out, char *why,
                            size_t capacity);
@@ -188,6 +218,45 @@ bool cl_cache_load(const cl_device_state *d, const char *key, cl_verdict *verdic
 void cl_cache_store(const cl_device_state *d, const char *key, cl_verdict verdict, cl_program program, const char *why);
 /** Sets options' cache_dir or its default; creates it. Empty when there is none. */
 void cl_cache_open(const qd_context_options *o, char *dir, size_t capacity);
+
+/* ---- cl_pipeline.c ------------------------------------------------------------------------------------------ */
+
+/** Starts all launches of a node whose stages or compute units run at the same time, after the events in list[] and
+ * what was given so far on a queue in order; what follows on the device's queue waits for them. Launch i is stage i %
+ * stages of compute unit i / stages % units. All of them start, or none. events[]: one for each, to be released; *done:
+ * of all of them, likewise. */
+qd_status cl_pipeline_enqueue(cl_device_state *d, const qd_node *n, const cl_variant *v, int64_t rows,
+                              const cl_kernel kernels[], int n_kernels, const cl_event list[], cl_uint n_list,
+                              cl_event events[], cl_event *done);
+void cl_pipeline_close(cl_device_state *d);
+/** Words that a channel holds when it is to hold all that a stage puts into it (deep_channels). */
+enum { CL_DEEP_CHANNEL = 1 << 17 };
+
+/* ---- cl_binary.c -------------------------------------------------------------------------------------------- */
+
+/** A binary that takes the compiler's place. */
+typedef struct cl_binary {
+    qd_fpga_manifest manifest;
+    cl_program program;
+} cl_binary;
+
+/** Reads a manifest and loads its binary; nothing is given to the device before all that can be checked is right. */
+qd_status cl_binary_open(cl_device_state *d, const char *path);
+void cl_binary_close(cl_device_state *d);
+/** Sets the proof's program to the binary's; false, with the reason, where the variant is not in it. */
+bool cl_binary_take(cl_device_state *d, const cl_variant *v, cl_proof *proof);
+/** Compute units that a variant has: 1 but in a binary. */
+int cl_variant_units(const cl_device_state *d, const cl_variant *v);
+/** What the function of a stage (of cl_variant_stages) is called: "NAME", or "NAME_read" … "NAME_write". */
+extern const char *const cl_stages[CL_STAGES];
+void cl_stage_name(const cl_device_state *d, const cl_variant *v, int unit, int stage, char name[64]);
+/** Bank of input i of a variant's operator, and of the arena; CL_ANY_BANK: the manifest names none. */
+int cl_bank_of(const cl_device_state *d, const cl_variant *v, int input);
+int cl_arena_bank(const cl_device_state *d);
+/** clCreateBuffer in a bank, the way the card's vendor wants it. */
+cl_mem cl_bank_buffer(const cl_device_state *d, int bank, size_t bytes, cl_int *e);
+/** Builds the binary of a manifest, writes it and the manifest, sealed, to `path`. */
+qd_status cl_binary_build(void *device, const qd_fpga_manifest *m, const char *path);
 
 /* ---- cl_attempt.c ------------------------------------------------------------------------------------------- */
 
@@ -221,7 +290,7 @@ qd_status cl_variant_prove(cl_device_state *d, int variant);
 /* ---- cl_profile.c ------------------------------------------------------------------------------------------- */
 
 /** Remembers a launch; takes over the event. */
-void cl_profile_add(cl_device_state *d, int variant, const qd_node *n, int64_t rows, cl_event e);
+void cl_profile_add(cl_device_state *d, int variant, int unit, int stage, const qd_node *n, int64_t rows, cl_event e);
 qd_status cl_profile_report(void *device, qd_profile_row **out, int *count);
 void cl_profile_reset(void *device);
 qd_status cl_profile_trace(void *device, const char *path);

@@ -7,8 +7,10 @@
 /* What stands behind node->kernel. */
 typedef struct cl_node {
     int variant;
-    int n_launches; /* one for each part of the weights */
+    int n_launches; /* for each part of the weights one, or as many as the variant has stages */
     cl_kernel *kernels;
+    cl_mem *params; /* of each part, where they are in memory; else NULL */
+    int n_params;
     cl_event *events;   /* of the last run; NULL entries where none was asked for */
     cl_uint rows_index; /* the kernels' last argument */
     int32_t rows;       /* its value */
@@ -23,6 +25,8 @@ typedef struct cl_node {
 /* Sets the arguments of one kernel in order; remembers the first error. */
 typedef struct arg_list {
     cl_kernel kernel;
+    const cl_variant *variant;
+    int input; /* that the next operand is; -1: an output */
     cl_uint next;
     cl_int error;
 } arg_list;
@@ -57,7 +61,7 @@ static qd_status arg_strided(arg_list *a, cl_device_state *d, qd_tensor *t, size
     const cl_weights *w;
     const int64_t cut = d->canary_rows; /* only weights are cut */
     d->canary_rows = 0;
-    const qd_status status = cl_weights_get(d, t, QD_LAYOUT_ROWS, &w);
+    const qd_status status = cl_weights_get(d, t, QD_LAYOUT_ROWS, cl_bank_of(d, a->variant, a->input), 1, &w);
     d->canary_rows = cut;
     if (status) return status;
     if (w->n_parts != 1) {
@@ -92,11 +96,13 @@ static bool has_parts(const qd_node *n) {
 }
 
 /* Operators with parameters: every operand of the row, in its place, then the parameters. */
-static qd_status set_all_operands(cl_device_state *d, arg_list *a, const qd_node *n, const cl_part *part) {
+static qd_status set_all_operands(cl_device_state *d, arg_list *a, const qd_node *n, const cl_part *part,
+                                  int part_index) {
     const qd_op_info *info = qd_op_get(n->op);
     qd_status status = QD_OK;
     qd_params params = n->params;
     for (int i = 0; i < info->max_in; i++) {
+        a->input = i;
         if (i == 0 && part->buffer) {
             arg_memory(a, part->buffer, qd_is_constant(n->in[0]) ? 0 : n->in[0]->offset, n->in[0]->stride);
         } else {
@@ -113,7 +119,16 @@ static qd_status set_all_operands(cl_device_state *d, arg_list *a, const qd_node
         params.matmul_group.first = (qd_i32)part->first;
         params.matmul_group.count = (qd_i32)part->count;
     }
-    arg(a, n->params_bytes, &params);
+    cl_mem *memory = ((cl_node *)n->kernel)->params;
+    if (!memory) {
+        arg(a, n->params_bytes, &params);
+    } else {
+        cl_mem *mine = memory + part_index;
+        cl_int e = CL_SUCCESS;
+        if (!*mine) *mine = clCreateBuffer(d->context, CL_MEM_COPY_HOST_PTR, n->params_bytes, &params, &e);
+        CL_TRY(d, e, "allocating a kernel's parameters");
+        arg(a, sizeof *mine, mine);
+    }
     if (n->op == QD_OP_ATTENTION_MASKED) arg_scratch(a, d, n);
     if (a->error != CL_SUCCESS) return cl_fail(d, a->error, "setting a kernel's arguments");
 error:
@@ -121,10 +136,10 @@ error:
 }
 
 /* All arguments of one kernel, as the top of its .cl file lists them, but the rows, which come last and change. */
-static qd_status set_arguments(cl_device_state *d, arg_list *a, const qd_node *n, const cl_part *part) {
+static qd_status set_arguments(cl_device_state *d, arg_list *a, const qd_node *n, const cl_part *part, int part_index) {
     qd_status status = QD_OK;
     qd_tensor *const *in = n->in, *const *out = n->out;
-    if (n->params_bytes) return set_all_operands(d, a, n, part);
+    if (n->params_bytes) return set_all_operands(d, a, n, part, part_index);
     switch (n->op) {
         case QD_OP_GET_ROWS:
             arg_memory(a, part->buffer, qd_is_constant(in[0]) ? 0 : in[0]->offset, in[0]->stride);
@@ -136,6 +151,7 @@ static qd_status set_arguments(cl_device_state *d, arg_list *a, const qd_node *n
             break;
         case QD_OP_MATMUL: {
             qd_tensor *addend = in[2] ? in[2] : out[0];
+            a->input = 2; /* the only other constant */
             arg(a, sizeof part->buffer->mem, &part->buffer->mem);
             QD_TRY(arg_operand(a, d, in[1]));
             QD_TRY(arg_strided(a, d, addend, addend->desc.rank == 1 ? 0 : addend->stride)); /* a bias: for all rows */
@@ -210,7 +226,8 @@ static qd_status find_parts(cl_device_state *d, const qd_node *n, cl_part *singl
     qd_tensor *w = n->in[0];
     if (qd_is_constant(w)) {
         const cl_weights *weights;
-        const qd_status status = cl_weights_get(d, w, cl_variants[((cl_node *)n->kernel)->variant].layout, &weights);
+        const cl_variant *v = &cl_variants[((cl_node *)n->kernel)->variant];
+        const qd_status status = cl_weights_get(d, w, v->layout, cl_bank_of(d, v, 0), cl_variant_units(d, v), &weights);
         if (status) return status;
         *parts = weights->parts;
         *count = weights->n_parts;
@@ -239,22 +256,24 @@ static size_t scratch_of(const cl_device_state *d, const qd_node *n, size_t *uni
 
 qd_status cl_node_create(cl_device_state *d, qd_node *n, int variant) {
     const cl_variant *v = &cl_variants[variant];
-    const qd_op_info *op = qd_op_get(n->op);
     qd_status status = QD_OK;
     cl_node *x = qd_alloc_zero(1, sizeof *x);
     if (!x) return QD_ERR_MEMORY;
     n->kernel = x;
     x->variant = variant;
-    x->local = d->is_cpu && !cl_variant_is_gpu(v) ? 1 : CL_GPU_LOCAL;
-    x->global = d->canary_single ? x->local : d->info.compute_units * (size_t)v->groups * x->local;
+    const cl_home home = cl_variant_home(v);
+    const int stages = cl_variant_stages(v), units = cl_variant_units(d, v);
+    x->local = home == CL_HOME_FPGA || (d->is_cpu && home != CL_HOME_GPU) ? 1 : CL_GPU_LOCAL;
+    x->global =
+        d->canary_single || home == CL_HOME_FPGA ? x->local : d->info.compute_units * (size_t)v->groups * x->local;
     cl_part single = {NULL, 0, 0};
     const cl_part *parts;
     int n_parts;
     QD_TRY(find_parts(d, n, &single, &parts, &n_parts));
-    size_t units;
-    const size_t scratch = scratch_of(d, n, &units);
+    size_t most;
+    const size_t scratch = scratch_of(d, n, &most);
     if (scratch) {
-        if (x->global > units) x->global = (units + x->local - 1) / x->local * x->local;
+        if (x->global > most) x->global = (most + x->local - 1) / x->local * x->local;
         while (x->global > x->local && x->global * scratch > d->max_alloc)
             x->global = (x->global / x->local + 1) / 2 * x->local;
         x->scratch_bytes = x->global * scratch;
@@ -262,19 +281,25 @@ qd_status cl_node_create(cl_device_state *d, qd_node *n, int variant) {
         x->scratch_number = d->scratch_number;
         d->scratch_users++;
     }
-    x->kernels = qd_alloc_zero((size_t)n_parts, sizeof(cl_kernel));
-    x->events = qd_alloc_zero((size_t)n_parts, sizeof(cl_event));
-    if (!x->kernels || !x->events) {
+    const size_t n_kernels = (size_t)(n_parts * stages);
+    const bool in_memory = home == CL_HOME_FPGA && n->params_bytes;
+    x->kernels = qd_alloc_zero(n_kernels, sizeof(cl_kernel));
+    x->events = qd_alloc_zero(n_kernels, sizeof(cl_event));
+    if (in_memory) x->params = qd_alloc_zero((size_t)n_parts, sizeof(cl_mem));
+    x->n_params = in_memory ? n_parts : 0;
+    if (!x->kernels || !x->events || (in_memory && !x->params)) {
         status = QD_ERR_MEMORY;
         goto error;
     }
-    for (int i = 0; i < n_parts; i++) {
+    for (int i = 0; i < n_parts * stages; i++) {
         cl_int e;
-        x->kernels[i] = clCreateKernel(d->proofs[variant].program, op->name, &e);
+        char name[64];
+        cl_stage_name(d, v, i / stages % units, i % stages, name);
+        x->kernels[i] = clCreateKernel(d->proofs[variant].program, name, &e);
         CL_TRY(d, e, "creating a kernel");
         x->n_launches++;
-        arg_list a = {x->kernels[i], 0, CL_SUCCESS};
-        QD_TRY(set_arguments(d, &a, n, &parts[i]));
+        arg_list a = {x->kernels[i], v, -1, 0, CL_SUCCESS};
+        QD_TRY(set_arguments(d, &a, n, &parts[i / stages], i / stages));
         x->rows_index = a.next;
     }
     x->rows = -1;
@@ -297,6 +322,10 @@ void cl_node_free(void *device, qd_node *n) {
         if (x->events[i]) clReleaseEvent(x->events[i]);
         clReleaseKernel(x->kernels[i]);
     }
+    for (int i = 0; i < x->n_params && x->params; i++) {
+        if (x->params[i]) clReleaseMemObject(x->params[i]);
+    }
+    free(x->params);
     free(x->kernels);
     free(x->events);
     free(x);
@@ -331,6 +360,45 @@ error:
     return status;
 }
 
+static void remember_use(cl_device_state *d, const qd_node *n, cl_event e) {
+    for (int i = 0; i < QD_MAX_IN; i++) {
+        if (n->in[i] && !qd_is_constant(n->in[i])) cl_buffer_used(d, n->in[i]->buffer, e);
+    }
+    for (int i = 0; i < QD_MAX_OUT; i++) {
+        if (n->out[i]) cl_buffer_used(d, n->out[i]->buffer, e);
+    }
+}
+
+static qd_status start_launches(cl_device_state *d, const qd_node *n, int64_t rows, const cl_event list[],
+                                cl_uint n_list) {
+    cl_node *x = n->kernel;
+    const cl_variant *v = &cl_variants[x->variant];
+    const bool profile = d->options.profile && !d->canary_depth;
+    const int stages = cl_variant_stages(v), units = cl_variant_units(d, v);
+    cl_event done = NULL;
+    qd_status status = QD_OK;
+    if (stages > 1 || units > 1) {
+        QD_TRY(cl_pipeline_enqueue(d, n, v, rows, x->kernels, x->n_launches, list, n_list, x->events, &done));
+    } else {
+        for (int i = 0; i < x->n_launches; i++) {
+            cl_event *event = d->out_of_order || profile || d->transfers ? &x->events[i] : NULL;
+            CL_TRY(d,
+                   clEnqueueNDRangeKernel(d->queue, x->kernels[i], 1, NULL, &x->global, &x->local, n_list,
+                                          n_list ? list : NULL, event),
+                   "starting a kernel");
+        }
+    }
+    d->in_flight += x->n_launches;
+    for (int i = 0; profile && i < x->n_launches; i++) {
+        clRetainEvent(x->events[i]);
+        cl_profile_add(d, x->variant, i / stages % units, i % stages, n, rows, x->events[i]);
+    }
+    if (d->transfers) remember_use(d, n, done ? done : x->events[x->n_launches - 1]);
+error:
+    if (done) clReleaseEvent(done);
+    return status;
+}
+
 qd_status cl_node_enqueue(void *device, qd_node *n, int64_t rows, qd_node *const wait[], int n_wait) {
     enum { MAX_WAIT = 32 };
     cl_device_state *d = device;
@@ -344,7 +412,6 @@ qd_status cl_node_enqueue(void *device, qd_node *n, int64_t rows, qd_node *const
         n_list = 0;
     }
     QD_TRY(use_scratch(d, x, list, &n_list));
-    const bool profile = d->options.profile && !d->canary_depth;
     /* Until all launches have it: a failure in their middle must not leave some with the old number. */
     const bool same_rows = x->rows == rows;
     x->rows = -1;
@@ -355,17 +422,8 @@ qd_status cl_node_enqueue(void *device, qd_node *n, int64_t rows, qd_node *const
         }
         if (x->events[i]) clReleaseEvent(x->events[i]);
         x->events[i] = NULL;
-        cl_event *event = d->out_of_order || profile ? &x->events[i] : NULL;
-        CL_TRY(d,
-               clEnqueueNDRangeKernel(d->queue, x->kernels[i], 1, NULL, &x->global, &x->local, n_list,
-                                      n_list ? list : NULL, event),
-               "starting a kernel");
-        d->in_flight++;
-        if (profile) {
-            clRetainEvent(x->events[i]);
-            cl_profile_add(d, x->variant, n, rows, x->events[i]);
-        }
     }
+    QD_TRY(start_launches(d, n, rows, list, n_list));
     if (d->out_of_order && x->scratch_bytes) {
         if (d->scratch_event) clReleaseEvent(d->scratch_event);
         d->scratch_event = x->events[0];

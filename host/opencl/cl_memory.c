@@ -33,6 +33,7 @@ static size_t pool_size(size_t bytes) {
 }
 
 static void destroy(qd_buffer *b) {
+    if (b->last) clReleaseEvent(b->last);
     clReleaseMemObject(b->mem);
     free(b);
 }
@@ -46,10 +47,10 @@ void cl_pool_trim(cl_device_state *d) {
     }
 }
 
-/* A pooled buffer of exactly this size, or NULL. */
-static qd_buffer *take_pooled(cl_device_state *d, size_t bytes) {
+/* A pooled buffer of exactly this size, in the bank, or NULL. */
+static qd_buffer *take_pooled(cl_device_state *d, size_t bytes, int bank) {
     for (qd_buffer **p = &d->pool; *p; p = &(*p)->next) {
-        if ((*p)->bytes != bytes) continue;
+        if ((*p)->bytes != bytes || (*p)->bank != bank) continue;
         qd_buffer *b = *p;
         *p = b->next;
         d->pooled -= bytes;
@@ -58,7 +59,7 @@ static qd_buffer *take_pooled(cl_device_state *d, size_t bytes) {
     return NULL;
 }
 
-qd_status cl_buffer_take(cl_device_state *d, size_t bytes, qd_buffer **out) {
+qd_status cl_buffer_take(cl_device_state *d, size_t bytes, int bank, qd_buffer **out) {
     const size_t rounded = pool_size(bytes);
     /* Rounding up must not make a legal size too large. */
     const size_t size = rounded <= d->max_alloc ? rounded : bytes;
@@ -68,7 +69,7 @@ qd_status cl_buffer_take(cl_device_state *d, size_t bytes, qd_buffer **out) {
     }
     const qd_status status = cl_alive(d);
     if (status) return status;
-    qd_buffer *b = take_pooled(d, size);
+    qd_buffer *b = take_pooled(d, size, bank);
     if (!b) {
         if (d->budget && d->used + d->pooled + size > d->budget) cl_pool_trim(d);
         if (d->budget && d->used + size > d->budget) {
@@ -80,11 +81,12 @@ qd_status cl_buffer_take(cl_device_state *d, size_t bytes, qd_buffer **out) {
         b = qd_alloc_zero(1, sizeof *b);
         if (!b) return QD_ERR_MEMORY;
         b->bytes = size;
+        b->bank = bank;
         cl_int e;
-        b->mem = clCreateBuffer(d->context, CL_MEM_READ_WRITE, size, NULL, &e);
+        b->mem = cl_bank_buffer(d, bank, size, &e);
         if ((e == CL_MEM_OBJECT_ALLOCATION_FAILURE || e == CL_OUT_OF_RESOURCES) && d->pool) {
             cl_pool_trim(d);
-            b->mem = clCreateBuffer(d->context, CL_MEM_READ_WRITE, size, NULL, &e);
+            b->mem = cl_bank_buffer(d, bank, size, &e);
         }
         if (e != CL_SUCCESS) {
             free(b);
@@ -101,11 +103,14 @@ qd_status cl_buffer_take(cl_device_state *d, size_t bytes, qd_buffer **out) {
 qd_status cl_buffer_alloc(void *device, size_t bytes, qd_buffer **out) {
     cl_device_state *d = device;
     qd_buffer *b;
-    qd_status status = cl_buffer_take(d, bytes, &b);
+    qd_status status = cl_buffer_take(d, bytes, cl_arena_bank(d), &b);
     if (status) return status;
     const cl_uchar zero = 0;
     QD_TRY(cl_order(d));
-    CL_TRY(d, clEnqueueFillBuffer(d->queue, b->mem, &zero, 1, 0, b->bytes, 0, NULL, NULL), "clearing a buffer");
+    cl_event cleared;
+    CL_TRY(d, clEnqueueFillBuffer(d->queue, b->mem, &zero, 1, 0, b->bytes, 0, NULL, &cleared), "clearing a buffer");
+    cl_buffer_used(d, b, cleared);
+    clReleaseEvent(cleared);
     QD_TRY(cl_order(d));
     *out = b;
     return QD_OK;
@@ -126,7 +131,7 @@ void cl_buffer_release(void *device, qd_buffer *b) {
 qd_status cl_scratch_reserve(cl_device_state *d, size_t bytes) {
     if (d->scratch && d->scratch->bytes >= bytes) return QD_OK;
     qd_buffer *larger;
-    const qd_status status = cl_buffer_take(d, bytes, &larger);
+    const qd_status status = cl_buffer_take(d, bytes, CL_ANY_BANK, &larger);
     if (status) return status;
     /* What comes from the pool is first used after the work given so far: kernels may go on with the old one. */
     cl_buffer_release(d, d->scratch);
@@ -172,6 +177,37 @@ static qd_status keep_pending(cl_device_state *d, cl_event event, void *staging)
     return QD_OK;
 }
 
+void cl_buffer_used(cl_device_state *d, qd_buffer *b, cl_event e) {
+    if (!d->transfers || !b) return;
+    if (b->last) clReleaseEvent(b->last);
+    b->last = e;
+    clRetainEvent(e);
+}
+
+/* Cards: transfers have a queue of their own and wait only for the last kernel that uses the buffer, so that one input
+ * is written, or an output read, while the device computes with others. They are over on return, so that kernels given
+ * later need not wait for them. (By their events: Intel's emulator returns from a blocking write before other queues see
+ * the bytes.) */
+static qd_status overlapped(cl_device_state *d, qd_buffer *b, size_t offset, const void *src, void *dst, size_t bytes) {
+    qd_status status = QD_OK;
+    const cl_uint n = b->last ? 1 : 0;
+    const cl_event *after = n ? &b->last : NULL;
+    cl_event over = NULL;
+    QD_TRY(cl_alive(d));
+    CL_TRY(d, clFlush(d->queue), "submitting work"); /* or that kernel may never start */
+    if (src) {
+        CL_TRY(d, clEnqueueWriteBuffer(d->transfers, b->mem, CL_FALSE, offset, bytes, src, n, after, &over),
+               "writing a buffer");
+    } else {
+        CL_TRY(d, clEnqueueReadBuffer(d->transfers, b->mem, CL_FALSE, offset, bytes, dst, n, after, &over),
+               "reading a buffer");
+    }
+    CL_TRY(d, clWaitForEvents(1, &over), "waiting for a transfer");
+error:
+    if (over) clReleaseEvent(over);
+    return status;
+}
+
 qd_status cl_buffer_write(void *device, qd_buffer *b, size_t offset, const void *src, size_t bytes) {
     /* Small writes (the token and its position) go through a copy, so that nothing waits for the device. */
     enum { STAGED = 65536 };
@@ -179,6 +215,7 @@ qd_status cl_buffer_write(void *device, qd_buffer *b, size_t offset, const void 
     qd_status status = QD_OK;
     void *staging = NULL;
     cl_event event;
+    if (d->transfers) return overlapped(d, b, offset, src, NULL, bytes);
     QD_TRY(cl_order(d));
     cl_pending_reap(d, false);
     if (bytes > STAGED) {
@@ -204,6 +241,7 @@ error:
 qd_status cl_buffer_read(void *device, qd_buffer *b, size_t offset, void *dst, size_t bytes) {
     cl_device_state *d = device;
     qd_status status = QD_OK;
+    if (d->transfers) return overlapped(d, b, offset, NULL, dst, bytes);
     QD_TRY(cl_order(d));
     CL_TRY(d, clEnqueueReadBuffer(d->queue, b->mem, CL_TRUE, offset, bytes, dst, 0, NULL, NULL), "reading a buffer");
     d->in_flight = 0;
@@ -280,9 +318,10 @@ static int64_t constant_rows(const qd_tensor *t) {
     return rows;
 }
 
-qd_status cl_weights_get(cl_device_state *d, qd_tensor *t, qd_layout layout, const cl_weights **out) {
+qd_status cl_weights_get(cl_device_state *d, qd_tensor *t, qd_layout layout, int bank, int pieces,
+                         const cl_weights **out) {
     for (cl_weights *w = t->resident; w; w = w->next) {
-        if (w->layout == layout) {
+        if (w->layout == layout && w->bank == bank) {
             *out = w;
             return QD_OK;
         }
@@ -296,11 +335,14 @@ qd_status cl_weights_get(cl_device_state *d, qd_tensor *t, qd_layout layout, con
                        d->info.name, (unsigned long long)d->max_alloc);
     }
     int64_t rows_fit = groups_fit > rows / together ? rows : groups_fit * together;
+    const int64_t share = (rows + pieces - 1) / pieces;
+    if (share < rows_fit) rows_fit = (share + together - 1) / together * together;
     if (d->canary_rows && d->canary_rows < rows_fit) rows_fit = (d->canary_rows + together - 1) / together * together;
     qd_status status = QD_OK;
     cl_weights *w = qd_alloc_zero(1, sizeof *w);
     if (!w) return QD_ERR_MEMORY;
     w->layout = layout;
+    w->bank = bank;
     const int64_t n_parts = rows_fit ? (rows + rows_fit - 1) / rows_fit : 0;
     w->parts = qd_alloc_zero((size_t)n_parts, sizeof *w->parts);
     if (!w->parts) {
@@ -312,7 +354,7 @@ qd_status cl_weights_get(cl_device_state *d, qd_tensor *t, qd_layout layout, con
         p->first = first;
         p->count = rows - first < rows_fit ? rows - first : rows_fit;
         const size_t bytes = qd_layout_bytes(layout, t->desc.format, p->count, K);
-        QD_TRY(cl_buffer_take(d, bytes, &p->buffer));
+        QD_TRY(cl_buffer_take(d, bytes, bank, &p->buffer));
         w->n_parts++;
         QD_TRY(fill_part(d, t, layout, p, bytes));
     }

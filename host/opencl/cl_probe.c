@@ -31,6 +31,7 @@ unsigned cl_features_reported(cl_device_id id) {
     if (list && clGetDeviceInfo(id, CL_DEVICE_EXTENSIONS, bytes, list, NULL) == CL_SUCCESS) {
         cl_uint groups = 0; /* stays 0 on devices older than the question */
         clGetDeviceInfo(id, CL_DEVICE_MAX_NUM_SUB_GROUPS_2_1, sizeof groups, &groups, NULL);
+        if (has_word(list, "cl_intel_channels")) found |= 1u << CL_NEEDS_CHANNELS;
         if (has_word(list, "cl_khr_fp16")) found |= 1u << CL_NEEDS_FP16;
         if (has_word(list, "cl_khr_integer_dot_product")) found |= 1u << CL_NEEDS_INTEGER_DOT;
         if (groups || has_word(list, "cl_khr_subgroups")) found |= 1u << CL_NEEDS_SUBGROUPS;

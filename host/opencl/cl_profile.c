@@ -58,8 +58,12 @@ static qd_status collect(cl_device_state *d) {
         clReleaseEvent(t->event);
         t->event = NULL;
         cl_proof *p = &d->proofs[t->variant];
+        /* Stages of a pipeline follow each other here: their time is that from the first one's start to the last one's
+         * end. */
+        const cl_trace_event *first = t - t->stage;
+        if (t->stage + 1 < cl_variant_stages(&cl_variants[t->variant])) continue;
         p->calls++;
-        p->seconds += (double)(t->end - t->start) * 1e-9;
+        p->seconds += (double)(t->end - first->start) * 1e-9;
         p->bytes += t->bytes;
         p->operations += t->operations;
     }
@@ -73,8 +77,8 @@ static void forget_events(cl_device_state *d) {
         clReleaseEvent(d->trace[d->trace_read].event);
 }
 
-void cl_profile_add(cl_device_state *d, int variant, const qd_node *n, int64_t rows, cl_event e) {
-    if (d->n_trace - d->trace_read >= 4096) collect(d); /* drivers slow down under many open events */
+void cl_profile_add(cl_device_state *d, int variant, int unit, int stage, const qd_node *n, int64_t rows, cl_event e) {
+    if (stage == 0 && d->n_trace - d->trace_read >= 4096) collect(d); /* drivers slow down under many open events */
     if (d->n_trace == d->trace_cap) {
         const int larger = d->trace_cap ? 2 * d->trace_cap : 4096;
         cl_trace_event *grown = qd_realloc(d->trace, (size_t)larger * sizeof *grown);
@@ -85,8 +89,12 @@ void cl_profile_add(cl_device_state *d, int variant, const qd_node *n, int64_t r
         d->trace = grown;
         d->trace_cap = larger;
     }
-    d->trace[d->n_trace++] = (cl_trace_event){
-        .variant = variant, .event = e, .bytes = bytes_moved(n, rows), .operations = operations(n, rows)};
+    d->trace[d->n_trace++] = (cl_trace_event){.variant = variant,
+                                              .unit = unit,
+                                              .stage = stage,
+                                              .event = e,
+                                              .bytes = bytes_moved(n, rows),
+                                              .operations = operations(n, rows)};
 }
 
 static int slower_first(const void *a, const void *b) {
@@ -146,9 +154,11 @@ qd_status cl_profile_trace(void *device, const char *path) {
     for (int i = 0; i < d->n_trace; i++) {
         const cl_trace_event *t = &d->trace[i];
         fprintf(f,
-                "{\"name\":\"%s\",\"cat\":\"%s\",\"ph\":\"X\",\"pid\":1,\"tid\":1,\"ts\":%.3f,\"dur\":%.3f,"
+                "{\"name\":\"%s%s\",\"cat\":\"%s\",\"ph\":\"X\",\"pid\":1,\"tid\":%d,\"ts\":%.3f,\"dur\":%.3f,"
                 "\"args\":{\"bytes\":%.0f,\"waited_us\":%.3f}}%s\n",
-                cl_variants[t->variant].name, qd_op_get(cl_variants[t->variant].op)->name,
+                cl_variants[t->variant].name,
+                cl_variant_stages(&cl_variants[t->variant]) > 1 ? cl_stages[t->stage] : "",
+                qd_op_get(cl_variants[t->variant].op)->name, 1 + t->unit * CL_STAGES + t->stage,
                 ((double)t->start - (double)zero) * 1e-3, (double)(t->end - t->start) * 1e-3, t->bytes,
                 ((double)t->start - (double)t->queued) * 1e-3, i + 1 < d->n_trace ? "," : "");
     }

@@ -81,12 +81,30 @@ static qd_status resolve(text_buffer *b, const char *name, size_t n, bool seen[]
     return QD_OK;
 }
 
+qd_status cl_program_source(const char *file, char **source) {
+    text_buffer b = {NULL, 0, 0};
+    bool *seen = qd_alloc_zero(qd_kernel_source_count, sizeof *seen);
+    if (!seen) return QD_ERR_MEMORY;
+    const qd_status status = resolve(&b, file, strlen(file), seen);
+    free(seen);
+    if (status) {
+        free(b.data);
+        return status;
+    }
+    *source = b.data;
+    return QD_OK;
+}
+
 /* The options of a variant's build. Probed features may be words of OpenCL C 3.0 only, as Intel's packed dot product.
  */
 static void build_options(const cl_device_state *d, const cl_variant *v, char *text, size_t capacity) {
-    const bool newer = v->needs >= CL_NEEDS_FP16 && !strncmp(d->info.version, "OpenCL 3.", 9);
-    snprintf(text, capacity, "-cl-std=%s %s%s%s", newer ? "CL3.0" : "CL1.2", v->options, d->is_cpu ? " -DQD_CPU=1" : "",
-             d->exact_division ? " -cl-fp32-correctly-rounded-divide-sqrt" : "");
+    const bool newer =
+        v->needs >= CL_NEEDS_FP16 && v->needs != CL_NEEDS_CHANNELS && !strncmp(d->info.version, "OpenCL 3.", 9);
+    char depth[32] = "";
+    if (v->needs == CL_NEEDS_CHANNELS && d->deep_channels)
+        snprintf(depth, sizeof depth, " -DQD_DEPTH=%d", CL_DEEP_CHANNEL);
+    snprintf(text, capacity, "-cl-std=%s %s%s%s%s", newer ? "CL3.0" : "CL1.2", v->options,
+             d->is_cpu ? " -DQD_CPU=1" : "", d->exact_division ? " -cl-fp32-correctly-rounded-divide-sqrt" : "", depth);
 }
 
 /* What the compiler may tune for, when the device is this machine's CPU: the same driver on another CPU is another key.
@@ -108,19 +126,17 @@ static void cpu_text(const cl_device_state *d, char *text, size_t capacity) {
 }
 
 qd_status cl_program_key(const cl_device_state *d, const cl_variant *v, char key[65], char **source) {
-    text_buffer b = {NULL, 0, 0};
-    bool *seen = qd_alloc_zero(qd_kernel_source_count, sizeof *seen);
-    if (!seen) return QD_ERR_MEMORY;
+    char *text = NULL;
     qd_status status = QD_OK;
     char options[256];
     unsigned char digest[EVP_MAX_MD_SIZE];
     unsigned digest_bytes = 0;
     EVP_MD_CTX *hash = NULL;
-    QD_TRY(resolve(&b, v->file, strlen(v->file), seen));
+    QD_TRY(cl_program_source(v->file, &text));
     build_options(d, v, options, sizeof options);
     char cpu_features[160];
     cpu_text(d, cpu_features, sizeof cpu_features);
-    const char *parts[] = {qd_version(),    qd_proof_hash,       v->name,      b.data,
+    const char *parts[] = {qd_version(),    qd_proof_hash,       v->name,      text,
                            options,         d->info.platform,    d->info.name, d->info.driver,
                            d->info.version, d->platform_version, cpu_features, d->info.features};
     hash = EVP_MD_CTX_new();
@@ -136,13 +152,11 @@ qd_status cl_program_key(const cl_device_state *d, const cl_variant *v, char key
     for (unsigned i = 0; i < 32; i++)
         snprintf(key + 2 * i, 3, "%02x", digest[i]);
     EVP_MD_CTX_free(hash);
-    free(seen);
-    *source = b.data;
+    *source = text;
     return QD_OK;
 error:
     EVP_MD_CTX_free(hash);
-    free(seen);
-    free(b.data);
+    free(text);
     return status;
 }
 
@@ -180,6 +194,28 @@ qd_status cl_program_build(cl_device_state *d, const cl_variant *v, const char *
     clReleaseProgram(p);
     if (e == CL_DEVICE_NOT_AVAILABLE || e == CL_OUT_OF_HOST_MEMORY) return cl_fail(d, e, "building a program");
     return qd_fail(QD_ERR_BUILD, "%s: %s does not build: %s", d->info.name, v->name, why);
+}
+
+qd_status cl_program_compile(cl_device_state *d, const cl_variant *v, const char *more, cl_program *out) {
+    char options[256], all[600], why[200] = "";
+    char *source;
+    cl_int e;
+    qd_status status = cl_program_source(v->file, &source);
+    if (status) return status;
+    build_options(d, v, options, sizeof options);
+    snprintf(all, sizeof all, "%s %s", options, more);
+    const char *text = source;
+    cl_program p = clCreateProgramWithSource(d->context, 1, &text, NULL, &e);
+    free(source);
+    if (e != CL_SUCCESS) return cl_fail(d, e, "creating a program");
+    e = clCompileProgram(p, 1, &d->id, all, 0, NULL, NULL, NULL, NULL);
+    if (e == CL_SUCCESS) {
+        *out = p;
+        return QD_OK;
+    }
+    first_error(d, p, why, sizeof why);
+    clReleaseProgram(p);
+    return qd_fail(QD_ERR_BUILD, "%s: %s does not compile: %s", d->info.name, v->name, why);
 }
 
 /* ---- Cache -------------------------------------------------------------------------------------------------- */
@@ -297,8 +333,7 @@ bool cl_cache_load(const cl_device_state *d, const char *key, cl_verdict *verdic
     return usable;
 }
 
-/* The device's binary of a program; NULL when the driver gives none. */
-static unsigned char *get_binary(cl_program p, size_t *bytes) {
+unsigned char *cl_program_binary(cl_program p, size_t *bytes) {
     if (clGetProgramInfo(p, CL_PROGRAM_BINARY_SIZES, sizeof *bytes, bytes, NULL) != CL_SUCCESS || !*bytes) return NULL;
     unsigned char *binary = malloc(*bytes);
     if (binary && clGetProgramInfo(p, CL_PROGRAM_BINARIES, sizeof binary, &binary, NULL) != CL_SUCCESS) {
@@ -315,7 +350,7 @@ void cl_cache_store(const cl_device_state *d, const char *key, cl_verdict verdic
     snprintf(beside, sizeof beside, "%s.XXXXXX", path); /* other threads and machines may write the same entry */
     size_t binary_bytes = 0;
     unsigned char *binary = NULL;
-    if (verdict == CL_PASSED && !(binary = get_binary(program, &binary_bytes))) return;
+    if (verdict == CL_PASSED && !(binary = cl_program_binary(program, &binary_bytes))) return;
     cache_header h = {.verdict = (uint32_t)verdict, .why_bytes = (uint32_t)strlen(why), .binary_bytes = binary_bytes};
     memcpy(h.magic, cache_magic, sizeof cache_magic);
     const size_t bytes = h.why_bytes + binary_bytes;

@@ -24,6 +24,7 @@ static struct {
         void *user;
     } hook;
     const char *driver;
+    bool card;
     long wrong_reads;
     long calls[CL_FUNCTIONS + 1];
     long alive;
@@ -54,6 +55,10 @@ void inject_hook(cl_function fn, long n, void (*f)(void *user), void *user) {
 
 void inject_driver(const char *version) {
     state.driver = version;
+}
+
+void inject_card(bool card) {
+    state.card = card;
 }
 
 void inject_wrong_reads(long n) {
@@ -151,6 +156,12 @@ STATUS_FUNCTION(clGetProgramBuildInfo,
                 (cl_program p, cl_device_id d, cl_program_build_info what, size_t n, void *out, size_t *size),
                 (p, d, what, n, out, size))
 STATUS_FUNCTION(clSetKernelArg, (cl_kernel k, cl_uint i, size_t n, const void *value), (k, i, n, value))
+STATUS_FUNCTION(clCompileProgram,
+                (cl_program p, cl_uint n, const cl_device_id *d, const char *options, cl_uint n_headers,
+                 const cl_program *headers, const char **names, void(CL_CALLBACK *f)(cl_program, void *), void *user),
+                (p, n, d, options, n_headers, headers, names, f, user))
+STATUS_FUNCTION(clSetUserEventStatus, (cl_event e, cl_int state_of_it), (e, state_of_it))
+STATUS_FUNCTION(clWaitForEvents, (cl_uint n, const cl_event *list), (n, list))
 STATUS_FUNCTION(clFlush, (cl_command_queue q), (q))
 STATUS_FUNCTION(clGetEventInfo, (cl_event e, cl_event_info what, size_t n, void *out, size_t *size),
                 (e, what, n, out, size))
@@ -169,6 +180,11 @@ OBJECT_FUNCTION(cl_program, clCreateProgramWithBinary,
                 (cl_context c, cl_uint n, const cl_device_id *d, const size_t *sizes, const unsigned char **binaries,
                  cl_int *states, cl_int *error),
                 (c, n, d, sizes, binaries, states, error))
+OBJECT_FUNCTION(cl_program, clLinkProgram,
+                (cl_context c, cl_uint n, const cl_device_id *d, const char *options, cl_uint n_parts,
+                 const cl_program *parts, void(CL_CALLBACK *f)(cl_program, void *), void *user, cl_int *error),
+                (c, n, d, options, n_parts, parts, f, user, error))
+OBJECT_FUNCTION(cl_event, clCreateUserEvent, (cl_context c, cl_int *error), (c, error))
 OBJECT_FUNCTION(cl_kernel, clCreateKernel, (cl_program p, const char *name, cl_int *error), (p, name, error))
 
 ENQUEUE_FUNCTION(clEnqueueNDRangeKernel,
@@ -189,6 +205,9 @@ ENQUEUE_FUNCTION(clEnqueueUnmapMemObject,
 ENQUEUE_FUNCTION(clEnqueueBarrierWithWaitList, (cl_command_queue q, cl_uint n, const cl_event *list, cl_event *event),
                  (q, n, list, event))
 
+ENQUEUE_FUNCTION(clEnqueueMarkerWithWaitList, (cl_command_queue q, cl_uint n, const cl_event *list, cl_event *event),
+                 (q, n, list, event))
+
 RELEASE_FUNCTION(clReleaseContext, cl_context, -1)
 RELEASE_FUNCTION(clReleaseCommandQueue, cl_command_queue, -1)
 RELEASE_FUNCTION(clReleaseMemObject, cl_mem, -1)
@@ -201,6 +220,11 @@ RELEASE_FUNCTION(clReleaseDevice, cl_device_id, -1)
 /* ---- Those that do more ------------------------------------------------------------------------------------- */
 
 cl_int CL_API_CALL clGetDeviceInfo(cl_device_id d, cl_device_info what, size_t n, void *out, size_t *size) {
+    if (what == CL_DEVICE_TYPE && state.card) {
+        if (out) *(cl_device_type *)out = CL_DEVICE_TYPE_ACCELERATOR;
+        if (size) *size = sizeof(cl_device_type);
+        return CL_SUCCESS;
+    }
     if (what != CL_DRIVER_VERSION || !state.driver) return NEXT(clGetDeviceInfo)(d, what, n, out, size);
     const size_t bytes = strlen(state.driver) + 1;
     if (out && n < bytes) return CL_INVALID_VALUE;
@@ -240,6 +264,7 @@ cl_int CL_API_CALL clEnqueueReadBuffer(cl_command_queue q, cl_mem m, cl_bool wai
     cl_int e = fault(FN_clEnqueueReadBuffer);
     if (e) return e;
     e = NEXT(clEnqueueReadBuffer)(q, m, wait, at, bytes, dst, n, list, event);
+    state.alive += e == CL_SUCCESS && event;
     if (e == CL_SUCCESS && state.wrong_reads > 0 && bytes) {
         state.wrong_reads--;
         state.happened = true;

@@ -25,6 +25,8 @@ void inject_source(const char *with, const char *from, const char *to);
 void inject_hook(cl_function fn, long n, void (*f)(void *user), void *user);
 /** What devices say their driver's version is; NULL: the truth. */
 void inject_driver(const char *version);
+/** All devices say that they are accelerators: cards. */
+void inject_card(bool card);
 /** One bit of what each of the next `n` reads brings is wrong. */
 void inject_wrong_reads(long n);
 /** No more faults; counts start at zero again. */

@@ -133,6 +133,8 @@ typedef struct qd_context_options {
                             "" switches the cache off */
     const char *kernels; /* use only kernel variants whose name contains this word, where an operator has one; NULL: no
                             preference; for kernel developers and tests */
+    const char *binary;  /* manifest of a precompiled binary (qdot_fpga.h), for accelerators: all kernels come from it;
+                            NULL: $QDOT_FPGA_BINARY, else they are compiled */
     void (*log)(void *user,
                 const char *line); /* progress and warnings, one line each, on the calling thread; may be NULL */
     void *log_user;

@@ -86,6 +86,8 @@ typedef struct qd_operand {
     size_t stride;
 } qd_operand;
 
+struct qd_fpga_manifest;
+
 /** Threads: all slots but `list` are called by the one thread that uses the context. No locks are held. */
 typedef struct qd_backend {
     const char *name; /* first word of its device strings */
@@ -129,6 +131,8 @@ typedef struct qd_backend {
     qd_status (*profile)(void *device, qd_profile_row **out, int *count);
     void (*profile_reset)(void *device);
     qd_status (*trace)(void *device, const char *path);
+    /** Builds a binary, see qd_fpga_build. */
+    qd_status (*build_binary)(void *device, const struct qd_fpga_manifest *m, const char *path);
 } qd_backend;
 
 extern const qd_backend qd_backend_ref;

@@ -1,0 +1,35 @@
+/* What the OpenCL backend needs of a manifest. */
+#ifndef QDOT_FPGA_FPGA_H
+#define QDOT_FPGA_FPGA_H
+
+#include "qdot/qdot_backend.h"
+#include "qdot/qdot_fpga.h"
+
+/** A kernel variant of kernels_cl/fpga. */
+typedef struct qd_fpga_variant {
+    const char *name, *op, *in0, *file, *options;
+    const char *operands; /* of the operator's row */
+    bool channels;
+} qd_fpga_variant;
+
+/** The variant of that name; NULL: there is none for FPGAs. */
+const qd_fpga_variant *qd_fpga_variant_find(const char *name);
+/** The kernel of a manifest that is this variant; NULL: it has none. */
+const qd_fpga_kernel *qd_fpga_kernel_find(const qd_fpga_manifest *m, const char *variant);
+/** What precedes the stage in the names of a compute unit's functions. */
+void qd_fpga_unit_name(const qd_fpga_manifest *m, const char *variant, int units, int unit, char name[64]);
+/** Bank of an operand; -1: the manifest names none. */
+int qd_fpga_bank_of(const qd_fpga_kernel *k, const char *operand);
+/** The same of an operator's input, by its place. */
+int qd_fpga_bank_of_input(const qd_fpga_kernel *k, int input);
+/** Bank of the arena, of any kernel's y; -1: not named. */
+int qd_fpga_arena_bank(const qd_fpga_manifest *m);
+
+/** "weights.aocx" beside the manifest. */
+void qd_fpga_binary_path(const qd_fpga_manifest *m, const char *path, char *out, size_t capacity);
+/** A whole file, to be freed; QD_ERR_IO names it. */
+qd_status qd_fpga_read_file(const char *path, unsigned char **data, size_t *bytes);
+/** Writes it beside what stands there, then renames; QD_ERR_IO names it. */
+qd_status qd_fpga_write_file(const char *path, const void *data, size_t bytes);
+
+#endif
