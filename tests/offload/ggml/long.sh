@@ -34,14 +34,29 @@ check "two servers share the layers and write the same text" same_text "$work/te
 check "the first has layers" grep -q 'layer  *0 assigned to device RPC0' "$work/log"
 check "the second has layers" grep -q 'layer  *29 assigned to device RPC1' "$work/log"
 
-# One of them dies. llama.cpp's client then ends itself with a message.
-write_text "Once upon a time" 2000 --ignore-eos --rpc $both &
-client=$!
+# One of them dies. llama.cpp's client ends itself with a message; as a child of another program it is an error there.
+client() {
+    PYTHONDONTWRITEBYTECODE=1 timeout 300 python3 "$here/rpc_client.py" "$bin/llama-completion" -m "$model" -no-cnv -ngl 99 --no-warmup \
+        -fit off "$@" >"$work/out" 2>&1
+}
+client -p "Once upon a time" -n 2000 --ignore-eos --rpc $both &
+child=$!
 sleep 8
+check "the client is at work" kill -0 "$child"
 kill -9 "$second"
-wait "$client" 2>/dev/null || true
-check "a server that dies: the client says so" grep -q 'Remote RPC server crashed\|RPC server' "$work/log"
+since=$(date +%s)
+code=0
+wait "$child" 2>/dev/null || code=$?
+check "a server that dies: the client ends soon" [ $(($(date +%s) - since)) -le 20 ]
+check "with an error" [ "$code" -eq 1 ]
+check "that says so" grep -q 'RuntimeError: .*Remote RPC server crashed' "$work/out"
 check "the other server lives on" kill -0 "$first"
+check "a server that is dead from the start is named" sh -c "! GGML_NO_BACKTRACE=1 timeout 300 '$bin/llama-completion' -m '$model' \
+    -p a -n 1 -no-cnv -ngl 99 -fit off --rpc $both </dev/null >'$work/out' 2>&1 && \
+    grep -q 'Failed to connect to 127.0.0.1:50462' '$work/out'"
+check "and so is a wrong port" sh -c "! PYTHONDONTWRITEBYTECODE=1 timeout 300 python3 '$here/rpc_client.py' '$bin/llama-completion' \
+    -m '$model' -p a -n 1 -no-cnv -ngl 99 -fit off --rpc 127.0.0.1:50463 >'$work/out' 2>&1 && \
+    grep -q 'RuntimeError: .*Failed to connect to 127.0.0.1:50463' '$work/out'"
 # shellcheck disable=SC2086
 write_text "The capital of France is" 32 $exact --rpc 127.0.0.1:50461
 check "and writes the same text alone" same_text "$work/text" "$work/expected"
