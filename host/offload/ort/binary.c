@@ -1,5 +1,6 @@
 /* Sums, differences and products of codes: QLinearAdd, QLinearMul, and Add, Sub and Mul between DequantizeLinear and
  * QuantizeLinear. */
+#include <float.h>
 #include <string.h>
 
 #include "ops.h"
@@ -28,13 +29,21 @@ bool qep_match_qdq_binary(qep_match *m, int node, qep_unit *u) {
            qep_look_ahead(m, u, n->out[0]) && check_scales(m, u);
 }
 
+/* Whether Relu or Clip leaves out real numbers that have codes; else ONNX Runtime leaves out the node. */
+static bool limits_bind(qep_build *b, const qep_unit *u) {
+    const qd_quant y = qep_quant(b, &u->y);
+    const int least = qep_result_format(b, u) == QD_FORMAT_I8 ? -128 : 0;
+    const float low = y.scale * (float)(least - y.zero_point), high = y.scale * (float)(least + 255 - y.zero_point);
+    return u->limited && (u->low - low > FLT_EPSILON || high - u->high > FLT_EPSILON);
+}
+
 /* Whether the CPU runs the unit as QLinearAdd or QLinearMul, which it makes of floats between codes of one type, too;
  * else as operators on floats. */
-static bool is_qlinear(const qep_build *b, const qep_unit *u) {
+static bool is_qlinear(qep_build *b, const qep_unit *u) {
     const qep_value *v = qep_of(b)->values;
     if (strncmp(qep_node_of(b, u)->op, "QLinear", 7) == 0) return true;
-    return strcmp(qep_node_of(b, u)->op, "Sub") != 0 && !u->limited && v[u->in[0].value].type == v[u->y.value].type &&
-           v[u->in[1].value].type == v[u->y.value].type;
+    return strcmp(qep_node_of(b, u)->op, "Sub") != 0 && !limits_bind(b, u) &&
+           v[u->in[0].value].type == v[u->y.value].type && v[u->in[1].value].type == v[u->y.value].type;
 }
 
 /* ONNX Runtime's loop over a broadcast takes a for one number that meets many where a has one index of the last

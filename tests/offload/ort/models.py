@@ -432,7 +432,7 @@ def binary(m, op, qdq):
     result = m.node(op, [m.node("DequantizeLinear", [a] + left), m.node("DequantizeLinear", [b] + right)])
     after = m.pick(None, "Relu", "Clip")
     if after:
-        limit = np.float32(2.3) * quants[2][0]
+        limit = np.float32(m.pick(2.3, 300)) * quants[2][0]  # 300: beyond all codes
         result = m.node(after, [result] + [m.const(-limit), m.const(limit)] * (after == "Clip"))
     m.quantized(result, t, y)
 
