@@ -11,21 +11,32 @@
 /* A run of codes, or one code that repeats: bytes, made unsigned by `flip`, which the zero point takes off again. */
 typedef struct run_of {
     __global const uchar *codes;
-    uint step;
+    bool repeats;
     uchar flip;
     int zero;
 } run_of;
 
 static inline int value(const run_of x, const uint i) {
-    return (int)(x.codes[i * x.step] ^ x.flip) - x.zero;
+    return (int)(x.codes[i] ^ x.flip) - x.zero;
 }
 
-/* The loop is written once for each mode: inside of it the choice would cost more than the arithmetic. */
-#define RUN(EXPRESSION)                                                            \
+/* The loops are written once for each mode, and for each operand that repeats: inside of them the choice would cost more
+ * than the arithmetic. */
+#define LOOP(A, B, EXPRESSION)                                                     \
     for (uint i = 0; i < n; i++) {                                                 \
-        const int a = value(of_a, i), b = value(of_b, i);                          \
+        const int a = A, b = B;                                                    \
         y[i] = (uchar)qd_to_code(EXPRESSION, p->y.zero_point, p->y.min, p->y.max); \
-    }                                                                              \
+    }
+#define RUN(EXPRESSION)                                  \
+    if (of_b.repeats) {                                  \
+        const int one = value(of_b, 0);                  \
+        LOOP(value(of_a, i), one, EXPRESSION)            \
+    } else if (of_a.repeats) {                           \
+        const int one = value(of_a, 0);                  \
+        LOOP(one, value(of_b, i), EXPRESSION)            \
+    } else {                                             \
+        LOOP(value(of_a, i), value(of_b, i), EXPRESSION) \
+    }                                                    \
     break
 
 #ifdef QD_MULTIPLY
@@ -105,8 +116,8 @@ __kernel void KERNEL(QD_IN(a), QD_IN(b), QD_OUT(y), const qd_binary_params p, co
                                           (ulong)i2 * p.a_step[2] + i3 * p.a_step[3];
             __global const uchar *b_run = QD_ROW(uchar, b, 0) + i0 * p.b_step[0] + (ulong)i1 * p.b_step[1] +
                                           (ulong)i2 * p.b_step[2] + i3 * p.b_step[3];
-            const run_of of_a = {a_run, (uint)p.a_step[3], a_flip, p.a_zero + a_flip};
-            const run_of of_b = {b_run, (uint)p.b_step[3], b_flip, p.b_zero + b_flip};
+            const run_of of_a = {a_run, p.a_step[3] == 0, a_flip, p.a_zero + a_flip};
+            const run_of of_b = {b_run, p.b_step[3] == 0, b_flip, p.b_zero + b_flip};
             combine(&p, of_a, of_b, QD_ROW_OUT(uchar, y, 0) + e, n);
             e += n;
             i3 = 0;
