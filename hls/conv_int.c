@@ -1,7 +1,7 @@
 /* CONV_INT as a pipeline of stages: the array of array.h, whose columns are the windows of pixels of y.
  *
- *   w [O, ...], x, y: images of codes of 8 bits, elements by the strides of qd_conv_int_params; others as in
- * qdot_ops.def
+ *   w [O, ...] of 8 or 4 bits, x, y: images of codes of 8 bits, by the strides of qd_conv_int_params; others as in
+ *   qdot_ops.def
  *
  * A column is a window's codes in the order of an output channel's weights. In x they are runs of bytes side by side:
  *
@@ -9,12 +9,13 @@
  *   NCHW   a line of the window, without dilation; else single codes
  *
  * so that a run of n bytes costs as many cycles as it has beats, at least one. What is in the padding is the zero
- * point. */
+ * point, and so is what meets a code of w that only fills up a byte: neither adds anything. */
 /* A run: `steps` columns of the window of `each` codes; `runs_w` of them are a line, of which kernel_h are a plane. */
 #define QD_JOB_OF_UNIT                    \
     qd_window_params window;              \
     qd_i32 per_group; /* channels of x */ \
-    qd_i32 each, steps, runs_w;
+    qd_i32 each, steps, runs_w;           \
+    qd_i32 real; /* codes of a run that are some: w's lines may end in others */
 #include "pipeline.h"
 #include "tops.h"
 
@@ -28,7 +29,8 @@ static void copy_run(const qd_job *job, const qd_turn *s, const qd_i32 h, const 
                  in_w = w * v->stride_w - v->left + kx * v->dilation_w;
     const qd_i32 before = in_w < 0 ? qd_at_most(-in_w, job->steps) : 0; /* columns of the run left of x … */
     const qd_i32 inside = in_w < v->in_w ? qd_at_most(v->in_w - in_w, job->steps) : 0; /* … and up to its right end */
-    const qd_i32 low = before * job->each, high = in_h >= 0 && in_h < v->in_h ? inside * job->each : 0;
+    const qd_i32 is_some = in_h >= 0 && in_h < v->in_h && kx < v->kernel_w;
+    const qd_i32 low = before * job->each, high = is_some ? qd_at_most(inside * job->each, job->real) : 0;
     const qd_i32 first = from > low ? from : low, end = qd_at_most(from + n, high);
     const qd_i64 at = (qd_i64)s->batch * v->channels * v->in_h * v->in_w +
                       ((qd_i64)s->group * job->per_group + c) * v->x_channel + (qd_i64)in_h * v->x_h +
@@ -117,10 +119,11 @@ void conv_int(QD_OPERANDS_OF_TOP, const int *params, const int rows) {
                                      V(out_w),      V(kernel_h),   V(kernel_w),  V(stride_h),     V(stride_w),
                                      V(dilation_h), V(dilation_w), V(top),       V(left),         V(x_channel),
                                      V(x_h),        V(x_w),        V(y_channel), V(y_h),          V(y_w)};
-    const qd_i32 per_group = window.channels / P(groups), codes = window.kernel_h * window.kernel_w * per_group;
+    const qd_i32 per_group = window.channels / P(groups), codes = P(w_row);
     /* Channels of a position, and positions of a line, side by side in x as they are in w. */
-    const qd_i32 each = window.x_channel == 1 && P(w_channel) == 1 ? per_group : 1;
-    const qd_i32 merged = window.dilation_w * window.x_w == each;
+    const qd_i32 nhwc = window.x_channel == 1 && P(w_channel) == 1, each = nhwc ? P(w_w) : 1;
+    const qd_i32 merged = window.dilation_w * window.x_w == each, line = nhwc ? window.kernel_w : P(w_h);
+    const qd_i32 real = (nhwc ? per_group : 1) * (merged ? window.kernel_w : 1);
     const qd_job job = {{rows, P(groups), window.out_h * window.out_w, window.out_channels / P(groups), codes},
                         0,
                         0,
@@ -132,11 +135,13 @@ void conv_int(QD_OPERANDS_OF_TOP, const int *params, const int rows) {
                         window,
                         per_group,
                         each,
-                        merged ? window.kernel_w : 1,
-                        merged ? 1 : window.kernel_w};
+                        merged ? line : 1,
+                        merged ? 1 : line,
+                        real};
 #undef V
 #undef P
-    pipeline(&job, w, w_at, (qd_u64)codes, x, x_at, x_stride, w_zero, w_zero_at, w_zero_stride, x_zero, x_zero_at,
-             x_zero_stride, bias, bias_at, bias_stride, requant, requant_at, requant_stride, y, y_at, y_stride);
+    pipeline(&job, w, w_at, (qd_u64)(codes * QD_CODE_BITS(job.w_code) / 8), x, x_at, x_stride, w_zero, w_zero_at,
+             w_zero_stride, x_zero, x_zero_at, x_zero_stride, bias, bias_at, bias_stride, requant, requant_at,
+             requant_stride, y, y_at, y_stride);
     (void)w_stride;
 }

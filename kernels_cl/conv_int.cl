@@ -1,7 +1,7 @@
 /* y = requantize(Σ (w - w_zero) · (x - x_zero) + bias) over the positions of a window and the channels of a group;
  * positions in the padding add nothing.
  *
- *   w [O, ...], x, y: images of codes of 8 bits, elements by the strides of qd_conv_int_params; others as in
+ *   w [O, ...] of 8 or 4 bits, x, y: images of codes of 8 bits, by the strides of qd_conv_int_params; others as in
  * qdot_ops.def
  *
  * Three ways through it, by what lies side by side in memory:
@@ -34,8 +34,9 @@ typedef struct conv {
     __global const uchar *w, *x, *w_zeros, *requant;
     __global const int *bias;
     __global uchar *y;
-    long w_size, x_size;      /* elements */
-    long w_row, x_row, y_row; /* elements of an output channel's weights, of an image of x and y */
+    long w_size, x_size;      /* codes */
+    long w_row, x_row, y_row; /* codes of an output channel's weights, of an image of x and y */
+    int w_code;
     int x_zero;
     int per_group, out_per_group;
     int in_w, out_w, out_h; /* the window's, or all pixels as one line */
@@ -70,6 +71,20 @@ static inline short16 load(__global const uchar *t, const long at, const long si
     return load_part(t, at, size, lo, hi, flip, zero);
 }
 
+/* Code `at` of w, made signed. */
+static inline int w_code_at(const conv *a, const long at) {
+    if (QD_CODE_BITS(a->w_code) == 4) return qd_code_at(a->w, at, a->w_code);
+    return (char)(a->w[at] ^ a->w_flip);
+}
+
+/* Codes at … at+15 of w, made signed, minus `zero`; 0 in lanes n and up, which may be outside of it. Packed ones begin at
+ * a byte. */
+static inline short16 load_w(const conv *a, const long at, const int n, const short16 zero) {
+    if (QD_CODE_BITS(a->w_code) == 8) return load(a->w, at, a->w_size, 0, n, a->w_flip, zero);
+    const short16 v = qd_codes16(a->w + at / 2, 0, min(n, 16), a->w_code, 0);
+    return n >= 16 ? v - zero : (v - zero) & (convert_short16(QD_LANE_IDS) < (short16)(short)n);
+}
+
 /* The zero point of channel o's weights after `flip`. */
 static inline int w_zero_at(const conv *a, const qd_conv_int_params *p, const int o) {
     return qd_zero_at(a->w_zeros, p->w_zero, o, p->w_code) - a->w_flip;
@@ -87,20 +102,20 @@ static inline void put(const conv *a, const qd_conv_int_params *p, const int o, 
 static void runs(const conv *a, const qd_conv_int_params *p, const long r, const int o, const int n, const int h,
                  const int w) {
     const qd_window_params *v = &p->window;
-    const int merged = p->groups == 1 && v->dilation_w == 1;
+    const int merged = p->groups == 1 && v->dilation_w == 1 && p->w_w == a->per_group;
     const int steps = merged ? 1 : v->kernel_w, together = merged ? v->kernel_w : 1;
     const int run = together * a->per_group, group = o / a->out_per_group;
     const int pixels = min(QD_PX, a->out_w - w);
-    const uchar w_flip = a->w_flip, x_flip = a->x_flip;
+    const uchar x_flip = a->x_flip;
     const short16 x_zero = (short16)(short)a->x_zero;
     int16 sum[QD_PX][QD_CH];
     short zero[QD_CH];
-    __global const uchar *w_row[QD_CH];
+    long w_row[QD_CH];
 #pragma unroll
     for (int j = 0; j < QD_CH; j++) {
         const int chan = o + min(j, n - 1);
         zero[j] = (short)w_zero_at(a, p, chan);
-        w_row[j] = a->w + chan * a->w_row;
+        w_row[j] = chan * a->w_row;
 #pragma unroll
         for (int t = 0; t < QD_PX; t++)
             sum[t][j] = (int16)0;
@@ -126,7 +141,7 @@ static void runs(const conv *a, const qd_conv_int_params *p, const long r, const
                 short16 b[QD_CH];
 #pragma unroll
                 for (int j = 0; j < QD_CH; j++)
-                    b[j] = load16(w_row[j] + w_at + k, w_flip, (short16)zero[j]);
+                    b[j] = load_w(a, w_row[j] + w_at + k, 16, (short16)zero[j]);
 #pragma unroll
                 for (int t = 0; t < QD_PX; t++) {
                     const short16 x = load16(a->x + at[t] + k, x_flip, x_zero);
@@ -139,7 +154,7 @@ static void runs(const conv *a, const qd_conv_int_params *p, const long r, const
                 short16 b[QD_CH];
 #pragma unroll
                 for (int j = 0; j < QD_CH; j++)
-                    b[j] = load_part(a->w, w_row[j] - a->w + w_at + k, a->w_size, 0, run - k, w_flip, (short16)zero[j]);
+                    b[j] = load_w(a, w_row[j] + w_at + k, run - k, (short16)zero[j]);
 #pragma unroll
                 for (int t = 0; t < QD_PX; t++) {
                     const short16 x = load_part(a->x, at[t] + k, a->x_size, lo[t] - k, hi[t] - k, x_flip, x_zero);
@@ -170,10 +185,11 @@ static void channels(const conv *a, const qd_conv_int_params *p, const long r, c
     const int m = a->out_per_group;
     short16 weights[MOST_TAPS];
     for (int k = 0; k < v->kernel_h * v->kernel_w; k++) {
+        const long at = (long)(k / v->kernel_w) * p->w_h + k % v->kernel_w * p->w_w;
         short lanes[16];
         for (int i = 0; i < 16; i++) {
             const int chan = (c + min(i, n - 1)) * m + o;
-            lanes[i] = (short)((char)(a->w[chan * a->w_row + k] ^ a->w_flip) - w_zero_at(a, p, chan));
+            lanes[i] = (short)(w_code_at(a, chan * a->w_row + at) - w_zero_at(a, p, chan));
         }
         weights[k] = vload16(0, lanes);
     }
@@ -243,7 +259,7 @@ static inline void columns(const conv *a, const qd_conv_int_params *p, const lon
                 const int16 x =
                     convert_int16(load_columns(a, at, w * v->stride_w - v->left + kx * v->dilation_w, v->stride_w));
                 for (int j = 0; j < tile; j++)
-                    sum[j] += x * (int16)((char)(a->w[w_row[j] + w_at + kx] ^ a->w_flip) - zero[j]);
+                    sum[j] += x * (int16)(w_code_at(a, w_row[j] + w_at + kx) - zero[j]);
             }
         }
     }
@@ -268,12 +284,13 @@ __kernel void conv_int(QD_IN(w), QD_IN(x), QD_IN(w_zero), QD_IN(x_zero), QD_IN(b
     a.requant = QD_ROW(uchar, requant, 0);
     a.bias = QD_ROW(int, bias, 0);
     a.y = QD_ROW_OUT(uchar, y, 0);
-    a.w_flip = QD_CODE_SIGNED(p.w_code) ? 0 : 0x80;
+    a.w_code = p.w_code;
+    a.w_flip = p.w_code == QD_CODE(8, 0) ? 0x80 : 0;
     a.x_flip = QD_CODE_SIGNED(p.x_code) ? 0 : 0x80;
     a.x_zero = qd_zero_at(QD_ROW(uchar, x_zero, 0), p.x_zero, 0, p.x_code) - a.x_flip;
     a.per_group = v.channels / p.groups;
     a.out_per_group = v.out_channels / p.groups;
-    a.w_row = (long)v.kernel_h * v.kernel_w * a.per_group;
+    a.w_row = p.w_row;
     a.x_row = (long)v.channels * v.in_h * v.in_w;
     a.y_row = (long)v.out_channels * v.out_h * v.out_w;
     a.w_size = v.out_channels * a.w_row;

@@ -21,21 +21,22 @@ static bool is_inside(const qd_window_params *p, int64_t h, int64_t w) {
 
 /* ---- CONV_INT ----------------------------------------------------------------------------------------------- */
 
-/* The sum behind output channel o at (h, w) of image r. `row`: the channel's weights. */
-static int64_t conv_sum(const qd_conv_int_params *p, const void *x, const void *row, int64_t r, int64_t o, int64_t h,
-                        int64_t w, int32_t x_zero, int32_t w_zero) {
+/* The sum behind output channel o at line and column `at` of image r. */
+static int64_t conv_sum(const qd_conv_int_params *p, const void *x, const void *w, int64_t r, int64_t o,
+                        const int64_t at[2], int32_t x_zero, int32_t w_zero) {
     const qd_window_params *v = &p->window;
     const int64_t per_group = v->channels / p->groups, group = o / (v->out_channels / p->groups);
+    const int64_t row = o * p->w_row; /* the channel's codes */
     int64_t sum = 0;
     for (int64_t ky = 0; ky < v->kernel_h; ky++) {
         for (int64_t kx = 0; kx < v->kernel_w; kx++) {
-            const int64_t in_h = h * v->stride_h - v->top + ky * v->dilation_h;
-            const int64_t in_w = w * v->stride_w - v->left + kx * v->dilation_w;
+            const int64_t in_h = at[0] * v->stride_h - v->top + ky * v->dilation_h;
+            const int64_t in_w = at[1] * v->stride_w - v->left + kx * v->dilation_w;
             if (!is_inside(v, in_h, in_w)) continue;
             for (int64_t c = 0; c < per_group; c++) {
                 const int64_t from = at_x(v, r, group * per_group + c, in_h, in_w);
                 const int64_t k = c * p->w_channel + ky * p->w_h + kx * p->w_w;
-                sum += (byte_at(row, k, p->w_code) - w_zero) * (byte_at(x, from, p->x_code) - x_zero);
+                sum += (qd_ref_code(w, row + k, p->w_code) - w_zero) * (byte_at(x, from, p->x_code) - x_zero);
             }
         }
     }
@@ -46,14 +47,12 @@ qd_status qd_ref_conv_int(const qd_node *n, const qd_operand in[], const qd_oper
     const qd_conv_int_params *p = &n->params.conv_int;
     const qd_window_params *v = &p->window;
     const int64_t area = (int64_t)v->out_h * v->out_w;
-    const int64_t w_size = (int64_t)v->kernel_h * v->kernel_w * (v->channels / p->groups);
     const int32_t x_zero = qd_ref_zero(&in[3], p->x_zero, 0, p->x_code);
     for (int64_t i = 0; i < rows * v->out_channels * area; i++) {
         const int64_t r = i / area / v->out_channels, o = i / area % v->out_channels;
         const int64_t h = i % area / v->out_w, w = i % v->out_w;
         const int32_t w_zero = qd_ref_zero(&in[2], p->w_zero, o, p->w_code);
-        const char *row = (const char *)in[0].data + o * w_size;
-        uint32_t sum = (uint32_t)conv_sum(p, in[1].data, row, r, o, h, w, x_zero, w_zero);
+        uint32_t sum = (uint32_t)conv_sum(p, in[1].data, in[0].data, r, o, (int64_t[]){h, w}, x_zero, w_zero);
         if (p->bias != QD_ABSENT) sum += (uint32_t)((const int32_t *)in[4].data)[o];
         qd_ref_put_code(out[0].data, at_y(v, r, o, h, w), p->y.code, qd_ref_finish(&p->y, &in[5], o, (int32_t)sum));
     }

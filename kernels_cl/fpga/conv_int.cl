@@ -1,6 +1,7 @@
 /* CONV_INT as a pipeline, see turns.h. A batch is a group of an image; columns of x are the windows of y's pixels.
  *
- *   w [O, ...], x, y: images of codes of 8 bits, elements by the strides of qd_conv_int_params; others as in qdot_ops.def
+ *   w [O, ...] of 8 or 4 bits, x, y: images of codes of 8 bits, by the strides of qd_conv_int_params; others as in
+ *   qdot_ops.def
  *
  * A word is 16 codes of a window that lie in a line of steps, by what there is more of: channels; or, where each has its
  * own group or there are few of them, columns of the window; or both as one line, where they are neighbours in memory.
@@ -35,7 +36,7 @@ typedef struct unit {
 static inline cut make_cut(const qd_conv_int_params *p, const int per_group) {
     const qd_window_params *v = &p->window;
     cut c = {0};
-    if (p->groups == 1 && v->dilation_w == 1 && v->x_channel == 1 && p->w_channel == 1) {
+    if (p->groups == 1 && v->dilation_w == 1 && v->x_channel == 1 && p->w_channel == 1 && p->w_w == per_group) {
         c.n = v->kernel_w * per_group;
         c.x_step = c.w_step = 1;
         c.lines_a = v->kernel_h, c.lines_b = 1;
@@ -62,14 +63,15 @@ static inline cut make_cut(const qd_conv_int_params *p, const int per_group) {
 /* 16 codes of t from `at` on, a step apart; those of them that are codes lo … hi-1 of the line, whose first is `first`, are
  * read; else, up to code n of it, they are `padding`, and 0 after that. */
 static inline char16 read_line(__global const uchar *t, const long at, const int step, const int first, const int lo,
-                               const int hi, const int n, const int flip, const int padding) {
-    if (step == 1 && first >= lo && first + QD_VEC <= hi) return as_char16(vload16(0, t + at) ^ (uchar16)(uchar)flip);
+                               const int hi, const int n, const int code, const int padding) {
+    if (step == 1 && first >= lo && first + QD_VEC <= hi && QD_CODE_BITS(code) == 8)
+        return as_char16(vload16(0, t + at) ^ (uchar16)(uchar)flip_of(code));
     char lanes[QD_VEC];
 #pragma unroll
     for (int l = 0; l < QD_VEC; l++) {
         const int i = first + l;
         lanes[l] = i >= n             ? (char)0
-                   : i >= lo && i < hi ? (char)(t[at + (long)l * step] ^ (uchar)flip)
+                   : i >= lo && i < hi ? read_code(t, at + (long)l * step, code)
                                        : (char)padding;
     }
     return vload16(0, lanes);
@@ -79,12 +81,11 @@ static inline weight_word read_weights(const unit *u, const turn *s, const int i
     const cut *c = &u->c;
     const int line = (s->word + i) / c->words, first = (s->word + i) % c->words * QD_VEC;
     const long at = (long)(line / c->lines_b) * c->w_a + (long)(line % c->lines_b) * c->w_b + (long)first * c->w_step;
-    const long size = (long)c->n * c->lines_a * c->lines_b;
     weight_word word;
 #pragma unroll
     for (int q = 0; q < QD_PE; q++) {
         const int row = s->batch % u->p.groups * u->out_per_group + s->out + min(q, s->outs - 1);
-        word.row[q] = read_line(u->w, row * size + at, c->w_step, first, 0, c->n, c->n, flip_of(u->p.w_code), 0);
+        word.row[q] = read_line(u->w, (long)row * u->p.w_row + at, c->w_step, first, 0, c->n, c->n, u->p.w_code, 0);
     }
     return word;
 }
@@ -113,7 +114,7 @@ static inline void read_column(const unit *u, const turn *s, const int t, const 
     const long image = (long)(s->batch / u->p.groups) * v->channels * v->in_h * v->in_w;
     const long at = image + (long)(s->batch % u->p.groups) * u->per_group * v->x_channel + (long)a * c->a_step +
                     (long)h * v->x_h + (long)w * v->x_w + (long)first * c->x_step;
-    const column_word word = {read_line(u->x, at, c->x_step, first, lo, hi, c->n, flip_of(u->p.x_code), u->x_zero)};
+    const column_word word = {read_line(u->x, at, c->x_step, first, lo, hi, c->n, u->p.x_code, u->x_zero)};
     QD_PUT(columns, word);
 }
 

@@ -64,18 +64,20 @@ __constant char QD_NAME(_codebooks)[2][16] = {
     {0, 1, 2, 3, 4, 5, 6, 7, -8, -7, -6, -5, -4, -3, -2, -1},
 };
 
-/* Codes k … k+15 of a row of k_end, k even; 0 beyond the end. */
+/* Code i of a row, signed. */
+static inline char read_code(__global const uchar *row, const long i, const int code) {
+    if (QD_CODE_BITS(code) == 8) return (char)(row[i] ^ (uchar)flip_of(code));
+    return QD_NAME(_codebooks)[codebook_of(code)][row[i / 2] >> i % 2 * 4 & 15];
+}
+
+/* Codes k … k+15 of a row of k_end; 0 beyond the end. */
 static inline char16 read_codes(__global const uchar *row, const int k, const int k_end, const int code) {
     const bool whole = QD_CODE_BITS(code) == 8 && k + 16 <= k_end;
     if (whole) return as_char16(vload16(0, row + k) ^ (uchar16)(uchar)flip_of(code));
     char lanes[16];
 #pragma unroll
-    for (int i = 0; i < 16; i++) {
-        const int at = min(k + i, k_end - 1);
-        const char value = QD_CODE_BITS(code) == 8 ? (char)(row[at] ^ (uchar)flip_of(code))
-                                                   : QD_NAME(_codebooks)[codebook_of(code)][row[at / 2] >> at % 2 * 4 & 15];
-        lanes[i] = k + i < k_end ? value : (char)0;
-    }
+    for (int i = 0; i < 16; i++)
+        lanes[i] = k + i < k_end ? read_code(row, k + i, code) : (char)0;
     return vload16(0, lanes);
 }
 

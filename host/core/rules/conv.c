@@ -66,11 +66,14 @@ static qd_status check(qd_node *n, const qd_symbols *s) {
             "conv_int: sums of %lld products of up to %lld may not fit 32 bits (%lld do); split the channels",
             (long long)K, (long long)product, (long long)(INT32_MAX / product));
     }
-    const qd_i32 area = p->window.kernel_h * p->window.kernel_w;
     n->macs = (double)K * (double)p->window.out_channels * (double)p->window.out_h * (double)p->window.out_w;
-    p->w_channel = nchw ? area : 1;
-    p->w_w = nchw ? 1 : (qd_i32)size.per_group;
-    p->w_h = p->window.kernel_w * p->w_w;
+    /* Codes of a line of w, the last dimension, and what fills up its last byte. */
+    const int64_t last = nchw ? p->window.kernel_w : size.per_group;
+    const int64_t line = QD_CODE_BITS(p->w_code) == 4 ? (last + 1) / 2 * 2 : last;
+    p->w_w = nchw ? 1 : (qd_i32)line;
+    p->w_h = (qd_i32)(nchw ? line : p->window.kernel_w * line);
+    p->w_channel = nchw ? p->window.kernel_h * p->w_h : 1;
+    p->w_row = nchw ? (qd_i32)size.per_group * p->w_channel : p->window.kernel_h * p->w_h;
     QD_TRY(qd_output_check("conv_int", &n->attrs.conv_int.y, n->out[0]->desc.format, n->in[5], &p->y));
 error:
     return status;
@@ -129,7 +132,8 @@ static bool fill(qd_choices *c, const qd_problem *p, int i, void *data) {
         case 1: { /* the usual bytes are one number only too often */
             if (!qd_choose(c, i ? "x codes" : "w codes", 0, 3)) return false;
             uint64_t stream = qd_stream(c, i ? "x codes" : "w codes");
-            for (int64_t k = 0; k < n; k++)
+            const size_t bytes = qd_format_row_bytes(p->formats[i], n);
+            for (size_t k = 0; k < bytes; k++)
                 ((uint8_t *)data)[k] = (uint8_t)qd_next_random(&stream);
             return true;
         }

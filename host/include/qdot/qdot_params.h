@@ -113,7 +113,9 @@ typedef struct qd_window_params {
 typedef struct qd_conv_int_params {
     qd_window_params window;
     qd_i32 groups;
-    qd_i32 w_channel, w_h, w_w; /* elements of w; those of one output channel are consecutive */
+    /* Codes of w from one channel, line, column, output channel to the next. Its lines (last dimension) begin at a byte:
+     * of packed codes the last may only fill one up. */
+    qd_i32 w_channel, w_h, w_w, w_row;
     qd_i32 w_code, x_code;
     qd_i32 w_zero, x_zero, bias;
     qd_output y;
