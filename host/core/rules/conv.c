@@ -132,7 +132,8 @@ static bool fill(qd_choices *c, const qd_problem *p, int i, void *data) {
         case 1: { /* the usual bytes are one number only too often */
             if (!qd_choose(c, i ? "x codes" : "w codes", 0, 3)) return false;
             uint64_t stream = qd_stream(c, i ? "x codes" : "w codes");
-            const size_t bytes = qd_format_row_bytes(p->formats[i], n);
+            const int64_t last = p->desc[i].shape[p->desc[i].rank - 1];
+            const size_t bytes = qd_format_row_bytes(p->formats[i], last) * (size_t)(n / last);
             for (size_t k = 0; k < bytes; k++)
                 ((uint8_t *)data)[k] = (uint8_t)qd_next_random(&stream);
             return true;
