@@ -1,4 +1,5 @@
 /* The OpenCL backend's table. */
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -22,21 +23,45 @@ static void cl_close(void *device) {
     cl_binary_close(d);
     if (d->queue) clReleaseCommandQueue(d->queue);
     if (d->context) clReleaseContext(d->context);
-    if (d->owns_id) clReleaseDevice(d->id);
     free(d);
+}
+
+/* The part of a CPU device with so many compute units. It lives as long as the process: PoCL's threads may still be in
+ * their last command's event when the last context is closed, and would use a released one. */
+static cl_int part_of(cl_device_id whole, int threads, cl_device_id *out) {
+    enum { MOST = 64 };
+    static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+    static struct {
+        cl_device_id whole, part;
+        int threads;
+    } known[MOST];
+    static int count;
+    const cl_device_partition_property how[] = {CL_DEVICE_PARTITION_BY_COUNTS, threads,
+                                                CL_DEVICE_PARTITION_BY_COUNTS_LIST_END, 0};
+    cl_int e = CL_SUCCESS;
+    int i = 0;
+    pthread_mutex_lock(&lock);
+    while (i < count && (known[i].whole != whole || known[i].threads != threads))
+        i++;
+    if (i == MOST) {
+        e = CL_OUT_OF_RESOURCES;
+    } else if (i == count) {
+        e = clCreateSubDevices(whole, how, 1, &known[i].part, NULL);
+        known[i].whole = whole;
+        known[i].threads = threads;
+        count += e == CL_SUCCESS;
+    }
+    if (e == CL_SUCCESS) *out = known[i].part;
+    pthread_mutex_unlock(&lock);
+    return e;
 }
 
 /* Replaces a CPU device by a part of it with `threads` compute units. */
 static qd_status limit_threads(cl_device_state *d, int threads) {
     if (threads <= 0 || (unsigned)threads >= d->info.compute_units) return QD_OK;
     if (!d->is_cpu) return qd_fail(QD_ERR_UNSUPPORTED, "%s: threads can only be chosen on CPU devices", d->info.name);
-    const cl_device_partition_property how[] = {CL_DEVICE_PARTITION_BY_COUNTS, threads,
-                                                CL_DEVICE_PARTITION_BY_COUNTS_LIST_END, 0};
-    cl_device_id part;
-    const cl_int e = clCreateSubDevices(d->id, how, 1, &part, NULL);
+    const cl_int e = part_of(d->id, threads, &d->id);
     if (e != CL_SUCCESS) return cl_fail(d, e, "limiting the threads");
-    d->id = part;
-    d->owns_id = true;
     d->info.compute_units = (unsigned)threads;
     return QD_OK;
 }

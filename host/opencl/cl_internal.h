@@ -95,7 +95,6 @@ typedef struct cl_device {
     cl_command_queue stage_queues[CL_UNITS][CL_STAGES]; /* the first is not used; others NULL until one is needed */
     cl_command_queue transfers;                         /* NULL: they do not overlap with kernels */
     char platform_version[128];
-    bool owns_id; /* a sub-device */
     bool lost;    /* the device is gone: see cl_alive */
     bool out_of_order, unified_memory, is_cpu, exact_division;
     bool deep_channels;       /* see cl_pipeline.c */

@@ -215,7 +215,6 @@ RELEASE_FUNCTION(clReleaseProgram, cl_program, -1)
 RELEASE_FUNCTION(clReleaseKernel, cl_kernel, -1)
 RELEASE_FUNCTION(clReleaseEvent, cl_event, -1)
 RELEASE_FUNCTION(clRetainEvent, cl_event, 1)
-RELEASE_FUNCTION(clReleaseDevice, cl_device_id, -1)
 
 /* ---- Those that do more ------------------------------------------------------------------------------------- */
 
@@ -235,11 +234,10 @@ cl_int CL_API_CALL clGetDeviceInfo(cl_device_id d, cl_device_info what, size_t n
 
 cl_int CL_API_CALL clCreateSubDevices(cl_device_id d, const cl_device_partition_property *how, cl_uint n,
                                       cl_device_id *out, cl_uint *count) {
-    cl_int e = fault(FN_clCreateSubDevices);
+    const cl_int e = fault(FN_clCreateSubDevices);
     if (e) return e;
-    e = NEXT(clCreateSubDevices)(d, how, n, out, count);
-    state.alive += e == CL_SUCCESS && out;
-    return e;
+    /* Not counted: they are kept for the next context. */
+    return NEXT(clCreateSubDevices)(d, how, n, out, count);
 }
 
 /* The device must have finished even when it says that it failed: what waits for it frees memory. */
