@@ -25,6 +25,9 @@ int qd_fpga_bank_of_input(const qd_fpga_kernel *k, int input);
 /** Bank of the arena, of any kernel's y; -1: not named. */
 int qd_fpga_arena_bank(const qd_fpga_manifest *m);
 
+/** Reads a manifest from memory; messages call it `path`. `sealed`: the binary's hash must be there. Of the binary
+ * itself nothing is checked. QD_ERR_FILE names the field that is wrong; *m is then undefined. */
+qd_status qd_fpga_parse(const char *path, const char *text, size_t bytes, bool sealed, qd_fpga_manifest *m);
 /** "weights.aocx" beside the manifest. */
 void qd_fpga_binary_path(const qd_fpga_manifest *m, const char *path, char *out, size_t capacity);
 /** A whole file, to be freed; QD_ERR_IO names it. */

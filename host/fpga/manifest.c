@@ -51,6 +51,15 @@ static qd_status read_int(const cJSON *object, const char *name, const place *of
     return QD_OK;
 }
 
+/* Of two fields with one name only the first would be read. */
+static qd_status only_once(const cJSON *object, const place *of) {
+    for (const cJSON *v = object->child; v; v = v->next) {
+        place at;
+        if (member(object, v->string, of, &at) != v) return wrong(&at, "stands there twice");
+    }
+    return QD_OK;
+}
+
 /* A misspelt field would silently mean its default. */
 static qd_status only_known(const cJSON *object, const char *const names[], const place *of) {
     for (const cJSON *v = object->child; v; v = v->next) {
@@ -62,7 +71,7 @@ static qd_status only_known(const cJSON *object, const char *const names[], cons
         member(object, v->string, of, &at);
         return wrong(&at, "is not known");
     }
-    return QD_OK;
+    return only_once(object, of);
 }
 
 /* ---- Kernels ------------------------------------------------------------------------------------------------ */
@@ -78,6 +87,8 @@ static qd_status read_banks(const cJSON *object, const place *of, const qd_fpga_
     const cJSON *banks = member(object, "banks", of, &at);
     if (!banks) return QD_OK;
     if (!cJSON_IsObject(banks)) return wrong(&at, "must be an object: operand to bank");
+    const qd_status twice = only_once(banks, &at);
+    if (twice) return twice;
     for (const cJSON *b = banks->child; b; b = b->next) {
         place here;
         member(banks, b->string, &at, &here);
@@ -190,12 +201,12 @@ static qd_status check_binary(const qd_fpga_manifest *m, const char *path, char 
     size_t bytes = 0;
     qd_fpga_binary_path(m, path, file, sizeof file);
     qd_status status = qd_fpga_read_file(file, &data, &bytes);
-    if (status) {
+    if (status == QD_ERR_IO) {
         char why[200];
         snprintf(why, sizeof why, "%.190s", qd_last_message());
         status = wrong(&at, why);
-        goto error;
     }
+    if (status) goto error;
     const char *why = kind_is_wrong(m, data, bytes);
     if (why) {
         status = wrong(&at, why);
@@ -253,13 +264,15 @@ error:
     return status;
 }
 
-static qd_status parse(const char *path, const char *text, size_t bytes, bool sealed, qd_fpga_manifest *m) {
+qd_status qd_fpga_parse(const char *path, const char *text, size_t bytes, bool sealed, qd_fpga_manifest *m) {
     place top = {path, ""}, at;
     qd_status status = QD_OK;
     const char *end = NULL;
     cJSON *root = cJSON_ParseWithLengthOpts(text, bytes, &end, false);
     memset(m, 0, sizeof *m);
-    if (!cJSON_IsObject(root)) {
+    while (root && end < text + bytes && isspace((unsigned char)*end))
+        end++;
+    if (!cJSON_IsObject(root) || end < text + bytes) {
         status = qd_fail(QD_ERR_FILE, "%s is no manifest: it is not a JSON object (byte %zu)", path,
                          end ? (size_t)(end - text) : (size_t)0);
         goto error;
@@ -284,7 +297,7 @@ static qd_status read_both(const char *path, bool sealed, qd_fpga_manifest *m, c
     unsigned char *text = NULL;
     size_t bytes = 0;
     qd_status status = qd_fpga_read_file(path, &text, &bytes);
-    if (!status) status = parse(path, (const char *)text, bytes, sealed, m);
+    if (!status) status = qd_fpga_parse(path, (const char *)text, bytes, sealed, m);
     if (!status) status = check_binary(m, path, sha256);
     free(text);
     return status;
