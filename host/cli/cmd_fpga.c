@@ -128,7 +128,7 @@ typedef struct build_options {
     qd_cli_common common;
     const char *vendor, *board, *out, *kernels, *banks, *hls;
     int64_t units, pe, tokens;
-    bool run;
+    bool autorun, run;
 } build_options;
 
 /* "w=1,x=0": of every kernel that has the operand. */
@@ -206,9 +206,9 @@ static int build(const build_options *o) {
     const char *words[QD_FPGA_KERNELS];
     snprintf(list, sizeof list, "%s", o->kernels ? o->kernels : "");
     const int n = split(list, words, QD_FPGA_KERNELS);
+    const qd_fpga_shape shape = {(int)o->units, (int)o->pe, (int)o->tokens, o->autorun};
     if (!o->vendor) return qd_cli_fail("--vendor is needed: intel or amd");
-    if (qd_fpga_plan(o->vendor, o->board, words, n, (int)o->units, (int)o->pe, (int)o->tokens, &m) != QD_OK)
-        return qd_cli_failed();
+    if (qd_fpga_plan(o->vendor, o->board, words, n, &shape, &m) != QD_OK) return qd_cli_failed();
     if (!read_banks(o->banks, &m)) return QD_EXIT_FAILED;
     if (mkdir(o->out, 0777) && errno != EEXIST) return qd_cli_fail("%s: %s", o->out, strerror(errno));
     snprintf(path, sizeof path, "%s/qdot.json", o->out);
@@ -256,6 +256,8 @@ static int cmd_build(int argc, char **argv) {
          "compute units of the matrix products (default 1): they share out the output channels"},
         {"pe", 0, QD_CLI_INT, &o.pe, 1, 64, "N", "output channels side by side in the array (default 4)"},
         {"tokens", 0, QD_CLI_INT, &o.tokens, 1, 64, "N", "columns that share the weights of a turn (default 8)"},
+        {"autorun", 0, QD_CLI_FLAG, &o.autorun, 0, 0, NULL,
+         "intel: arrays start with the card and are never launched (an emulator spends a core on each)"},
         {"banks", 0, QD_CLI_TEXT, &o.banks, 0, 0, "w=1,x=0,…", "memory banks of the operands"},
         {"hls", 0, QD_CLI_TEXT, &o.hls, 0, 0, "DIR", "amd: where hls/ of the sources is (default hls)"},
         {"run", 0, QD_CLI_FLAG, &o.run, 0, 0, NULL, "run the commands, too, where the vendor's compiler is installed"},

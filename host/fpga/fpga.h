@@ -16,8 +16,12 @@ typedef struct qd_fpga_variant {
 const qd_fpga_variant *qd_fpga_variant_find(const char *name);
 /** The kernel of a manifest that is this variant; NULL: it has none. */
 const qd_fpga_kernel *qd_fpga_kernel_find(const qd_fpga_manifest *m, const char *variant);
-/** What precedes the stage in the names of a compute unit's functions. */
-void qd_fpga_unit_name(const qd_fpga_manifest *m, const char *variant, int units, int unit, char name[64]);
+/** What precedes the stage in the names of a compute unit's functions: the variant, the array's shape, the unit. */
+void qd_fpga_unit_name(const qd_fpga_manifest *m, const qd_fpga_kernel *k, int unit, char name[64]);
+/** Sets a kernel's stages and functions, for its variant and units. */
+void qd_fpga_name_functions(const qd_fpga_manifest *m, qd_fpga_kernel *k);
+/** "_read", … of a stage among so many; "" of a single one. */
+const char *qd_fpga_stage_name(int stages, int stage);
 /** Bank of an operand; -1: the manifest names none. */
 int qd_fpga_bank_of(const qd_fpga_kernel *k, const char *operand);
 /** The same of an operator's input, by its place. */

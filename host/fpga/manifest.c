@@ -116,16 +116,15 @@ static qd_status read_banks(const cJSON *object, const place *of, const qd_fpga_
 /* The functions' names tell the array's shape: a manifest that says another one is wrong. */
 static qd_status read_functions(const cJSON *object, const place *of, const qd_fpga_variant *v,
                                 const qd_fpga_manifest *m, qd_fpga_kernel *k) {
-    static const char *const stages[QD_FPGA_STAGES] = {"_read", "_array", "_finish", "_write"};
     place at;
     char why[300];
     const cJSON *all = member(object, "functions", of, &at);
     if (!cJSON_IsArray(all)) return wrong(&at, all ? "must be a list with a list for each compute unit" : "is missing");
     k->units = cJSON_GetArraySize(all);
-    k->stages = v->channels ? QD_FPGA_STAGES : 1;
     if (k->units < 1 || k->units > QD_FPGA_UNITS) return wrong(&at, "1 to 8 compute units are possible");
     if (k->units > 1 && strncmp(v->op, "MATMUL", 6) != 0)
         return wrong(&at, "only matrix products are shared out to several compute units");
+    qd_fpga_name_functions(m, k);
     for (int u = 0; u < k->units; u++) {
         const cJSON *unit = cJSON_GetArrayItem(all, u);
         if (!cJSON_IsArray(unit) || cJSON_GetArraySize(unit) != k->stages) {
@@ -134,15 +133,11 @@ static qd_status read_functions(const cJSON *object, const place *of, const qd_f
         }
         for (int s = 0; s < k->stages; s++) {
             const cJSON *name = cJSON_GetArrayItem(unit, s);
-            char base[64], want[80];
-            qd_fpga_unit_name(m, k->variant, k->units, u, base);
-            snprintf(want, sizeof want, "%s%s", base, k->stages > 1 ? stages[s] : "");
-            if (!cJSON_IsString(name) || strcmp(name->valuestring, want) != 0) {
-                snprintf(why, sizeof why, "has \"%.80s\", where pe, vec and tokens ask for \"%s\"",
-                         cJSON_IsString(name) ? name->valuestring : "", want);
-                return wrong(&at, why);
-            }
-            snprintf(k->functions[u][s], sizeof k->functions[u][s], "%.63s", want);
+            const char *want = k->functions[u][s];
+            if (cJSON_IsString(name) && !strcmp(name->valuestring, want)) continue;
+            snprintf(why, sizeof why, "has \"%.80s\", where pe, vec and tokens ask for \"%s\"",
+                     cJSON_IsString(name) ? name->valuestring : "", want);
+            return wrong(&at, why);
         }
     }
     return QD_OK;
@@ -221,8 +216,8 @@ error:
 /* ---- Reading ------------------------------------------------------------------------------------------------ */
 
 static qd_status read_head(const cJSON *root, const place *top, bool sealed, qd_fpga_manifest *m) {
-    static const char *const known[] = {"format", "vendor",  "board",     "binary",        "sha256",  "pe", "vec",
-                                        "tokens", "packing", "clock_mhz", "channel_depth", "kernels", NULL};
+    static const char *const known[] = {"format", "vendor",  "board",     "binary",        "sha256",  "pe",      "vec",
+                                        "tokens", "packing", "clock_mhz", "channel_depth", "autorun", "kernels", NULL};
     static const char *const packings[] = {"none", "int8x2", "int4x4"};
     place at;
     int format;
@@ -260,6 +255,9 @@ static qd_status read_head(const cJSON *root, const place *top, bool sealed, qd_
     }
     m->clock_mhz = clock->valuedouble;
     QD_TRY(read_int(root, "channel_depth", top, 0, 1 << 20, &m->channel_depth));
+    const cJSON *autorun = member(root, "autorun", top, &at);
+    if (!cJSON_IsBool(autorun)) return wrong(&at, autorun ? "must be true or false" : "is missing");
+    m->autorun = cJSON_IsTrue(autorun);
 error:
     return status;
 }
@@ -341,7 +339,8 @@ qd_status qd_fpga_write(const qd_fpga_manifest *m, const char *path) {
               cJSON_AddNumberToObject(o, "vec", m->vec) && cJSON_AddNumberToObject(o, "tokens", m->tokens) &&
               cJSON_AddStringToObject(o, "packing", m->packing) &&
               cJSON_AddNumberToObject(o, "clock_mhz", m->clock_mhz) &&
-              cJSON_AddNumberToObject(o, "channel_depth", m->channel_depth);
+              cJSON_AddNumberToObject(o, "channel_depth", m->channel_depth) &&
+              cJSON_AddBoolToObject(o, "autorun", m->autorun);
     cJSON *kernels = ok ? cJSON_AddArrayToObject(o, "kernels") : NULL;
     for (int i = 0; kernels && ok && i < m->n_kernels; i++)
         ok = add_kernel(kernels, &m->kernels[i]);

@@ -53,10 +53,28 @@ const qd_fpga_kernel *qd_fpga_kernel_find(const qd_fpga_manifest *m, const char 
     return NULL;
 }
 
-void qd_fpga_unit_name(const qd_fpga_manifest *m, const char *variant, int units, int unit, char name[64]) {
+void qd_fpga_unit_name(const qd_fpga_manifest *m, const qd_fpga_kernel *k, int unit, char name[64]) {
     char number[16] = "";
-    if (units > 1) snprintf(number, sizeof number, "_u%d", unit);
-    snprintf(name, 64, "%.36s_%dx%dx%d%s", variant, m->pe, m->vec, m->tokens, number);
+    if (k->units > 1) snprintf(number, sizeof number, "_u%d", unit);
+    snprintf(name, 64, "%.36s_%dx%dx%d%s", k->variant, m->pe, m->vec, m->tokens, number);
+}
+
+/* An array that runs by itself is not launched. */
+const char *qd_fpga_stage_name(int stages, int stage) {
+    static const char *const all[QD_FPGA_STAGES] = {"_read", "_array", "_finish", "_write"};
+    if (stages == 1) return "";
+    return all[stages < QD_FPGA_STAGES && stage ? stage + 1 : stage];
+}
+
+void qd_fpga_name_functions(const qd_fpga_manifest *m, qd_fpga_kernel *k) {
+    const bool channels = qd_fpga_variant_find(k->variant)->channels;
+    k->stages = !channels ? 1 : m->autorun ? QD_FPGA_STAGES - 1 : QD_FPGA_STAGES;
+    for (int u = 0; u < k->units; u++) {
+        char name[64];
+        qd_fpga_unit_name(m, k, u, name);
+        for (int s = 0; s < k->stages; s++)
+            snprintf(k->functions[u][s], sizeof k->functions[u][s], "%.55s%s", name, qd_fpga_stage_name(k->stages, s));
+    }
 }
 
 int qd_fpga_bank_of(const qd_fpga_kernel *k, const char *operand) {
@@ -99,7 +117,6 @@ static bool has_channels_form(const qd_fpga_variant *v) {
 }
 
 static qd_status add_kernel(const qd_fpga_variant *v, int units, qd_fpga_manifest *out) {
-    static const char *const stages[QD_FPGA_STAGES] = {"_read", "_array", "_finish", "_write"};
     if (out->n_kernels == QD_FPGA_KERNELS) {
         return qd_fail(QD_ERR_LIMIT, "a binary holds at most %d kernels", QD_FPGA_KERNELS);
     }
@@ -107,18 +124,13 @@ static qd_status add_kernel(const qd_fpga_variant *v, int units, qd_fpga_manifes
     snprintf(k->variant, sizeof k->variant, "%s", v->name);
     /* Compute units share out the output channels of a matrix product. */
     k->units = strncmp(v->op, "MATMUL", 6) == 0 ? units : 1;
-    k->stages = v->channels ? QD_FPGA_STAGES : 1;
-    for (int u = 0; u < k->units; u++) {
-        char name[64];
-        qd_fpga_unit_name(out, k->variant, k->units, u, name);
-        for (int s = 0; s < k->stages; s++)
-            snprintf(k->functions[u][s], sizeof k->functions[u][s], "%.55s%s", name, v->channels ? stages[s] : "");
-    }
+    qd_fpga_name_functions(out, k);
     return QD_OK;
 }
 
-qd_status qd_fpga_plan(const char *vendor, const char *board, const char *const variants[], int n, int units, int pe,
-                       int tokens, qd_fpga_manifest *out) {
+qd_status qd_fpga_plan(const char *vendor, const char *board, const char *const variants[], int n,
+                       const qd_fpga_shape *shape, qd_fpga_manifest *out) {
+    const int units = shape->units, pe = shape->pe, tokens = shape->tokens;
     memset(out, 0, sizeof *out);
     const bool intel = vendor && !strcmp(vendor, "intel");
     if (!intel && (!vendor || strcmp(vendor, "amd"))) {
@@ -138,6 +150,7 @@ qd_status qd_fpga_plan(const char *vendor, const char *board, const char *const 
     snprintf(out->binary, sizeof out->binary, "qdot.%s", intel ? "aocx" : "xclbin");
     snprintf(out->packing, sizeof out->packing, "none");
     out->pe = pe, out->vec = 16, out->tokens = tokens;
+    out->autorun = intel && shape->autorun;
     for (int i = 0; i < n; i++) {
         const qd_fpga_variant *v = qd_fpga_variant_find(variants[i]);
         if (!v) return qd_fail(QD_ERR_ARGUMENT, "no kernel for FPGAs is called \"%s\"", variants[i]);

@@ -83,19 +83,22 @@ bool cl_binary_take(cl_device_state *d, const cl_variant *v, cl_proof *proof) {
     return true;
 }
 
+int cl_variant_stages(const cl_device_state *d, const cl_variant *v) {
+    const qd_fpga_kernel *k = d->binary ? qd_fpga_kernel_find(&d->binary->manifest, v->name) : NULL;
+    return k ? k->stages : v->needs == CL_NEEDS_CHANNELS ? CL_STAGES : 1;
+}
+
 int cl_variant_units(const cl_device_state *d, const cl_variant *v) {
     const qd_fpga_kernel *k = d->binary ? qd_fpga_kernel_find(&d->binary->manifest, v->name) : NULL;
     return k ? k->units : 1;
 }
-
-const char *const cl_stages[CL_STAGES] = {"_read", "_array", "_finish", "_write"};
 
 void cl_stage_name(const cl_device_state *d, const cl_variant *v, int unit, int stage, char name[64]) {
     const qd_fpga_kernel *k = d->binary ? qd_fpga_kernel_find(&d->binary->manifest, v->name) : NULL;
     if (k) {
         snprintf(name, 64, "%s", k->functions[unit][stage]);
     } else {
-        snprintf(name, 64, "%s%s", qd_op_get(v->op)->name, cl_variant_stages(v) > 1 ? cl_stages[stage] : "");
+        snprintf(name, 64, "%s%s", qd_op_get(v->op)->name, qd_fpga_stage_name(cl_variant_stages(d, v), stage));
     }
 }
 
@@ -129,8 +132,9 @@ cl_mem cl_bank_buffer(const cl_device_state *d, int bank, size_t bytes, cl_int *
 
 static void unit_options(const qd_fpga_manifest *m, const qd_fpga_kernel *k, int unit, char *options) {
     char name[64];
-    qd_fpga_unit_name(m, k->variant, k->units, unit, name);
-    snprintf(options, 256, "-DQD_UNIT=%s -DQD_PE=%d -DQD_TOKENS=%d", name, m->pe, m->tokens);
+    qd_fpga_unit_name(m, k, unit, name);
+    snprintf(options, 256, "-DQD_UNIT=%s -DQD_PE=%d -DQD_TOKENS=%d%s", name, m->pe, m->tokens,
+             m->autorun ? " -DQD_AUTORUN" : "");
 }
 
 qd_status qd_fpga_source(const qd_fpga_manifest *m, int kernel, int unit, const char *path, char *options) {

@@ -46,9 +46,7 @@ typedef enum cl_home {
 } cl_home;
 cl_home cl_variant_home(const cl_variant *v);
 
-/** Kernels of a variant that run at the same time: CL_STAGES for one with channels, else 1. */
 enum { CL_STAGES = QD_FPGA_STAGES, CL_UNITS = QD_FPGA_UNITS };
-int cl_variant_stages(const cl_variant *v);
 
 typedef enum cl_verdict { CL_UNTRIED, CL_PASSED, CL_FAILED, CL_UNAVAILABLE } cl_verdict;
 
@@ -95,7 +93,7 @@ typedef struct cl_device {
     cl_command_queue stage_queues[CL_UNITS][CL_STAGES]; /* the first is not used; others NULL until one is needed */
     cl_command_queue transfers;                         /* NULL: they do not overlap with kernels */
     char platform_version[128];
-    bool lost;    /* the device is gone: see cl_alive */
+    bool lost; /* the device is gone: see cl_alive */
     bool out_of_order, unified_memory, is_cpu, exact_division;
     bool deep_channels;       /* see cl_pipeline.c */
     struct cl_binary *binary; /* NULL: kernels are compiled */
@@ -244,10 +242,12 @@ qd_status cl_binary_open(cl_device_state *d, const char *path);
 void cl_binary_close(cl_device_state *d);
 /** Sets the proof's program to the binary's; false, with the reason, where the variant is not in it. */
 bool cl_binary_take(cl_device_state *d, const cl_variant *v, cl_proof *proof);
+/** Kernels of a variant that are launched to run at the same time: CL_STAGES for one with channels, else 1; a binary
+ * may have an array that runs by itself. */
+int cl_variant_stages(const cl_device_state *d, const cl_variant *v);
 /** Compute units that a variant has: 1 but in a binary. */
 int cl_variant_units(const cl_device_state *d, const cl_variant *v);
 /** What the function of a stage (of cl_variant_stages) is called: "NAME", or "NAME_read" … "NAME_write". */
-extern const char *const cl_stages[CL_STAGES];
 void cl_stage_name(const cl_device_state *d, const cl_variant *v, int unit, int stage, char name[64]);
 /** Bank of input i of a variant's operator, and of the arena; CL_ANY_BANK: the manifest names none. */
 int cl_bank_of(const cl_device_state *d, const cl_variant *v, int input);

@@ -262,7 +262,7 @@ qd_status cl_node_create(cl_device_state *d, qd_node *n, int variant) {
     n->kernel = x;
     x->variant = variant;
     const cl_home home = cl_variant_home(v);
-    const int stages = cl_variant_stages(v), units = cl_variant_units(d, v);
+    const int stages = cl_variant_stages(d, v), units = cl_variant_units(d, v);
     x->local = home == CL_HOME_FPGA || (d->is_cpu && home != CL_HOME_GPU) ? 1 : CL_GPU_LOCAL;
     x->global =
         d->canary_single || home == CL_HOME_FPGA ? x->local : d->info.compute_units * (size_t)v->groups * x->local;
@@ -374,7 +374,7 @@ static qd_status start_launches(cl_device_state *d, const qd_node *n, int64_t ro
     cl_node *x = n->kernel;
     const cl_variant *v = &cl_variants[x->variant];
     const bool profile = d->options.profile && !d->canary_depth;
-    const int stages = cl_variant_stages(v), units = cl_variant_units(d, v);
+    const int stages = cl_variant_stages(d, v), units = cl_variant_units(d, v);
     cl_event done = NULL;
     qd_status status = QD_OK;
     if (stages > 1 || units > 1) {

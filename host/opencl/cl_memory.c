@@ -186,8 +186,8 @@ void cl_buffer_used(cl_device_state *d, qd_buffer *b, cl_event e) {
 
 /* Cards: transfers have a queue of their own and wait only for the last kernel that uses the buffer, so that one input
  * is written, or an output read, while the device computes with others. They are over on return, so that kernels given
- * later need not wait for them. (By their events: Intel's emulator returns from a blocking write before other queues see
- * the bytes.) */
+ * later need not wait for them. (By their events: Intel's emulator returns from a blocking write before other queues
+ * see the bytes.) */
 static qd_status overlapped(cl_device_state *d, qd_buffer *b, size_t offset, const void *src, void *dst, size_t bytes) {
     qd_status status = QD_OK;
     const cl_uint n = b->last ? 1 : 0;

@@ -43,7 +43,7 @@ static double most_words(const qd_node *n, int64_t rows) {
 qd_status cl_pipeline_enqueue(cl_device_state *d, const qd_node *n, const cl_variant *v, int64_t rows,
                               const cl_kernel kernels[], int n_kernels, const cl_event list[], cl_uint n_list,
                               cl_event events[], cl_event *done) {
-    const int stages = cl_variant_stages(v), units = cl_variant_units(d, v);
+    const int stages = cl_variant_stages(d, v), units = cl_variant_units(d, v);
     const bool in_turn = stages == 1 || (d->deep_channels && most_words(n, rows) < CL_DEEP_CHANNEL);
     const size_t one = 1;
     cl_command_queue queues[CL_UNITS][CL_STAGES];

@@ -61,7 +61,7 @@ static qd_status collect(cl_device_state *d) {
         /* Stages of a pipeline follow each other here: their time is that from the first one's start to the last one's
          * end. */
         const cl_trace_event *first = t - t->stage;
-        if (t->stage + 1 < cl_variant_stages(&cl_variants[t->variant])) continue;
+        if (t->stage + 1 < cl_variant_stages(d, &cl_variants[t->variant])) continue;
         p->calls++;
         p->seconds += (double)(t->end - first->start) * 1e-9;
         p->bytes += t->bytes;
@@ -157,7 +157,7 @@ qd_status cl_profile_trace(void *device, const char *path) {
                 "{\"name\":\"%s%s\",\"cat\":\"%s\",\"ph\":\"X\",\"pid\":1,\"tid\":%d,\"ts\":%.3f,\"dur\":%.3f,"
                 "\"args\":{\"bytes\":%.0f,\"waited_us\":%.3f}}%s\n",
                 cl_variants[t->variant].name,
-                cl_variant_stages(&cl_variants[t->variant]) > 1 ? cl_stages[t->stage] : "",
+                qd_fpga_stage_name(cl_variant_stages(d, &cl_variants[t->variant]), t->stage),
                 qd_op_get(cl_variants[t->variant].op)->name, 1 + t->unit * CL_STAGES + t->stage,
                 ((double)t->start - (double)zero) * 1e-3, (double)(t->end - t->start) * 1e-3, t->bytes,
                 ((double)t->start - (double)t->queued) * 1e-3, i + 1 < d->n_trace ? "," : "");

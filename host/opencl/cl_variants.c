@@ -15,7 +15,3 @@ const int cl_variant_count = sizeof cl_variants / sizeof cl_variants[0];
 cl_home cl_variant_home(const cl_variant *v) {
     return !strncmp(v->file, "gpu/", 4) ? CL_HOME_GPU : !strncmp(v->file, "fpga/", 5) ? CL_HOME_FPGA : CL_HOME_ANY;
 }
-
-int cl_variant_stages(const cl_variant *v) {
-    return v->needs == CL_NEEDS_CHANNELS ? CL_STAGES : 1;
-}

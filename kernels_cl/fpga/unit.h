@@ -50,12 +50,22 @@ QD_STAGE(_read) {
     } while (s.columns);
 }
 
+/* The array needs nothing but its pipes. -DQD_AUTORUN: it starts with the device, and the host never again; after an
+ * order without a next turn it waits for the first one of another problem. */
+#ifdef QD_AUTORUN
+__attribute__((max_global_work_dim(0))) __attribute__((autorun)) __kernel void QD_NAME(_array)(void) {
+    weight_word held[2][QD_WORDS];
+    for (int side = 0;; side = !side)
+        array_turn(held, side);
+}
+#else
 QD_STAGE(_array) {
     weight_word held[2][QD_WORDS];
     int side = 0;
     while (array_turn(held, side))
         side = !side;
 }
+#endif
 
 QD_STAGE(_finish) {
     OPEN;

@@ -75,7 +75,7 @@ static void seal(const char *vendor, const char *board) {
                              *const amd[] = {"matmul_int_single", "conv_int_single", "table_single"};
     static qd_fpga_manifest m;
     unsigned char data[FAKE];
-    ck_ok(qd_fpga_plan(vendor, board, strcmp(vendor, "intel") ? amd : intel, 3, 2, 4, 8, &m));
+    ck_ok(qd_fpga_plan(vendor, board, strcmp(vendor, "intel") ? amd : intel, 3, &(qd_fpga_shape){2, 4, 8, false}, &m));
     for (int i = 0; i < 3; i++) {
         m.kernels[i].n_banks = 1;
         m.kernels[i].banks[0] = (qd_fpga_bank){"x", 3};
@@ -173,6 +173,9 @@ static const struct row {
     {"clock_mhz", "-1", "clock_mhz", "MHz"},
     {"clock_mhz", "10001", "clock_mhz", "MHz"},
     {"clock_mhz", "\"480\"", "clock_mhz", "MHz"},
+    {"autorun", "", "autorun", "is missing"},
+    {"autorun", "1", "autorun", "must be true or false"},
+    {"autorun", "true", "kernels[0].functions", "a compute unit of"},
     {"channel_depth", "", "channel_depth", "is missing"},
     {"channel_depth", "-1", "channel_depth", "from 0 to"},
     {"channel_depth", "2000000", "channel_depth", "from 0 to"},
@@ -392,19 +395,20 @@ END_TEST
 START_TEST(test_plans) {
     static qd_fpga_manifest m;
     static const char *const none[] = {"matmul_int"}, *const channels[] = {"matmul_int_channels"};
-    ck_fails(qd_fpga_plan(NULL, "b", NULL, 0, 1, 4, 8, &m), QD_ERR_ARGUMENT, "vendor");
-    ck_fails(qd_fpga_plan("xilinx", "b", NULL, 0, 1, 4, 8, &m), QD_ERR_ARGUMENT, "\"xilinx\"");
-    ck_fails(qd_fpga_plan("intel", NULL, NULL, 0, 1, 4, 8, &m), QD_ERR_ARGUMENT, "board");
-    ck_fails(qd_fpga_plan("intel", "", NULL, 0, 1, 4, 8, &m), QD_ERR_ARGUMENT, "board");
-    ck_fails(qd_fpga_plan("intel", "b", none, 1, 1, 4, 8, &m), QD_ERR_ARGUMENT, "\"matmul_int\"");
-    ck_fails(qd_fpga_plan("amd", "b", channels, 1, 1, 4, 8, &m), QD_ERR_ARGUMENT, "channels");
-    static const int shapes[][3] = {{0, 4, 8}, {9, 4, 8}, {1, 0, 8}, {1, 65, 8}, {1, 4, 0}, {1, 4, 65}};
-    for (int i = 0; i < 6; i++) {
-        const int *s = shapes[i];
-        ck_fails(qd_fpga_plan("intel", "b", NULL, 0, s[0], s[1], s[2], &m), QD_ERR_ARGUMENT, "possible");
-    }
+    static const qd_fpga_shape good = {1, 4, 8, false};
+    ck_fails(qd_fpga_plan(NULL, "b", NULL, 0, &good, &m), QD_ERR_ARGUMENT, "vendor");
+    ck_fails(qd_fpga_plan("xilinx", "b", NULL, 0, &good, &m), QD_ERR_ARGUMENT, "\"xilinx\"");
+    ck_fails(qd_fpga_plan("intel", NULL, NULL, 0, &good, &m), QD_ERR_ARGUMENT, "board");
+    ck_fails(qd_fpga_plan("intel", "", NULL, 0, &good, &m), QD_ERR_ARGUMENT, "board");
+    ck_fails(qd_fpga_plan("intel", "b", none, 1, &good, &m), QD_ERR_ARGUMENT, "\"matmul_int\"");
+    ck_fails(qd_fpga_plan("amd", "b", channels, 1, &good, &m), QD_ERR_ARGUMENT, "channels");
+    static const qd_fpga_shape shapes[] = {{.pe = 4, .tokens = 8},    {.units = 9, .pe = 4, .tokens = 8},
+                                           {.units = 1, .tokens = 8}, {.units = 1, .pe = 65, .tokens = 8},
+                                           {.units = 1, .pe = 4},     {.units = 1, .pe = 4, .tokens = 65}};
+    for (int i = 0; i < 6; i++)
+        ck_fails(qd_fpga_plan("intel", "b", NULL, 0, &shapes[i], &m), QD_ERR_ARGUMENT, "possible");
     for (int i = 0; i < 2; i++) {
-        ck_ok(qd_fpga_plan(i ? "amd" : "intel", "b", NULL, 0, 8, 64, 64, &m));
+        ck_ok(qd_fpga_plan(i ? "amd" : "intel", "b", NULL, 0, &(qd_fpga_shape){8, 64, 64, false}, &m));
         ck_assert_int_eq(m.n_kernels, 6);
         for (int k = 0; k < m.n_kernels; k++)
             ck_assert_int_eq(m.kernels[k].stages, i || !strncmp(m.kernels[k].variant, "table", 5) ? 1 : 4);

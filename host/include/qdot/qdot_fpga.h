@@ -23,7 +23,7 @@ typedef struct qd_fpga_bank {
 typedef struct qd_fpga_kernel {
     char variant[48]; /* name in kernels.def */
     int units;        /* compute units: output channels are shared out */
-    int stages;       /* functions of each: 1, or 4 joined by channels */
+    int stages;       /* functions of each: 1, or 4 joined by channels, of which an array that runs by itself is none */
     char functions[QD_FPGA_UNITS][QD_FPGA_STAGES][64];
     qd_fpga_bank banks[QD_FPGA_BANKS];
     int n_banks;
@@ -37,15 +37,23 @@ typedef struct qd_fpga_manifest {
     int pe, vec, tokens; /* the array's shape, see kernels_cl/fpga/turns.h */
     char packing[16];    /* products in a DSP: "none", "int8x2", "int4x4" (hls/pack.h) */
     double clock_mhz;    /* 0: not known */
+    bool autorun;        /* arrays start with the device, and are not launched */
     int channel_depth;   /* words that every channel holds; 0: as in the source. Only emulators need more */
     qd_fpga_kernel kernels[QD_FPGA_KERNELS];
     int n_kernels;
 } qd_fpga_manifest;
 
+/** How a binary's kernels are to be built. */
+typedef struct qd_fpga_shape {
+    int units;      /* compute units of the matrix products */
+    int pe, tokens; /* of the array */
+    bool autorun;
+} qd_fpga_shape;
+
 /** What a manifest for these variants says, before anything is built: NULL, 0: all that are for FPGAs. vendor "intel"
  * takes those with channels where there are some, "amd" those without. Errors name the variant that does not exist. */
-QD_API qd_status qd_fpga_plan(const char *vendor, const char *board, const char *const variants[], int n, int units,
-                              int pe, int tokens, qd_fpga_manifest *out);
+QD_API qd_status qd_fpga_plan(const char *vendor, const char *board, const char *const variants[], int n,
+                              const qd_fpga_shape *shape, qd_fpga_manifest *out);
 /** Whether the operator of a variant has an operand of that name. */
 QD_API bool qd_fpga_has_operand(const char *variant, const char *operand);
 /** Reads a manifest and checks all that can be checked without a device: every field, and the binary's hash and kind.
