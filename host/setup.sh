@@ -1,5 +1,5 @@
 #!/bin/sh
-# Installs the Debian packages that qdot needs and that are missing: `sh host/setup.sh [tests] [fuzz] [offload]`. Says
+# Installs the Debian packages that qdot needs and that are missing: `sh host/setup.sh [tests] [fuzz] [offload] [rtl]`. Says
 # nothing and changes nothing when all are there.
 set -eu
 
@@ -11,8 +11,9 @@ for extra; do
     tests) packages="$packages check shellcheck oclgrind clinfo" ;;
     fuzz) packages="$packages clang" ;;
     offload) packages="$packages g++ python3-venv" ;; # for the runtimes that load the plug-ins
+    rtl) packages="$packages g++ verilator yosys iverilog" ;; # the unit in Verilog: simulated, synthesized
     *)
-        echo "setup.sh: unknown word '$extra' (known: tests, fuzz, offload)" >&2
+        echo "setup.sh: unknown word '$extra' (known: tests, fuzz, offload, rtl)" >&2
         exit 2
         ;;
     esac

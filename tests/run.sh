@@ -72,7 +72,7 @@ give_up() {
 }
 
 mkdir -p build
-sh host/setup.sh tests ${long:+fuzz} || give_up "The packages could not be installed"
+sh host/setup.sh tests rtl ${long:+fuzz} || give_up "The packages could not be installed"
 # Not seen by any test but those labelled `runtimes`, which say what is absent.
 sh tests/opencl_runtimes.sh >/dev/null || echo "Intel's OpenCL runtimes could not be installed"
 QDOT_TEST_MODEL=$(sh host/fetch_model.sh) || give_up "The model could not be fetched"
