@@ -4,8 +4,9 @@
  *   weight t[i] = round(2^24 · exp(-scale · (max - x[i]))); y[i] = floor(t[i] · p.y_inverse / (2^16 · Σt) + 1/2) + zero
  *   unit u = one row: its maximum, the sum of its weights, then its codes
  *
- *   With `weights`, which then holds t: y[i] = t[i] / Σt · 256 in gemmlowp's fixed point (31 bits after the point; the
- * sum has 19). */
+ *   With weights, t[i] = weights[max - x[i]]:
+ *   fixed point  y[i] = t[i] / Σt · 256 as gemmlowp computes it (31 bits after the point; the sum has 19)
+ *   floats       y[i] = round(t[i] · p.y_inverse / Σt) + zero, in float32, the sum from the first to the last */
 #include "codes.h"
 
 static inline uint weight(const float scale, const int distance) {
@@ -33,6 +34,19 @@ static void weighted_row(const qd_softmax_int_params *p, __global const int *wei
     }
 }
 
+static void shared_row(const qd_softmax_int_params *p, __global const float *weights, const int greatest,
+                       const uchar flip, const int lowest, __global const uchar *x, __global uchar *y) {
+    float sum = 0.0f;
+    for (int i = 0; i < p->cols; i++)
+        sum += weights[greatest - (x[i] ^ flip)];
+    for (int i = 0; i < p->cols; i++) {
+        const float share = weights[greatest - (x[i] ^ flip)] * (float)p->y_inverse / sum;
+        const int whole = share < 2147483648.0f ? qd_round_even_i32(share) : lowest ? INT_MIN : 0;
+        const int code = (int)((uint)whole + (uint)p->y_zero);
+        y[i] = (uchar)(p->wrap ? min(code, 255) : clamp(code, lowest, lowest + 255));
+    }
+}
+
 __kernel void softmax_int(QD_IN(x), QD_IN(weights_in), QD_OUT(y), const qd_softmax_int_params p, const int rows) {
     const int lowest = QD_CODE_SIGNED(p.y_code) ? -128 : 0;
     const uchar flip = QD_CODE_SIGNED(p.x_code) ? 128 : 0; /* makes signed codes unsigned; distances stay */
@@ -49,8 +63,12 @@ __kernel void softmax_int(QD_IN(x), QD_IN(weights_in), QD_OUT(y), const qd_softm
         uchar greatest = 0;
         for (int i = 0; i < p.cols; i++)
             greatest = max(greatest, (uchar)(x_row[i] ^ flip));
-        if (p.has_weights) {
+        if (p.weights == QD_WEIGHTS_FIXED) {
             weighted_row(&p, QD_ROW(int, weights_in, 0), greatest, flip, x_row, y_row);
+            continue;
+        }
+        if (p.weights == QD_WEIGHTS_FLOAT) {
+            shared_row(&p, QD_ROW(float, weights_in, 0), greatest, flip, lowest, x_row, y_row);
             continue;
         }
         ulong sum = 0;

@@ -16,7 +16,23 @@ static uint64_t weight(float scale, int32_t distance) {
     return (uint64_t)qd_round_even_i32(qd_exp(-(scale * (float)distance)) * 16777216.0f);
 }
 
-/* One row with weights: TensorFlow Lite's reference, in gemmlowp's fixed point. */
+/* One row with weights in floats: ONNX Runtime's. */
+static void shared_row(const qd_softmax_int_params *p, const float *weights, int32_t max, const uint8_t *x,
+                       uint8_t *y) {
+    const int32_t y_min = QD_CODE_SIGNED(p->y_code) ? -128 : 0, beyond = y_min ? INT32_MIN : 0;
+    float sum = 0;
+    for (int64_t i = 0; i < p->cols; i++)
+        sum += weights[max - qd_ref_code(x, i, p->x_code)];
+    for (int64_t i = 0; i < p->cols; i++) {
+        const float share = weights[max - qd_ref_code(x, i, p->x_code)] * (float)p->y_inverse / sum;
+        const int32_t whole = share < 0x1p31f ? qd_round_even_i32(share) : beyond;
+        const int32_t code = (int32_t)((uint32_t)whole + (uint32_t)p->y_zero);
+        qd_ref_put_code(y, i, p->y_code,
+                        p->wrap ? qd_to_code(code, 0, INT32_MIN, 255) : qd_to_code(code, 0, y_min, y_min + 255));
+    }
+}
+
+/* One row with weights in fixed point: TensorFlow Lite's, by gemmlowp. */
 static void weighted_row(const qd_softmax_int_params *p, const int32_t *weights, int32_t max, const uint8_t *x,
                          uint8_t *y) {
     uint32_t sum = 0; /* 19 bits after the point */
@@ -46,8 +62,12 @@ qd_status qd_ref_softmax_int(const qd_node *n, const qd_operand in[], const qd_o
             const int32_t code = qd_ref_code(x, i, p->x_code);
             max = code > max ? code : max;
         }
-        if (p->has_weights) {
+        if (p->weights == QD_WEIGHTS_FIXED) {
             weighted_row(p, in[1].data, max, x, y);
+            continue;
+        }
+        if (p->weights == QD_WEIGHTS_FLOAT) {
+            shared_row(p, in[1].data, max, x, y);
             continue;
         }
         uint64_t sum = 0;

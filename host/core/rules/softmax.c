@@ -1,5 +1,7 @@
 /* Softmax of codes. */
+#include <float.h>
 #include <math.h>
+#include <string.h>
 
 #include "core/rules/rules.h"
 #include "qdot/qdot_num.h"
@@ -57,9 +59,26 @@ qd_status qd_softmax_weights(double scale, int32_t *weights) {
     return QD_OK;
 }
 
+qd_status qd_softmax_float_weights(float scale, int64_t cols, float *weights) {
+    if (!weights) return qd_fail(QD_ERR_ARGUMENT, "qd_softmax_float_weights: needs room for 256 weights");
+    if (!(scale > 0) || !isfinite(scale)) {
+        return qd_fail(QD_ERR_ARGUMENT, "qd_softmax_float_weights: the scale is %g; it must be positive and finite",
+                       (double)scale);
+    }
+    if (cols < 1 || cols > MAX_COLS) {
+        return qd_fail(QD_ERR_ARGUMENT, "qd_softmax_float_weights: %lld columns; there must be 1 to %d",
+                       (long long)cols, MAX_COLS);
+    }
+    /* The logarithm in float32, all else in float64. */
+    const double shift = fmax(0, (double)logf(FLT_MAX / (float)cols) - 5) / (double)scale;
+    for (int i = 0; i < 256; i++)
+        weights[i] = (float)exp((shift - i) * (double)scale);
+    return QD_OK;
+}
+
 /* ---- Rules -------------------------------------------------------------------------------------------------- */
 
-/* With weights, everything else about y is fixed. */
+/* With weights in fixed point, everything else about y is fixed. */
 static qd_status check_weighted(const qd_node *n, int64_t cols) {
     const qd_quant y = n->attrs.softmax_int.y;
     int64_t min, max;
@@ -79,6 +98,9 @@ static qd_status check(qd_node *n, const qd_symbols *s) {
     const qd_tensor_desc x = qd_sized(n, n->in[0]);
     const qd_quant y = n->attrs.softmax_int.y;
     const int64_t cols = x.shape[x.rank - 1];
+    const int32_t weights = !n->in[1]                                ? QD_WEIGHTS_OWN
+                            : n->in[1]->desc.format == QD_FORMAT_I32 ? QD_WEIGHTS_FIXED
+                                                                     : QD_WEIGHTS_FLOAT;
     qd_status status;
     QD_TRY(qd_same_shape_check("softmax_int", n));
     if (x.rank == 1 && n->dynamic)
@@ -88,11 +110,10 @@ static qd_status check(qd_node *n, const qd_symbols *s) {
         return qd_fail(QD_ERR_UNSUPPORTED, "softmax_int: %lld columns, of which at most %d can be summed exactly",
                        (long long)cols, MAX_COLS);
     }
-    if (n->in[1]) {
-        QD_TRY(check_weighted(n, cols));
-    } else {
-        QD_TRY(qd_scale_check("softmax_int", "x", n->attrs.softmax_int.x_scale));
-    }
+    if (weights == QD_WEIGHTS_FIXED) QD_TRY(check_weighted(n, cols));
+    if (weights == QD_WEIGHTS_OWN) QD_TRY(qd_scale_check("softmax_int", "x", n->attrs.softmax_int.x_scale));
+    if (n->attrs.softmax_int.wrap && weights != QD_WEIGHTS_FLOAT)
+        return qd_fail(QD_ERR_UNSUPPORTED, "softmax_int: codes wrap with weights in f32 only");
     QD_TRY(qd_scale_check("softmax_int", "y", y.scale));
     QD_TRY(qd_zero_check("softmax_int", "y", y.zero_point, n->out[0]->desc.format));
     if (y.scale < 0x1p-14f || y.scale > 0x1p16f) {
@@ -100,16 +121,25 @@ static qd_status check(qd_node *n, const qd_symbols *s) {
                        (double)y.scale);
     }
     n->params_bytes = sizeof n->params.softmax_int;
-    n->params.softmax_int = (qd_softmax_int_params){.rows = x.rank > 1 ? (qd_i32)qd_span(&x, 1, x.rank - 1) : 0,
-                                                    .cols = (qd_i32)cols,
-                                                    .x_code = qd_code_of(x.format),
-                                                    .y_code = qd_code_of(n->out[0]->desc.format),
-                                                    .y_zero = y.zero_point,
-                                                    .y_inverse = (qd_i32)llround(65536.0 / (double)y.scale),
-                                                    .x_scale = n->attrs.softmax_int.x_scale,
-                                                    .has_weights = n->in[1] != NULL};
+    n->params.softmax_int =
+        (qd_softmax_int_params){.rows = x.rank > 1 ? (qd_i32)qd_span(&x, 1, x.rank - 1) : 0,
+                                .cols = (qd_i32)cols,
+                                .x_code = qd_code_of(x.format),
+                                .y_code = qd_code_of(n->out[0]->desc.format),
+                                .y_zero = y.zero_point,
+                                .y_inverse = weights == QD_WEIGHTS_FLOAT ? (qd_i32)floorf(1 / y.scale)
+                                                                         : (qd_i32)llround(65536.0 / (double)y.scale),
+                                .x_scale = n->attrs.softmax_int.x_scale,
+                                .weights = weights,
+                                .wrap = n->attrs.softmax_int.wrap};
 error:
     return status;
+}
+
+/* Rows in which the order of a sum of floats does: the greatest twice, each 2^24, and beside them ones. Three units for
+ * 2^24 are 1 1/2, a tie, unless three ones or more come first: those that come later do not change the sum. */
+static bool order_matters(qd_choices *c, const qd_problem *p) {
+    return p->formats[1] == QD_FORMAT_F32 && p->present[1] && qd_choose(c, "order", 0, 3) == 3;
 }
 
 /* The style of y's scale in which results are ties. */
@@ -125,7 +155,15 @@ static void choose(qd_choices *c, qd_problem *p) {
     qd_quant *y = &p->attrs.softmax_int.y;
     *x = qd_choose_scale(c, "x scale");
     p->present[1] = qd_choose(c, "with weights", 0, 1) != 0;
-    if (p->present[1]) {
+    const bool floats = p->present[1] && p->formats[1] == QD_FORMAT_F32;
+    if (floats) {
+        p->attrs.softmax_int.wrap = qd_choose(c, "wrap", 0, 1) != 0;
+        if (order_matters(c, p)) {
+            *y = (qd_quant){1.0f / 3.0f, 0};
+            return;
+        }
+    }
+    if (p->present[1] && !floats) {
         int64_t min, max;
         qd_code_range(p->formats[QD_MAX_IN], &min, &max);
         *y = (qd_quant){1.0f / 256.0f, (int32_t)min};
@@ -156,27 +194,60 @@ static void choose(qd_choices *c, qd_problem *p) {
     }
 }
 
-/* Those of a scale; or any, as no scale has them, that are not too large for the sum. */
-static bool fill_weights(qd_choices *c, int32_t *weights) {
+/* Those of a scale; or any, as no scale has them, that are not too large for the sum; or floats of which one is too
+ * large to be multiplied. */
+static bool fill_weights(qd_choices *c, const qd_problem *p, void *weights) {
     uint64_t stream = qd_stream(c, "weights");
-    const int64_t style = qd_choose(c, "weight style", 0, 2);
+    const int64_t style = qd_choose(c, "weight style", 0, 3);
+    const bool any = style == 2, floats = p->formats[1] == QD_FORMAT_F32;
     const double scale =
         ldexp(1.0 + (double)qd_between(&stream, 0, 999) * 1e-3, (int)qd_choose(c, "weight 2^", -12, 2));
-    if (qd_softmax_weights(scale, weights)) return false;
-    for (int i = 1; i < 256 && style == 2; i++)
-        weights[i] = (int32_t)qd_between(&stream, 0, INT32_MAX >> qd_between(&stream, 0, 30));
+    const int64_t cols = p->desc[0].shape[p->desc[0].rank - 1];
+    if (floats ? qd_softmax_float_weights((float)scale, cols, weights) : qd_softmax_weights(scale, weights))
+        return false;
+    if (floats && style == 3) *(float *)weights = FLT_MAX;
+    for (int i = floats ? 0 : 1; i < 256 && any; i++) {
+        const int32_t number = (int32_t)qd_between(&stream, 0, INT32_MAX >> qd_between(&stream, 0, 30));
+        if (floats) {
+            ((float *)weights)[i] = ldexpf((float)number, 60);
+        } else {
+            ((int32_t *)weights)[i] = number;
+        }
+    }
     return true;
 }
 
 /* Codes near each other, or any. */
-static bool fill(qd_choices *c, const qd_problem *p, int i, void *data) {
-    if (i == 1) return fill_weights(c, data);
+static void fill_codes(qd_choices *c, uint8_t *data, int64_t count, int64_t cols) {
     const bool equal = qd_choose(c, "y scale style", 0, TIES) == TIES;
-    const int64_t spread = qd_choose(c, "x spread", 0, 2) ? 256 : 16, cols = p->desc[0].shape[p->desc[0].rank - 1];
+    const int64_t spread = qd_choose(c, "x spread", 0, 2) ? 256 : 16;
     uint64_t stream = qd_stream(c, "x codes");
     const int64_t base = qd_between(&stream, 0, 255);
-    for (int64_t e = 0; e < qd_span(&p->desc[0], 0, p->desc[0].rank); e++)
-        ((uint8_t *)data)[e] = (uint8_t)(base + (equal ? e / cols : qd_between(&stream, 0, spread - 1)));
+    for (int64_t e = 0; e < count; e++)
+        data[e] = (uint8_t)(base + (equal ? e / cols : qd_between(&stream, 0, spread - 1)));
+}
+
+/* See order_matters. */
+static void fill_in_order(qd_choices *c, uint8_t *data, int64_t count, int64_t cols) {
+    uint64_t stream = qd_stream(c, "places");
+    memset(data, 5, (size_t)count);
+    for (int64_t row = 0; row < count; row += cols) {
+        data[row + qd_between(&stream, 0, cols - 1)] = 6;
+        data[row + qd_between(&stream, 0, cols - 1)] = 6;
+    }
+}
+
+static bool fill(qd_choices *c, const qd_problem *p, int i, void *data) {
+    const int64_t count = qd_span(&p->desc[0], 0, p->desc[0].rank), cols = p->desc[0].shape[p->desc[0].rank - 1];
+    if (!order_matters(c, p)) {
+        if (i == 1) return fill_weights(c, p, data);
+        fill_codes(c, data, count, cols);
+    } else if (i == 1) {
+        for (int k = 0; k < 256; k++)
+            ((float *)data)[k] = k ? 1.0f : 0x1p24f;
+    } else {
+        fill_in_order(c, data, count, cols);
+    }
     return true;
 }
 

@@ -395,6 +395,7 @@ typedef union qd_attrs {
     struct {
         float x_scale; /* not read when there are weights */
         qd_quant y;
+        bool wrap; /* with weights in floats: codes of i8 above 127 keep their low 8 bits, those above 255 are -1 */
     } softmax_int;
     struct {
         float scale;
@@ -415,6 +416,10 @@ QD_API qd_status qd_requantize_table(qd_rounding rounding, float x_scale, const 
 /** Fills the weights operand of SOFTMAX_INT: weights[i] = exp(-scale · i) in 31 bits, as TensorFlow Lite's reference
  * computes it (gemmlowp's fixed-point exp), 0 where it takes none. scale: that of x, times beta. weights: [256]. */
 QD_API qd_status qd_softmax_weights(double scale, int32_t *weights);
+/** The same in floats, as ONNX Runtime's QLinearSoftmax has them: weights[i] = exp((shift - i) · scale), shift · scale =
+ * max(0, log(FLT_MAX / cols) - 5), so that no sum of cols of them leaves the range. scale: that of x; cols: 1 … 2^22.
+ * weights: [256]. The C library's exp (float64) and log (float32) are used. */
+QD_API qd_status qd_softmax_float_weights(float scale, int64_t cols, float *weights);
 
 typedef enum qd_function {
 #define QD_FUNCTION(ID, name, alpha, formula) QD_FUNCTION_##ID,

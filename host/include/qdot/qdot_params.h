@@ -214,13 +214,19 @@ typedef struct qd_table_params {
     qd_i32 x_signed;
 } qd_table_params;
 
+/** Where SOFTMAX_INT's weights come from: made of x's scale, or the operand, in gemmlowp's fixed point or in floats. */
+#define QD_WEIGHTS_OWN 0
+#define QD_WEIGHTS_FIXED 1
+#define QD_WEIGHTS_FLOAT 2
+
 typedef struct qd_softmax_int_params {
     qd_i32 cols;
     qd_i32 rows; /* of the last dimension in one row of the run; 0: x has no other dimension */
     qd_i32 x_code, y_code, y_zero;
-    qd_i32 y_inverse; /* round(2^16 / y's scale) */
+    qd_i32 y_inverse; /* round(2^16 / y's scale); with weights in floats floor(1 / y's scale) */
     qd_f32 x_scale;
-    qd_i32 has_weights;
+    qd_i32 weights; /* QD_WEIGHTS_… */
+    qd_i32 wrap;
 } qd_softmax_int_params;
 
 /** Formats of numbers that kernels tell apart when they run (values.h). */

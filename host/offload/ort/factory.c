@@ -1,4 +1,5 @@
 /* What the host finds in the library: CreateEpFactories and ReleaseEpFactory. */
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -96,7 +97,9 @@ static bool ORT_API_CALL is_stream_aware(const OrtEpFactory *this_ptr) {
 static OrtStatus *find_api(const OrtApiBase *base, qep_host *h) {
     h->api = base->GetApi(QEP_API);
     if (h->api) {
+        int major, minor;
         h->ep = h->api->GetEpApi();
+        if (sscanf(base->GetVersionString(), "%d.%d", &major, &minor) == 2) h->version = 1000 * major + minor;
         return NULL;
     }
     const qep_host old = {.api = base->GetApi(1)};

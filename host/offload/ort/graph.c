@@ -276,6 +276,7 @@ OrtStatus *qep_graph_read(const qep_host *h, const OrtGraph *from, bool keep, qe
     r.g = calloc(1, sizeof *r.g);
     if (!r.g) return no_memory(h);
     r.g->kept = keep;
+    r.g->host_version = h->version;
     QEP_TRY(api->Graph_GetNumNodes(from, &n_nodes));
     QEP_TRY(api->Graph_GetNumOutputs(from, &n_outputs));
     nodes = calloc(n_nodes + 1, sizeof *nodes);

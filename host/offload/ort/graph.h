@@ -67,7 +67,8 @@ typedef struct qep_graph {
     int n_values;
     qep_node *nodes; /* in topological order */
     int n_nodes;
-    bool kept; /* bytes of constants are the graph's own */
+    bool kept;        /* bytes of constants are the graph's own */
+    int host_version; /* see qep_host */
 } qep_graph;
 
 /** Reads a graph. With `keep`, bytes of constants are copied; else they belong to the host. *out is to be freed with

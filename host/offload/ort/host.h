@@ -13,6 +13,7 @@ typedef struct qep_host {
     const OrtApi *api;
     const OrtEpApi *ep;
     const OrtLogger *logger; /* may be NULL */
+    int version;             /* of the host: 1000 · major + minor; 0: not known */
 } qep_host;
 
 /** Writes a printf-style line to the host's log. */

@@ -139,6 +139,15 @@ def softmax_with_a_large_step(m):
     m.output(quantized(m, m.node("Softmax", [rounded(m, m.input(real(m, 4, 8), dynamic=True))]), 1.5, 0), np.uint8)
 
 
+def softmax_of_other_widths(m):
+    """Weights depend on the width: those of two columns are too large for the sum of a thousand."""
+    x = m.input(np.full((3, 2), 9, np.uint8), dynamic=True)
+    zero = m.const(np.uint8(0))
+    inputs = [x, m.const(np.float32(0.05)), zero, m.const(np.float32(1 / 16000)), zero]
+    m.output(m.node("QLinearSoftmax", inputs, domain=models.MS, axis=-1, opset=13), np.uint8)
+    return [{x: np.full((3, 1000), 9, np.uint8)}, {x: np.full((2, 2), 9, np.uint8)}]
+
+
 def limits_below_zero(m):
     y = m.node("MatMul", [rounded(m, m.input(real(m, 4, 8), dynamic=True)), weights(m, 8, 6)])
     m.output(quantized(m, m.node("Clip", [y, m.const(np.float32(-3)), m.const(np.float32(-1))]), zero=0), np.uint8)
@@ -231,11 +240,11 @@ def quantization_of_microsoft(m):
 CASES = [read_by_sub_graphs, pattern_read_by_sub_graphs, scale_of_another_part, batches_of_weights,
          scale_of_more_dimensions, batches_to_floats, factor_before_a_bias, negative_factor, bias_of_rows,
          codes_of_a_bias_of_rows, too_many_zero_points, too_few_zero_points, moved_constant, halved_image,
-         softmax_with_a_large_step, limits_below_zero, padding_that_takes_away, no_rows,
+         softmax_with_a_large_step, softmax_of_other_widths, limits_below_zero, padding_that_takes_away, no_rows,
          too_large_factors, too_large_ratios, nothing_to_quantize, nothing_to_multiply, difference_named_add, own_dequantize, own_quantize,
          quantization_of_microsoft]
 CLAIMED = [read_by_sub_graphs, pattern_read_by_sub_graphs, scale_of_another_part, batches_of_weights, no_rows,
-           nothing_to_quantize, nothing_to_multiply, quantization_of_microsoft]
+           nothing_to_quantize, nothing_to_multiply, softmax_of_other_widths, quantization_of_microsoft]
 
 
 def results(model, runs, **kwargs):

@@ -17,7 +17,6 @@ class Model:
         self.nodes, self.constants, self.inputs, self.outputs, self.feeds = [], [], [], [], {}
         self.count = 0
         self.functions = []  # of the domain "own"
-        self.exact = None  # the codes of the first output before rounding, where the CPU has another formula
 
     def name(self):
         self.count += 1
@@ -482,14 +481,28 @@ def qdq_function(m):
 
 
 def qlinear_softmax(m):
+    """Few columns and many, of which one is alone where floats overflow; shares that are ties, and too large for a code."""
+    t, shape = m.code_type(), linear_shape(m)[:3]
+    columns = shape[-1] = m.pick(1, 2, 3, 4, 8, 10, 64, 257, 1000)
+    least = int(np.iinfo(t).min)
+    codes = least + m.size(0, 255) // m.pick(1, 256) + m.rng.integers(0, m.pick(1, 2, 16, 256), shape)
+    codes = np.minimum(codes, least + 255).astype(t)
+    y_scale = m.pick(1 / 255, 1 / 256, 1 / 127, 2 / (columns * m.pick(1, 3, 5, 7)), 1.5)
+    zero = np.array(least + m.pick(0, 0, 0, 128, 255, m.size(0, 255)), t)
+    inputs = [m.input(codes, m.pick(False, True)), m.const(m.scale() * np.float32(m.pick(1, 1, 0.01, 100))),
+              m.const(m.zero(t)), m.const(np.float32(y_scale)), m.const(zero)]
+    if m.pick(False, True):
+        m.output(m.node("QLinearSoftmax", inputs, domain=MS, axis=-1, opset=13), t)
+    else:
+        axis = m.size(0, len(shape) - 1)
+        m.output(m.node("QLinearSoftmax", inputs, domain=MS, axis=axis, opset=12), t)
+
+
+def qdq_softmax(m):
     t, shape = m.code_type(), linear_shape(m)
-    shape[-1] += 1  # the CPU's sum overflows with one column
-    codes, scale, zero = m.codes(shape, t), m.scale(), np.array(0 if t == np.uint8 else -128, t)
-    y_scale = np.float32(1 / 255)
-    inputs = [m.input(codes), m.const(scale), m.const(m.zero(t)), m.const(y_scale), m.const(zero)]
-    e = np.exp((codes - codes.max(-1, keepdims=True).astype(np.float64)) * scale)
-    m.exact = e / e.sum(-1, keepdims=True) * np.floor(1 / y_scale) + zero
-    m.output(m.node("QLinearSoftmax", inputs, domain=MS, axis=-1, opset=13), t)
+    x = m.dequantized(m.input(m.codes(shape, t), m.pick(False, True)), t)
+    y_scale, zero = m.const(np.float32(m.pick(1 / 255, 1 / 256, 1 / 127))), m.const(np.array(np.iinfo(t).min, t))
+    m.output(m.node("QuantizeLinear", [m.node("Softmax", [x], axis=-1), y_scale, zero]), t)
 
 
 # ---- Movement, between a pair that makes it worth going to the device -----------------------------------------
@@ -553,5 +566,6 @@ CASES = {
     "QLinearConcat": qlinear_concat, "qdq Concat": qdq_concat,
     "QLinearSigmoid": lambda m: qlinear_function(m, "QLinearSigmoid"),
     "QLinearLeakyRelu": lambda m: qlinear_function(m, "QLinearLeakyRelu"), "qdq functions": qdq_function,
-    "QLinearSoftmax": qlinear_softmax, "movement": moved, "qdq movement": qdq_moved,
+    "QLinearSoftmax": qlinear_softmax, "qdq Softmax": qdq_softmax,
+    "movement": moved, "qdq movement": qdq_moved,
 }
