@@ -26,7 +26,9 @@ if ldd "$QDOT_BUILD_DIR/libqdot_tflite.so" | grep -q libasan; then
     echo "a sanitizer build cannot be loaded by Python"
     exit 77
 fi
-export PYTHONDONTWRITEBYTECODE=1
+PYTHONPATH=$PWD/tests/offload
+PYTHONDONTWRITEBYTECODE=1
+export PYTHONPATH PYTHONDONTWRITEBYTECODE
 failed=0
 
 # try DEVICE program words…

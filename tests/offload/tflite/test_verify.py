@@ -2,37 +2,19 @@
 
 A wrong result is made below the plug-in: the OpenCL functions of tests/fault, loaded ahead of the OpenCL library, turn a bit of
 what the device gives back. usage: test_verify.py [test…]"""
-import ctypes
 import os
 import re
-import subprocess
 import sys
-import tempfile
 
 import numpy as np
 
+import faults
 import host
 import operators
 import suite
 from model import Model
 
 DEVICE = os.environ.get("QDOT_DEVICE", "opencl")
-
-
-def load_faults():
-    """tests/fault/cl_inject.c. Symbols that are global stand before those that the plug-in brings, which is loaded later."""
-    with tempfile.TemporaryDirectory() as folder:
-        path = os.path.join(folder, "cl_inject.so")
-        subprocess.run([os.environ.get("CC", "cc"), "-shared", "-fPIC", "-I", "tests", "-o", path,
-                        "tests/fault/cl_inject.c", "-Wl,--no-as-needed", "-lOpenCL"], check=True)
-        return ctypes.CDLL(path, mode=ctypes.RTLD_GLOBAL)
-
-
-def function_number(faults, name):
-    with open("tests/fault/cl_functions.def", encoding="utf-8") as f:
-        names = re.findall(r"^CL_FUNCTION\((\w+)\)", f.read(), re.M)
-    found = (ctypes.c_char_p * len(names)).in_dll(faults, "cl_function_names")
-    return list(found).index(name.encode())
 
 
 def chain():
@@ -68,19 +50,13 @@ def difference():
             raise AssertionError(f"{when}: the results differ")
 
     right("first run")  # proves the kernels, so that no launch of the next runs is a canary's
-    launches = function_number(FAULTS, "clEnqueueNDRangeKernel")
-    FAULTS.inject_clear()
+    launches = faults.function_number(OPENCL, "clEnqueueNDRangeKernel")
+    OPENCL.inject_clear()
     right("second run")
-    total = FAULTS.inject_calls(launches)
-
-    @ctypes.CFUNCTYPE(None, ctypes.c_void_p)
-    def wrong_result(_):
-        FAULTS.inject_wrong_reads(1)
-
+    total = OPENCL.inject_calls(launches)
     named = []
     for n in range(total):
-        FAULTS.inject_clear()
-        FAULTS.inject_hook(launches, ctypes.c_long(n), wrong_result, None)
+        keep = faults.wrong_after(OPENCL, launches, n)
         try:
             host.invoke(it, inputs)
         except RuntimeError as e:
@@ -91,7 +67,8 @@ def difference():
             named.append(found[-1])
         else:
             raise AssertionError(f"launch {n} of {total}: nobody saw the wrong bit")
-        FAULTS.inject_clear()
+        OPENCL.inject_clear()
+        del keep
         right(f"after launch {n}")
     named = list(dict.fromkeys(named))
     if named != nodes:
@@ -113,5 +90,5 @@ if __name__ == "__main__":
     if DEVICE == "ref":
         print("the reference is not compared with itself")
         sys.exit(0)
-    FAULTS = load_faults()
+    OPENCL = faults.load()
     sys.exit(suite.run([difference, every_operator]))
