@@ -6,7 +6,13 @@
 #include <stdlib.h>
 #include <string.h>
 
-static const qd_backend *const backends[] = {&qd_backend_ref, &qd_backend_opencl};
+static const qd_backend *const backends[] = {
+    &qd_backend_ref,
+    &qd_backend_opencl,
+#ifdef QDOT_HAVE_RTL
+    &qd_backend_rtl,
+#endif
+};
 enum { BACKENDS = sizeof backends / sizeof backends[0] };
 
 void qd_log(const qd_context *c, const char *format, ...) {
@@ -53,10 +59,19 @@ qd_status qd_context_create(const char *device, const qd_context_options *option
     if (asked && !*asked) asked = NULL;
     const char *name = asked ? asked : "opencl";
     const qd_backend *backend = find_backend(name);
+#ifndef QDOT_HAVE_RTL
+    if (!strcmp(name, "rtl") || !strncmp(name, "rtl:", 4)) {
+        return qd_fail(QD_ERR_NO_DEVICE,
+                       "no device \"%s\": this build has no verilated unit; install Verilator and a C++ "
+                       "compiler (sh host/setup.sh rtl) and build with -DQDOT_RTL=ON",
+                       name);
+    }
+#endif
     if (!backend) {
         return qd_fail(
             QD_ERR_NO_DEVICE,
-            "no device \"%s\": use ref, opencl, opencl:gpu, or opencl:NAME[:INDEX]; \"qdot devices\" lists them", name);
+            "no device \"%s\": use ref, opencl, opencl:gpu, opencl:NAME[:INDEX], or rtl; \"qdot devices\" lists them",
+            name);
     }
     qd_context *c = qd_alloc_zero(1, sizeof *c);
     if (!c) return QD_ERR_MEMORY;

@@ -84,14 +84,14 @@ if grep -q '^opencl:' "$work/out"; then
     grep -q '^  time  *cache [0-9.]* s, compiling [0-9.]* s, canaries [0-9.]* s$' "$work/out" ||
         say_bad "$what: does not tell the times"
     # All of them, one after the other; the reference would be compared with itself.
-    devices=$(grep -c '^opencl:' "$work/out")
+    devices=$(grep -cE '^(opencl:|rtl$)' "$work/out")
     unusable=$(grep -c '^  not used ' "$work/out")
     run 0 verify --device all --fuzz 40 --op pad
     lacks "ref (C reference)"
-    [ "$(grep -c '^opencl:' "$work/out")" -eq $((devices - unusable)) ] || say_bad "$what: not all devices"
+    [ "$(grep -cE '^(opencl:|rtl )' "$work/out")" -eq $((devices - unusable)) ] || say_bad "$what: not all devices"
     [ "$(grep -c '^  40 cases, 0 different' "$work/out")" -eq $((devices - unusable)) ] || say_bad "$what: not 40 cases each"
     run 0 verify --device all --case "pad/0/5/1" --json
-    json 'all(d["device"].startswith("opencl:") and d["cases"] == 1 and d["different"] == 0 for d in o["devices"])'
+    json 'all(d["device"].startswith(("opencl:", "rtl")) and d["cases"] == 1 and d["different"] == 0 for d in o["devices"])'
     run 0 devices --json
     json 'all(k[t] >= 0 for d in o["devices"] for k in d["kernels"] for t in ("load_seconds", "build_seconds", "canary_seconds"))'
     json 'any(k["load_seconds"] > 0 for d in o["devices"] for k in d["kernels"])'

@@ -124,16 +124,16 @@ static void classify(network *n, qd_tensor *x) {
     n->macs += (double)(NETWORK_CLASSES * channels);
 }
 
-static qd_tensor *start(network *n, qd_context *c, qd_rounding rounding) {
+static qd_tensor *start(network *n, qd_context *c, qd_rounding rounding, int64_t size) {
     memset(n, 0, sizeof *n);
     n->context = c;
     n->rng = 2026;
     n->rounding = rounding;
     ck_ok(qd_graph_create(c, 1, &n->graph));
-    const qd_tensor_desc d = qd_desc(QD_FORMAT_I8, 1, 224, 224, 3);
+    const qd_tensor_desc d = qd_desc(QD_FORMAT_I8, 1, size, size, 3);
     ck_ok(qd_tensor_create(c, &d, &n->input));
-    const int8_t *pixels = random_codes(n, 224 * 224 * 3);
-    ck_ok(qd_tensor_write(n->input, 0, pixels, 224 * 224 * 3));
+    const int8_t *pixels = random_codes(n, size * size * 3);
+    ck_ok(qd_tensor_write(n->input, 0, pixels, (size_t)(size * size * 3)));
     return n->input;
 }
 
@@ -144,7 +144,7 @@ void network_mobilenet_v2(network *n, qd_context *c) {
         int expansion, channels, repeats, stride;
     } stages[] = {{1, 16, 1, 1}, {6, 24, 2, 2},  {6, 32, 3, 2}, {6, 64, 4, 2},
                   {6, 96, 3, 1}, {6, 160, 3, 2}, {6, 320, 1, 1}};
-    qd_tensor *x = conv(n, start(n, c, QD_ROUND_FIXED), 32, 3, 2, false, true);
+    qd_tensor *x = conv(n, start(n, c, QD_ROUND_FIXED, 224), 32, 3, 2, false, true);
     for (size_t s = 0; s < sizeof stages / sizeof stages[0]; s++) {
         for (int r = 0; r < stages[s].repeats; r++) {
             const int64_t in = qd_tensor_describe(x)->shape[3];
@@ -158,8 +158,19 @@ void network_mobilenet_v2(network *n, qd_context *c) {
     classify(n, conv(n, x, 1280, 1, 1, false, true));
 }
 
+void network_small(network *n, qd_context *c, qd_rounding rounding) {
+    static const struct { int channels, stride; } blocks[] = {{24, 1}, {48, 2}, {48, 1}, {96, 2}, {96, 1}};
+    qd_tensor *x = conv(n, start(n, c, rounding, 32), 16, 3, 2, false, true);
+    for (size_t i = 0; i < sizeof blocks / sizeof blocks[0]; i++) {
+        const int64_t in = qd_tensor_describe(x)->shape[3];
+        qd_tensor *y = conv(n, conv(n, x, in, 3, blocks[i].stride, true, true), blocks[i].channels, 1, 1, false, true);
+        x = in == blocks[i].channels && blocks[i].stride == 1 ? residual(n, x, y, false) : y;
+    }
+    classify(n, x);
+}
+
 void network_resnet18(network *n, qd_context *c) {
-    qd_tensor *x = conv(n, start(n, c, QD_ROUND_GEMMLOWP), 64, 7, 2, false, true);
+    qd_tensor *x = conv(n, start(n, c, QD_ROUND_GEMMLOWP, 224), 64, 7, 2, false, true);
     qd_tensor *pooled = inside(n, qd_desc(QD_FORMAT_I8, 1, 56, 56, 64));
     const qd_window window = {.kernel = {3, 3}, .stride = {2, 2}, .before = {1, 1}, .after = {1, 1}};
     const qd_quant same = {0.05f, zero_point};

@@ -30,6 +30,9 @@ typedef struct network {
 void network_mobilenet_v2(network *n, qd_context *c);
 /** ResNet-18 (He et al. 2015), 224 × 224 × 3. */
 void network_resnet18(network *n, qd_context *c);
+/** Pairs of depthwise and 1 × 1 convolutions, as MobileNet's first version (Howard et al. 2017) has them, 32 × 32 × 3:
+ * for devices that are slow. */
+void network_small(network *n, qd_context *c, qd_rounding rounding);
 /** Largest sum of the bytes of tensors inside the graph that are needed at one operator. */
 uint64_t network_live_bytes(const network *n);
 void network_free(network *n);

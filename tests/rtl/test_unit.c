@@ -23,16 +23,14 @@ static int64_t jobs = 150;
 static const char *only_shape;
 static uint64_t first_seed = 1;
 
-/* NULL: this shape is not asked for. */
+/* NULL: this shape is not asked for, or the other library lacks it. */
 static const rtl_model *model_at(int i) {
     const char *other = getenv("QDOT_RTL_MODELS"), *name = models[i]->name;
     if (only_shape && strcmp(only_shape, name + strlen("rtl_")) != 0) return NULL;
     if (!other) return models[i];
     void *library = dlopen(other, RTLD_NOW | RTLD_LOCAL);
     ck_assert_msg(library != NULL, "%s", dlerror());
-    const rtl_model *m = dlsym(library, name);
-    ck_assert_msg(m != NULL, "%s has no %s", other, name);
-    return m;
+    return dlsym(library, name);
 }
 
 static void same_results(const rtl_job *j, const rtl_list *want, const char *what, uint64_t seed) {

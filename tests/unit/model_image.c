@@ -410,6 +410,7 @@ int model_devices(char (*ids)[96], int capacity) {
     int count, usable = 0;
     ck_assert_int_eq(qd_devices_list(&devices, &count), QD_OK);
     for (int i = 0; i < count && usable < capacity; i++) {
+        if (!strcmp(devices[i].id, "rtl")) continue; /* tests/rtl has a layer for it: it takes its time */
         if (devices[i].usable) memcpy(ids[usable++], devices[i].id, sizeof ids[0]);
     }
     qd_devices_free(devices);

@@ -137,6 +137,7 @@ typedef struct qd_backend {
 
 extern const qd_backend qd_backend_ref;
 extern const qd_backend qd_backend_opencl;
+extern const qd_backend qd_backend_rtl; /* only where Verilator was (QDOT_HAVE_RTL) */
 
 /** True for weights: what a backend may reorder and keep. */
 static inline bool qd_is_constant(const qd_tensor *t) {
