@@ -61,8 +61,10 @@ static void amd_commands(FILE *f, const qd_fpga_manifest *m, const char *hls, co
         char top[48];
         top_of(k->variant, top);
         for (int u = 0; u < k->units; u++, n++) {
-            fprintf(f, "v++ -c -t hw --platform %s -k %s -D%s=%s -DQD_PE=%d -DQD_TOKENS=%d -I %s %s/%s.c -o %s.xo\n",
-                    m->board, files[n], top, files[n], m->pe, m->tokens, hls, hls, top, files[n]);
+            fprintf(f,
+                    "v++ -c -t hw --platform %s -k %s -D%s=%s -DQD_PE=%d -DQD_VEC=%d -DQD_TOKENS=%d -I %s %s/%s.c -o "
+                    "%s.xo\n",
+                    m->board, files[n], top, files[n], m->pe, m->vec, m->tokens, hls, hls, top, files[n]);
         }
     }
     fprintf(f, "v++ -l -t hw --platform %s", m->board);
@@ -127,7 +129,7 @@ static bool write_build(const qd_fpga_manifest *m, const char *folder, const cha
 typedef struct build_options {
     qd_cli_common common;
     const char *vendor, *board, *out, *kernels, *banks, *hls;
-    int64_t units, pe, tokens;
+    int64_t units, pe, lanes, tokens;
     bool autorun, run;
 } build_options;
 
@@ -206,7 +208,7 @@ static int build(const build_options *o) {
     const char *words[QD_FPGA_KERNELS];
     snprintf(list, sizeof list, "%s", o->kernels ? o->kernels : "");
     const int n = split(list, words, QD_FPGA_KERNELS);
-    const qd_fpga_shape shape = {(int)o->units, (int)o->pe, (int)o->tokens, o->autorun};
+    const qd_fpga_shape shape = {(int)o->units, (int)o->pe, (int)o->tokens, o->autorun, (int)o->lanes};
     if (!o->vendor) return qd_cli_fail("--vendor is needed: intel or amd");
     if (qd_fpga_plan(o->vendor, o->board, words, n, &shape, &m) != QD_OK) return qd_cli_failed();
     if (!read_banks(o->banks, &m)) return QD_EXIT_FAILED;
@@ -244,7 +246,7 @@ static int with_file(int argc, char **argv, const char *usage, const char *about
 }
 
 static int cmd_build(int argc, char **argv) {
-    build_options o = {.out = "fpga", .hls = "hls", .units = 1, .pe = 4, .tokens = 8};
+    build_options o = {.out = "fpga", .hls = "hls", .units = 1, .pe = 4, .lanes = 1, .tokens = 8};
     const qd_cli_option options[] = {
         {"vendor", 0, QD_CLI_TEXT, &o.vendor, 0, 0, "VENDOR", "intel (OpenCL C with channels) or amd (C99 of hls/)"},
         {"board", 0, QD_CLI_TEXT, &o.board, 0, 0, "BOARD",
@@ -255,6 +257,8 @@ static int cmd_build(int argc, char **argv) {
         {"units", 0, QD_CLI_INT, &o.units, 1, QD_FPGA_UNITS, "N",
          "compute units of the matrix products (default 1): they share out the output channels"},
         {"pe", 0, QD_CLI_INT, &o.pe, 1, 64, "N", "output channels side by side in the array (default 4)"},
+        {"lanes", 0, QD_CLI_INT, &o.lanes, 1, 4, "N",
+         "16 products each of every channel in a cycle (1, 2 or 4; default 1)"},
         {"tokens", 0, QD_CLI_INT, &o.tokens, 1, 64, "N", "columns that share the weights of a turn (default 8)"},
         {"autorun", 0, QD_CLI_FLAG, &o.autorun, 0, 0, NULL,
          "intel: arrays start with the card and are never launched (an emulator spends a core on each)"},

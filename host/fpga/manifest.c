@@ -241,7 +241,9 @@ static qd_status read_head(const cJSON *root, const place *top, bool sealed, qd_
         return wrong(&at, "must be 64 hexadecimal digits");
     }
     QD_TRY(read_int(root, "pe", top, 1, 64, &m->pe));
-    QD_TRY(read_int(root, "vec", top, 16, 16, &m->vec));
+    QD_TRY(read_int(root, "vec", top, 16, 64, &m->vec));
+    member(root, "vec", top, &at);
+    if (m->vec != 16 && m->vec != 32 && m->vec != 64) return wrong(&at, "must be 16, 32 or 64");
     QD_TRY(read_int(root, "tokens", top, 1, 64, &m->tokens));
     QD_TRY(read_text(root, "packing", top, m->packing, sizeof m->packing));
     member(root, "packing", top, &at);

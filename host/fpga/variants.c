@@ -142,6 +142,9 @@ qd_status qd_fpga_plan(const char *vendor, const char *board, const char *const 
     if (units < 1 || units > QD_FPGA_UNITS) {
         return qd_fail(QD_ERR_ARGUMENT, "%d compute units: 1 to %d are possible", units, QD_FPGA_UNITS);
     }
+    if (shape->lanes != 1 && shape->lanes != 2 && shape->lanes != 4) {
+        return qd_fail(QD_ERR_ARGUMENT, "%d lanes of 16 products: 1, 2 and 4 are possible", shape->lanes);
+    }
     if (pe < 1 || pe > 64 || tokens < 1 || tokens > 64) {
         return qd_fail(QD_ERR_ARGUMENT, "an array of %d channels by %d columns: 1 to 64 each are possible", pe, tokens);
     }
@@ -149,7 +152,7 @@ qd_status qd_fpga_plan(const char *vendor, const char *board, const char *const 
     snprintf(out->board, sizeof out->board, "%s", board);
     snprintf(out->binary, sizeof out->binary, "qdot.%s", intel ? "aocx" : "xclbin");
     snprintf(out->packing, sizeof out->packing, "none");
-    out->pe = pe, out->vec = 16, out->tokens = tokens;
+    out->pe = pe, out->vec = 16 * shape->lanes, out->tokens = tokens;
     out->autorun = intel && shape->autorun;
     for (int i = 0; i < n; i++) {
         const qd_fpga_variant *v = qd_fpga_variant_find(variants[i]);

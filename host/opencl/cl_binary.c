@@ -133,8 +133,8 @@ cl_mem cl_bank_buffer(const cl_device_state *d, int bank, size_t bytes, cl_int *
 static void unit_options(const qd_fpga_manifest *m, const qd_fpga_kernel *k, int unit, char *options) {
     char name[64];
     qd_fpga_unit_name(m, k, unit, name);
-    snprintf(options, 256, "-DQD_UNIT=%s -DQD_PE=%d -DQD_TOKENS=%d%s", name, m->pe, m->tokens,
-             m->autorun ? " -DQD_AUTORUN" : "");
+    snprintf(options, 256, "-DQD_UNIT=%s -DQD_PE=%d -DQD_LANES=%d -DQD_TOKENS=%d%s", name, m->pe, m->vec / 16,
+             m->tokens, m->autorun ? " -DQD_AUTORUN" : "");
 }
 
 qd_status qd_fpga_source(const qd_fpga_manifest *m, int kernel, int unit, const char *path, char *options) {

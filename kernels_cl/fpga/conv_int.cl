@@ -64,11 +64,11 @@ static inline cut make_cut(const qd_conv_int_params *p, const int per_group) {
  * read; else, up to code n of it, they are `padding`, and 0 after that. */
 static inline char16 read_line(__global const uchar *t, const long at, const int step, const int first, const int lo,
                                const int hi, const int n, const int code, const int padding) {
-    if (step == 1 && first >= lo && first + QD_VEC <= hi && QD_CODE_BITS(code) == 8)
+    if (step == 1 && first >= lo && first + 16 <= hi && QD_CODE_BITS(code) == 8)
         return as_char16(vload16(0, t + at) ^ (uchar16)(uchar)flip_of(code));
-    char lanes[QD_VEC];
+    char lanes[16];
 #pragma unroll
-    for (int l = 0; l < QD_VEC; l++) {
+    for (int l = 0; l < 16; l++) {
         const int i = first + l;
         lanes[l] = i >= n             ? (char)0
                    : i >= lo && i < hi ? read_code(t, at + (long)l * step, code)
@@ -85,7 +85,11 @@ static inline weight_word read_weights(const unit *u, const turn *s, const int i
 #pragma unroll
     for (int q = 0; q < QD_PE; q++) {
         const int row = s->batch % u->p.groups * u->out_per_group + s->out + min(q, s->outs - 1);
-        word.row[q] = read_line(u->w, (long)row * u->p.w_row + at, c->w_step, first, 0, c->n, c->n, u->p.w_code, 0);
+#pragma unroll
+        for (int l = 0; l < QD_LANES; l++) {
+            word.row[q][l] = read_line(u->w, (long)row * u->p.w_row + at + 16 * l * c->w_step, c->w_step, first + 16 * l, 0,
+                                       c->n, c->n, u->p.w_code, 0);
+        }
     }
     return word;
 }
@@ -114,7 +118,12 @@ static inline void read_column(const unit *u, const turn *s, const int t, const 
     const long image = (long)(s->batch / u->p.groups) * v->channels * v->in_h * v->in_w;
     const long at = image + (long)(s->batch % u->p.groups) * u->per_group * v->x_channel + (long)a * c->a_step +
                     (long)h * v->x_h + (long)w * v->x_w + (long)first * c->x_step;
-    const column_word word = {read_line(u->x, at, c->x_step, first, lo, hi, c->n, u->p.x_code, u->x_zero)};
+    column_word word;
+#pragma unroll
+    for (int l = 0; l < QD_LANES; l++) {
+        word.lane[l] = read_line(u->x, at + (long)16 * l * c->x_step, c->x_step, first + 16 * l, lo, hi, c->n,
+                                 u->p.x_code, u->x_zero);
+    }
     QD_PUT(columns, word);
 }
 

@@ -9,7 +9,7 @@
 #include "fpga/turns.h"
 
 typedef struct column_word {
-    char16 codes;
+    char16 lane[QD_LANES];
 } column_word;
 
 typedef struct sums_word { /* of a column in a turn */
@@ -37,13 +37,22 @@ typedef struct result_word {
 
 /* Adds word i of a column: QD_PE · QD_VEC multipliers, adder trees, and registers that add in a cycle. */
 static inline void add_word(sums_word *sum, const weight_word *w, const column_word *x, const int i) {
-    const short16 column = convert_short16(x->codes);
-    sum->x = (i ? sum->x : 0) + qd_int_sum(convert_int16(column));
+    int x_sum = 0;
+#pragma unroll
+    for (int l = 0; l < QD_LANES; l++)
+        x_sum += qd_int_sum(convert_int16(x->lane[l]));
+    sum->x = (i ? sum->x : 0) + x_sum;
 #pragma unroll
     for (int p = 0; p < QD_PE; p++) {
-        const short16 row = convert_short16(w->row[p]);
-        sum->product[p] = (i ? sum->product[p] : 0) + qd_int_sum(convert_int16(row) * convert_int16(column));
-        sum->w[p] = (i ? sum->w[p] : 0) + qd_int_sum(convert_int16(row));
+        int product = 0, w_sum = 0;
+#pragma unroll
+        for (int l = 0; l < QD_LANES; l++) {
+            const int16 row = convert_int16(w->row[p][l]);
+            product += qd_int_sum(row * convert_int16(x->lane[l]));
+            w_sum += qd_int_sum(row);
+        }
+        sum->product[p] = (i ? sum->product[p] : 0) + product;
+        sum->w[p] = (i ? sum->w[p] : 0) + w_sum;
     }
 }
 #define QD_SUM_IS_READY(i, words) ((i) + 1 == (words))

@@ -21,14 +21,21 @@ static inline weight_word read_weights(const unit *u, const turn *s, const int i
 #pragma unroll
     for (int q = 0; q < QD_PE; q++) {
         const ulong row = (ulong)s->batch * u->p.n + s->out + min(q, s->outs - 1);
-        word.row[q] = read_codes(u->w + row * u->w_stride, (s->word + i) * QD_VEC, u->p.k, u->p.w_code);
+#pragma unroll
+        for (int l = 0; l < QD_LANES; l++) {
+            word.row[q][l] =
+                read_codes(u->w + row * u->w_stride, (s->word + i) * QD_VEC + 16 * l, u->p.k, u->p.w_code);
+        }
     }
     return word;
 }
 
 static inline void read_column(const unit *u, const turn *s, const int t, const int i QD_JOINTS) {
     const ulong row = (ulong)s->batch * u->together + s->column + t;
-    const column_word word = {read_codes(u->x + row * u->x_stride, (s->word + i) * QD_VEC, u->p.k, u->p.x_code)};
+    column_word word;
+#pragma unroll
+    for (int l = 0; l < QD_LANES; l++)
+        word.lane[l] = read_codes(u->x + row * u->x_stride, (s->word + i) * QD_VEC + 16 * l, u->p.k, u->p.x_code);
     QD_PUT(columns, word);
 }
 

@@ -14,22 +14,25 @@
 
 #include "codes.h"
 
-/* Output channels side by side; products of each in a cycle (the vectors below hold 16). 4 · 16 codes are the 64 bytes
- * that a memory port of 512 bits brings in a cycle. */
+/* Output channels side by side; lanes of 16 products of each in a cycle. 4 · 1 · 16 codes are the 64 bytes that a memory
+ * port of 512 bits brings in a cycle. */
 #ifndef QD_PE
 #define QD_PE 4
 #endif
-#define QD_VEC 16
+#ifndef QD_LANES
+#define QD_LANES 1
+#endif
+#define QD_VEC (16 * QD_LANES)
 /* Columns that use a turn's weights. */
 #ifndef QD_TOKENS
 #define QD_TOKENS 8
 #endif
-/* Words of a turn along K, 512 codes: a buffer of QD_PE · 512 bytes is one block memory for each output channel, and
+/* Words of a turn along K, 512 codes of a lane: a buffer of them is one block memory for each output channel's lane, and
  * sums of products stay far within 32 bits. */
 #define QD_WORDS 32
 
 typedef struct weight_word {
-    char16 row[QD_PE];
+    char16 row[QD_PE][QD_LANES];
 } weight_word;
 
 /* What the array does in a turn: so many columns of so many words; and it takes so many words of the next turn's

@@ -75,7 +75,8 @@ static void seal(const char *vendor, const char *board) {
                              *const amd[] = {"matmul_int_single", "conv_int_single", "table_single"};
     static qd_fpga_manifest m;
     unsigned char data[FAKE];
-    ck_ok(qd_fpga_plan(vendor, board, strcmp(vendor, "intel") ? amd : intel, 3, &(qd_fpga_shape){2, 4, 8, false}, &m));
+    ck_ok(
+        qd_fpga_plan(vendor, board, strcmp(vendor, "intel") ? amd : intel, 3, &(qd_fpga_shape){2, 4, 8, false, 1}, &m));
     for (int i = 0; i < 3; i++) {
         m.kernels[i].n_banks = 1;
         m.kernels[i].banks[0] = (qd_fpga_bank){"x", 3};
@@ -162,7 +163,9 @@ static const struct row {
     {"pe", "=PE", "PE", "is not known"},
     {"pe", "+8", "pe", "twice"},
     {"vec", "", "vec", "is missing"},
-    {"vec", "32", "vec", "from 16 to 16"},
+    {"vec", "65", "vec", "from 16 to 64"},
+    {"vec", "48", "vec", "16, 32 or 64"},
+    {"vec", "32", "kernels[0].functions", "matmul_int_channels_4x32x8_u0_read"},
     {"tokens", "", "tokens", "is missing"},
     {"tokens", "-8", "tokens", "from 1 to 64"},
     {"tokens", "7", "kernels[0].functions", "matmul_int_channels_4x16x7_u0_read"},
@@ -395,20 +398,25 @@ END_TEST
 START_TEST(test_plans) {
     static qd_fpga_manifest m;
     static const char *const none[] = {"matmul_int"}, *const channels[] = {"matmul_int_channels"};
-    static const qd_fpga_shape good = {1, 4, 8, false};
+    static const qd_fpga_shape good = {1, 4, 8, false, 1};
     ck_fails(qd_fpga_plan(NULL, "b", NULL, 0, &good, &m), QD_ERR_ARGUMENT, "vendor");
     ck_fails(qd_fpga_plan("xilinx", "b", NULL, 0, &good, &m), QD_ERR_ARGUMENT, "\"xilinx\"");
     ck_fails(qd_fpga_plan("intel", NULL, NULL, 0, &good, &m), QD_ERR_ARGUMENT, "board");
     ck_fails(qd_fpga_plan("intel", "", NULL, 0, &good, &m), QD_ERR_ARGUMENT, "board");
     ck_fails(qd_fpga_plan("intel", "b", none, 1, &good, &m), QD_ERR_ARGUMENT, "\"matmul_int\"");
     ck_fails(qd_fpga_plan("amd", "b", channels, 1, &good, &m), QD_ERR_ARGUMENT, "channels");
-    static const qd_fpga_shape shapes[] = {{.pe = 4, .tokens = 8},    {.units = 9, .pe = 4, .tokens = 8},
-                                           {.units = 1, .tokens = 8}, {.units = 1, .pe = 65, .tokens = 8},
-                                           {.units = 1, .pe = 4},     {.units = 1, .pe = 4, .tokens = 65}};
-    for (int i = 0; i < 6; i++)
+    static const qd_fpga_shape shapes[] = {{.pe = 4, .tokens = 8, .lanes = 1},
+                                           {.units = 9, .pe = 4, .tokens = 8, .lanes = 1},
+                                           {.units = 1, .tokens = 8, .lanes = 1},
+                                           {.units = 1, .pe = 65, .tokens = 8, .lanes = 1},
+                                           {.units = 1, .pe = 4, .lanes = 1},
+                                           {.units = 1, .pe = 4, .tokens = 65, .lanes = 1},
+                                           {.units = 1, .pe = 4, .tokens = 8, .lanes = 3}};
+    const int count = sizeof shapes / sizeof shapes[0];
+    for (int i = 0; i < count; i++)
         ck_fails(qd_fpga_plan("intel", "b", NULL, 0, &shapes[i], &m), QD_ERR_ARGUMENT, "possible");
     for (int i = 0; i < 2; i++) {
-        ck_ok(qd_fpga_plan(i ? "amd" : "intel", "b", NULL, 0, &(qd_fpga_shape){8, 64, 64, false}, &m));
+        ck_ok(qd_fpga_plan(i ? "amd" : "intel", "b", NULL, 0, &(qd_fpga_shape){8, 64, 64, false, 4}, &m));
         ck_assert_int_eq(m.n_kernels, 6);
         for (int k = 0; k < m.n_kernels; k++)
             ck_assert_int_eq(m.kernels[k].stages, i || !strncmp(m.kernels[k].variant, "table", 5) ? 1 : 4);

@@ -48,6 +48,7 @@ typedef struct qd_fpga_shape {
     int units;      /* compute units of the matrix products */
     int pe, tokens; /* of the array */
     bool autorun;
+    int lanes; /* of 16 products: 1, 2, 4 */
 } qd_fpga_shape;
 
 /** What a manifest for these variants says, before anything is built: NULL, 0: all that are for FPGAs. vendor "intel"
