@@ -1,5 +1,7 @@
 /* A convolution network's worth of integer work, chained through the graph with requantization: every byte of the
- * result is the reference's, and the arena is nearly as small as the tensors that are alive together. */
+ * result is the reference's, and the arena is nearly as small as the tensors that are alive together.
+ *
+ * QDOT_TEST_DEVICE chooses the device, QDOT_TEST_KERNELS the kernels: a word in the names of their variants. */
 #include <stdio.h>
 #include <time.h>
 
@@ -17,11 +19,27 @@ static double seconds(void) {
     return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
 }
 
+/* The kernels that were asked for have run, and no other convolution or product. */
+static void check_kernels(qd_context *c, const char *word) {
+    qd_profile_row *rows;
+    int count, found = 0;
+    ck_ok(qd_context_profile(c, &rows, &count));
+    for (int i = 0; i < count; i++) {
+        if (strncmp(rows[i].kernel, "conv_int", 8) != 0 && strncmp(rows[i].kernel, "matmul_int", 10) != 0) continue;
+        ck_assert_msg(strstr(rows[i].kernel, word) != NULL, "%s ran", rows[i].kernel);
+        found++;
+    }
+    ck_assert_int_eq(found, 2);
+    qd_profile_free(rows);
+}
+
 static void run(int which, const char *device, int32_t result[NETWORK_CLASSES]) {
     qd_context *c;
     network n;
     qd_graph_info info;
-    ck_ok(qd_context_create(device, NULL, &c));
+    const char *word = strcmp(device, "ref") ? getenv("QDOT_TEST_KERNELS") : NULL;
+    const qd_context_options o = {.kernels = word, .profile = word != NULL};
+    ck_ok(qd_context_create(device, &o, &c));
     networks[which].make(&n, c);
     ck_ok(qd_graph_compile(n.graph, NULL, NULL));
     ck_ok(qd_graph_describe(n.graph, &info));
@@ -29,6 +47,7 @@ static void run(int which, const char *device, int32_t result[NETWORK_CLASSES]) 
     ck_ok(qd_graph_run(n.graph, 1));
     ck_ok(qd_tensor_read(n.output, 0, result, NETWORK_CLASSES * sizeof *result));
     const double took = seconds() - before;
+    if (word) check_kernels(c, word);
     const uint64_t live = network_live_bytes(&n);
     printf(
         "%s on %s: %d operators, %d on the reference, %.0f M products, %.3f s; arena %.0f KiB, %.0f alive together\n",
