@@ -294,12 +294,14 @@ int qd_cmd_fpga(int argc, char **argv) {
                          "field that is wrong.\nTo use it: options.binary, or QDOT_FPGA_BINARY=MANIFEST.",
                          false);
     }
-    const bool help = !strcmp(what, "--help") || !strcmp(what, "-h");
-    fprintf(help ? stdout : stderr,
+    if (*what && strcmp(what, "--help") != 0 && strcmp(what, "-h") != 0) {
+        return qd_cli_fail("unexpected word '%s': qdot fpga takes build, seal or check (see: qdot fpga --help)", what);
+    }
+    fprintf(*what ? stdout : stderr,
             "usage: qdot fpga build|seal|check [options]\n\n"
             "  build   write sources, manifest and the vendor's commands; with --run run them\n"
             "  seal    put a new binary's hash into its manifest\n"
             "  check   validate a manifest and its binary\n\n"
             "`qdot fpga build --help` tells more. A binary is used with QDOT_FPGA_BINARY=MANIFEST.\n");
-    return help ? QD_EXIT_OK : QD_EXIT_FAILED;
+    return *what ? QD_EXIT_OK : QD_EXIT_FAILED;
 }

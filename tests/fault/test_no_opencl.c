@@ -40,8 +40,9 @@ START_TEST(test_no_device) {
     qd_device_info *devices;
     int count;
     ck_ok(qd_devices_list(&devices, &count));
-    ck_assert_int_eq(count, 1);
     ck_assert_str_eq(devices[0].id, "ref");
+    for (int k = 1; k < count; k++) /* other backends may be there */
+        ck_assert_msg(strncmp(devices[k].id, "opencl", 6) != 0, "%s", devices[k].id);
     qd_devices_free(devices);
     static const char *const words[] = {"opencl", "opencl:gpu", "opencl:cpu", "opencl:Portable", "opencl::0"};
     qd_context *const unset = (qd_context *)vendors;

@@ -385,8 +385,9 @@ START_TEST(test_listing) {
         inject_clear();
         inject_failure(fns[i], 0, CL_OUT_OF_HOST_MEMORY, true);
         ck_ok(qd_devices_list(&devices, &count));
-        ck_assert_int_eq(count, 1);
         ck_assert_str_eq(devices[0].id, "ref");
+        for (int k = 1; k < count; k++) /* other backends may be there */
+            ck_assert_msg(strncmp(devices[k].id, "opencl", 6) != 0, "%s", devices[k].id);
         qd_devices_free(devices);
     }
 }
