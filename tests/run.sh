@@ -92,7 +92,7 @@ run_tests build -LE long
 
 # Kernels that the first build has compiled and proven: not again here, but for the tests of just that.
 build build/asan -DQDOT_SANITIZE=ON -DQDOT_TEST_CACHE="$PWD/build/cache" || give_up "The sanitizer build failed"
-run_tests build/asan -L '^(unit|golden|fault|fuzz)$'
+run_tests build/asan -L '^(unit|golden|fault|fuzz|sim)$'
 
 if [ -n "$long" ]; then
     run_tests build -L long

@@ -142,6 +142,7 @@ int qd_cmd_inspect(int argc, char **argv);
 int qd_cmd_logits(int argc, char **argv);
 int qd_cmd_perplexity(int argc, char **argv);
 int qd_cmd_run(int argc, char **argv);
+int qd_cmd_sim(int argc, char **argv);
 int qd_cmd_tokenize(int argc, char **argv);
 int qd_cmd_verify(int argc, char **argv);
 

@@ -17,6 +17,7 @@ static const struct {
     {"logits", qd_cmd_logits, "give a model's exact answer to a prompt, for comparing"},
     {"perplexity", qd_cmd_perplexity, "measure how well a model predicts a text"},
     {"bench", qd_cmd_bench, "measure speeds, next to what the machine could do"},
+    {"sim", qd_cmd_sim, "the model of FPGA boards, against published measurements"},
     {"verify", qd_cmd_verify, "compare a device with the C reference, byte for byte"},
 };
 enum { COMMANDS = sizeof commands / sizeof commands[0] };

@@ -12,19 +12,19 @@ none() {
     [ -z "$found" ] || printf '%s:\n%s\n' "$1" "$found" >>"$work/bad"
 }
 
-grep -rnE '#[[:space:]]*include[[:space:]]*"(\.\./|/)' hls host kernels_cl tests --include='*.[ch]' --include='*.cl' --include='*.def' |
+grep -rnE '#[[:space:]]*include[[:space:]]*"(\.\./|/)' hls host kernels_cl sim tests --include='*.[ch]' --include='*.cl' --include='*.def' |
     none "includes by a path out of the folder"
 grep -rhoE '#[[:space:]]*include[[:space:]]*[<"][^>"]*' kernels_cl --include='*.cl' --include='*.h' | sed 's/.*[<"]//' | sort -u |
     while read -r header; do
         [ -f "kernels_cl/$header" ] && continue
         case $header in qdot_blocks.h | qdot_num.h | qdot_params.h | qdot_unary.def) ;; *) echo "$header" ;; esac
     done | none "kernels include more than kernels_cl, qdot_blocks.h, qdot_num.h, qdot_params.h and qdot_unary.def"
-grep -rnE '#[[:space:]]*include[[:space:]]*"' host/cli | grep -vE '"(qdot/qdot(_fpga)?\.h|cli/[a-z_]*\.h)"' |
-    none "the command line includes more than qdot.h and qdot_fpga.h"
-find hls host kernels_cl tests \( -name '*.[ch]' -o -name '*.cl' -o -name '*.sh' \) -exec wc -l {} + | awk '$2 != "total" && $1 > 700' |
+grep -rnE '#[[:space:]]*include[[:space:]]*"' host/cli | grep -vE '"(qdot/qdot(_fpga|_sim)?\.h|cli/[a-z_]*\.h)"' |
+    none "the command line includes more than qdot.h, qdot_fpga.h and qdot_sim.h"
+find hls host kernels_cl sim tests \( -name '*.[ch]' -o -name '*.cl' -o -name '*.sh' \) -exec wc -l {} + | awk '$2 != "total" && $1 > 700' |
     none "files of more than 700 lines"
 if command -v shellcheck >/dev/null; then
-    find hls host tests .ci \( -name '*.sh' -o -path .ci/run \) -exec shellcheck {} + | none "shellcheck"
+    find hls host sim tests .ci \( -name '*.sh' -o -path .ci/run \) -exec shellcheck {} + | none "shellcheck"
 else
     echo "(shellcheck is not installed: scripts were not checked)"
 fi
