@@ -111,6 +111,8 @@ START_TEST(arrays) {
      * cycles, 16 to empty; 4 rows each, 100 to start. */
     is("Alveo-U280,100,gemv,fp64,16;64,hbm_channels=4;bits_per_channel_per_cycle=256;macs_per_cycle=16,cycles",
        4 * (32 + 16) + 100);
+    is("Alveo-U280,100,gemv,fp64,17;64,hbm_channels=4;bits_per_channel_per_cycle=256;macs_per_cycle=16,cycles",
+       5 * (32 + 16) + 100);
     is("Alveo-U280,100,gemv,fp64,16;64,op=cg_iteration_gemv;hbm_channels=4;bits_per_channel_per_cycle=256;macs_per_"
        "cycle=16,cycles",
        4 * (32 + 16) + 100 + 6 * 16);
