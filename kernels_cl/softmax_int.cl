@@ -38,7 +38,7 @@ static void shared_row(const qd_softmax_int_params *p, __global const float *wei
                        const uchar flip, const int lowest, __global const uchar *x, __global uchar *y) {
     float sum = 0.0f;
     for (int i = 0; i < p->cols; i++)
-        sum += weights[greatest - (x[i] ^ flip)];
+        sum = fma(1.0f, weights[greatest - (x[i] ^ flip)], sum); /* Intel 2026.1 would sum in another order with + */
     for (int i = 0; i < p->cols; i++) {
         const float share = weights[greatest - (x[i] ^ flip)] * (float)p->y_inverse / sum;
         const int whole = share < 2147483648.0f ? qd_round_even_i32(share) : lowest ? INT_MIN : 0;
