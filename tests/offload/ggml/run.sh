@@ -87,7 +87,14 @@ expect() {
 
 # The same words, whatever empty lines follow them.
 same_text() {
-    [ -s "$1" ] && [ -s "$2" ] && [ "$(cat "$1")" = "$(cat "$2")" ]
+    [ -s "$1" ] && [ -s "$2" ] && [ "$(cat "$1")" = "$(cat "$2")" ] && return
+    echo "--- one text"
+    cat "$1"
+    echo "--- the other"
+    cat "$2"
+    echo "--- the log's end"
+    tail -n 5 "$work/log"
+    return 1
 }
 
 # ---- Loading ---------------------------------------------------------------------------------------------------------
