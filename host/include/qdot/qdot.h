@@ -89,6 +89,8 @@ QD_API qd_status qd_dequantize(qd_format f, const void *src, int64_t rows, int64
 QD_API qd_status qd_quantize_groups(qd_format f, bool symmetric, int64_t group, const float *src, int64_t rows,
                                     int64_t cols, void *dst, float *scales, int32_t *zeros);
 
+#include "qdot_coding.h"
+
 /* ---- Devices ------------------------------------------------------------------------------------------------ */
 
 /* A device string is "ref", "opencl" (the best device), "opencl:gpu", "opencl:cpu", "opencl:accelerator", or
@@ -341,6 +343,10 @@ typedef union qd_attrs {
         int64_t group; /* codes along K that share a scale; 0: the whole row */
     } matmul_group;
     struct {
+        qd_coding coding;
+        int64_t cols; /* K */
+    } coded;
+    struct {
         qd_window window;
         int groups; /* 0: 1 */
         qd_requant y;
@@ -416,8 +422,8 @@ QD_API qd_status qd_requantize_table(qd_rounding rounding, float x_scale, const 
 /** Fills the weights operand of SOFTMAX_INT: weights[i] = exp(-scale · i) in 31 bits, as TensorFlow Lite's reference
  * computes it (gemmlowp's fixed-point exp), 0 where it takes none. scale: that of x, times beta. weights: [256]. */
 QD_API qd_status qd_softmax_weights(double scale, int32_t *weights);
-/** The same in floats, as ONNX Runtime's QLinearSoftmax has them: weights[i] = exp((shift - i) · scale), shift · scale =
- * max(0, log(FLT_MAX / cols) - 5), so that no sum of cols of them leaves the range. scale: that of x; cols: 1 … 2^22.
+/** The same in floats, as ONNX Runtime's QLinearSoftmax has them: weights[i] = exp((shift - i) · scale), shift · scale
+ * = max(0, log(FLT_MAX / cols) - 5), so that no sum of cols of them leaves the range. scale: that of x; cols: 1 … 2^22.
  * weights: [256]. The C library's exp (float64) and log (float32) are used. */
 QD_API qd_status qd_softmax_float_weights(float scale, int64_t cols, float *weights);
 

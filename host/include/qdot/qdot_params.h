@@ -101,6 +101,36 @@ typedef struct qd_matmul_group_params {
     qd_i32 x_scale, x_zero, bias;   /* QD_ABSENT, QD_SHARED, QD_EACH */
 } qd_matmul_group_params;
 
+/** Rows of coded weights (qdot_coding.h). A row holds, in this order: a table of floats where it has its own; its
+ * scales; its zero points, packed like the codes; its codes, the first in the low bits. `side` holds what all rows
+ * share. */
+typedef struct qd_coded_params {
+    qd_i32 first, count; /* rows of this launch: w starts at the first */
+    qd_i32 n, k;
+    qd_i32 kind; /* QD_CODED_… */
+    qd_i32 bits, is_signed;
+    qd_i32 group, groups;                 /* codes with one scale; scales in a row */
+    qd_i32 scale;                         /* QD_SCALE_AS_… */
+    qd_i32 scales_at, zeros_at, codes_at; /* bytes in a row; zeros_at: QD_ABSENT: 0 */
+    qd_i32 table_at;                      /* float of the table in side; QD_ABSENT: the row begins with it */
+    qd_i32 nested_at;  /* nested scales: float in side of: 256 values, offset, a scale for each 256 */
+    qd_i32 tensor_at;  /* float in side: the tensor's scale, then its zero point */
+    qd_i32 length;     /* PRODUCT: codes k / length */
+    qd_i32 a8, addend; /* x is A8, else f32; QD_ABSENT, QD_SHARED (a bias), QD_EACH */
+} qd_coded_params;
+#define QD_CODED_UNIFORM 0
+#define QD_CODED_TABLE 1
+#define QD_CODED_SHIFT 2
+#define QD_CODED_PRODUCT 3
+#define QD_SCALE_AS_ONE 0
+#define QD_SCALE_AS_F32 1
+#define QD_SCALE_AS_F16 2
+#define QD_SCALE_AS_BF16 3
+#define QD_SCALE_AS_E4M3 4
+#define QD_SCALE_AS_E8M0 5
+#define QD_SCALE_AS_NESTED 6
+#define QD_SCALE_AS_TENSOR 7
+
 /** A window over an image, in elements of the tensors: NHWC and NCHW differ only in these strides. */
 typedef struct qd_window_params {
     qd_i32 channels, in_h, in_w; /* of x */
@@ -113,8 +143,8 @@ typedef struct qd_window_params {
 typedef struct qd_conv_int_params {
     qd_window_params window;
     qd_i32 groups;
-    /* Codes of w from one channel, line, column, output channel to the next. Its lines (last dimension) begin at a byte:
-     * of packed codes the last may only fill one up. */
+    /* Codes of w from one channel, line, column, output channel to the next. Its lines (last dimension) begin at a
+     * byte: of packed codes the last may only fill one up. */
     qd_i32 w_channel, w_h, w_w, w_row;
     qd_i32 w_code, x_code;
     qd_i32 w_zero, x_zero, bias;
