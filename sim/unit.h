@@ -60,7 +60,7 @@ typedef enum qd_unit_stream_name {
  *              once offered stays. */
 typedef struct qd_unit_stream {
     double rate;      /* at most 1 counts; 0: one in every cycle */
-    uint32_t depth;   /* 0: 2 */
+    uint32_t depth;   /* below 2: 2 */
     uint64_t latency; /* cycles before the first, after the first access on the bus */
     bool (*stalled)(const void *user, qd_unit_stream_name stream, uint64_t cycle);
     const void *user;
@@ -119,11 +119,15 @@ typedef struct qd_unit qd_unit;
 /** Errors: those of qd_unit_check; QD_ERR_ARGUMENT: a stream with a rate below 0 or not finite; QD_ERR_MEMORY. `shape`
  *  and `streams` (NULL: all at full speed) are copied. */
 qd_status qd_unit_open(const qd_unit_shape *shape, const qd_unit_streams *streams, qd_unit **out);
+const qd_unit_shape *qd_unit_shape_of(const qd_unit *u);
 /** NULL is legal. */
 void qd_unit_close(qd_unit *u);
-/** The host gives one more command. Operands that the first command does not load are there from before. `times` may be
- *  NULL. QD_ERR_UNSUPPORTED: the unit would refuse it; the message names the limit, and nothing has changed. */
+/** The host gives one more command. `times` may be NULL. QD_ERR_UNSUPPORTED: the unit would refuse it; the message
+ * names the limit, and nothing has changed. */
 qd_status qd_unit_give(qd_unit *u, const qd_unit_command *c, qd_unit_times *times);
+/** The host waits until the unit is idle, and goes on `cycles` later (queue), with streams that begin anew. The unit
+ *  keeps what it has loaded. */
+void qd_unit_wait(qd_unit *u, uint64_t cycles);
 /** What it took until the unit is idle again. More commands may be given then: they go on as if this had not been
  *  asked. */
 qd_unit_report qd_unit_report_of(const qd_unit *u);

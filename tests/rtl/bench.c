@@ -42,6 +42,15 @@ void bench_close(bench_unit *u) {
     free(u->totals);
 }
 
+/* ---- What is around the unit ------------------------------------------------------------------------------------- */
+
+rtl_stalls bench_stalls(bench_random *r) {
+    rtl_stalls s = {.seed = bench_bits(r), .burst = (int)bench_between(r, 0, 6)};
+    for (int i = 0; i < RTL_STREAMS; i++)
+        s.per_256[i] = bench_one_in(r, 3) ? 0 : (int)bench_between(r, 1, bench_one_in(r, 4) ? 250 : 128);
+    return s;
+}
+
 /* ---- What the unit must do ---------------------------------------------------------------------------------- */
 
 static int32_t code_of(uint8_t byte, int bits, bool high, bool is_signed) {

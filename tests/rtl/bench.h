@@ -13,6 +13,9 @@ int64_t bench_between(bench_random *r, int64_t low, int64_t high);
 /** True once in `n`. */
 bool bench_one_in(bench_random *r, int n);
 
+/** Streams that stop now and then, for up to 64 cycles together; each third one does not. */
+rtl_stalls bench_stalls(bench_random *r);
+
 /** What the unit holds, as the commands so far left it. */
 typedef struct bench_unit {
     rtl_shape shape;

@@ -4,34 +4,13 @@
  *   rtl_test_unit [JOBS [SHAPE [SEED]]]     jobs of each shape; default: 150
  *
  * QDOT_RTL_MODELS: a shared library with other models of the same names (mutants.sh). */
-#include <dlfcn.h>
-
 #include "rtl/bench.h"
+#include "rtl/models.h"
 #include "unit/devices.h"
-
-#define QD_SHAPE(name, parameters) extern const rtl_model rtl_##name;
-#include "rtl/shapes.def"
-#undef QD_SHAPE
-static const rtl_model *const models[] = {
-#define QD_SHAPE(name, parameters) &rtl_##name,
-#include "rtl/shapes.def"
-#undef QD_SHAPE
-};
-enum { MODELS = sizeof models / sizeof models[0] };
 
 static int64_t jobs = 150;
 static const char *only_shape;
 static uint64_t first_seed = 1;
-
-/* NULL: this shape is not asked for, or the other library lacks it. */
-static const rtl_model *model_at(int i) {
-    const char *other = getenv("QDOT_RTL_MODELS"), *name = models[i]->name;
-    if (only_shape && strcmp(only_shape, name + strlen("rtl_")) != 0) return NULL;
-    if (!other) return models[i];
-    void *library = dlopen(other, RTLD_NOW | RTLD_LOCAL);
-    ck_assert_msg(library != NULL, "%s", dlerror());
-    return dlsym(library, name);
-}
 
 static void same_results(const rtl_job *j, const rtl_list *want, const char *what, uint64_t seed) {
     const int32_t *got = j->y.data;
@@ -51,17 +30,10 @@ static void add_up(const rtl_counters *c) {
 
 /* ---- Random jobs -------------------------------------------------------------------------------------------- */
 
-static rtl_stalls random_stalls(bench_random *r) {
-    rtl_stalls s = {.seed = bench_bits(r), .burst = (int)bench_between(r, 0, 6)};
-    for (int i = 0; i < RTL_STREAMS; i++)
-        s.per_256[i] = bench_one_in(r, 3) ? 0 : (int)bench_between(r, 1, bench_one_in(r, 4) ? 250 : 128);
-    return s;
-}
-
 /* A board that runs several jobs, one after the other: what is left in the unit by one is there for the next. */
 static void check_jobs(const rtl_model *m, uint64_t seed, int64_t count) {
     bench_random r = {seed};
-    const rtl_stalls stalls = random_stalls(&r);
+    const rtl_stalls stalls = bench_stalls(&r);
     rtl_board *b;
     bench_unit u;
     uint64_t words = 0;
@@ -91,7 +63,7 @@ static void check_jobs(const rtl_model *m, uint64_t seed, int64_t count) {
 
 START_TEST(test_jobs) {
     enum { PER_BOARD = 5 };
-    const rtl_model *m = model_at(_i);
+    const rtl_model *m = bench_model(_i, only_shape);
     if (!m) return;
     for (int64_t done = 0; done < jobs; done += PER_BOARD)
         check_jobs(m, first_seed + (uint64_t)(done / PER_BOARD), PER_BOARD);
@@ -148,7 +120,7 @@ static void check_cycles(const rtl_model *m, uint64_t seed) {
 }
 
 START_TEST(test_cycles) {
-    const rtl_model *m = model_at(_i);
+    const rtl_model *m = bench_model(_i, only_shape);
     for (uint64_t seed = 1; m && seed <= 40; seed++)
         check_cycles(m, seed);
 }
@@ -157,7 +129,7 @@ END_TEST
 /* Large tiles: the columns of a bank, against many tiles of weights. At least 95 cycles in 100 issue a word, unless the
  * streams of w or c, a beat a cycle, or the drain need longer for a tile than its products. */
 START_TEST(test_utilization) {
-    const rtl_model *m = model_at(_i);
+    const rtl_model *m = bench_model(_i, only_shape);
     if (!m) return;
     bench_random r = {7};
     rtl_board *b;
@@ -234,7 +206,7 @@ static void refuses(const rtl_model *m, rtl_command c, const char *why) {
 }
 
 START_TEST(test_refusals) {
-    const rtl_model *m = model_at(_i);
+    const rtl_model *m = bench_model(_i, only_shape);
     if (!m) return;
     rtl_board *b;
     ck_ok(rtl_board_open(m, NULL, &b));
@@ -270,16 +242,9 @@ int main(int argc, char **argv) {
     if (argc > 2 && *argv[2]) only_shape = argv[2];
     if (argc > 3) first_seed = strtoull(argv[3], NULL, 10);
     TCase *tc = tcase_create("unit");
-    tcase_add_loop_test(tc, test_jobs, 0, MODELS);
-    tcase_add_loop_test(tc, test_cycles, 0, MODELS);
-    tcase_add_loop_test(tc, test_utilization, 0, MODELS);
-    tcase_add_loop_test(tc, test_refusals, 0, MODELS);
-    tcase_set_timeout(tc, 7000);
-    Suite *suite = suite_create("rtl");
-    suite_add_tcase(suite, tc);
-    SRunner *runner = srunner_create(suite);
-    srunner_run_all(runner, CK_NORMAL);
-    const int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed ? 1 : 0;
+    tcase_add_loop_test(tc, test_jobs, 0, BENCH_MODELS);
+    tcase_add_loop_test(tc, test_cycles, 0, BENCH_MODELS);
+    tcase_add_loop_test(tc, test_utilization, 0, BENCH_MODELS);
+    tcase_add_loop_test(tc, test_refusals, 0, BENCH_MODELS);
+    return bench_run("rtl", tc);
 }
