@@ -39,6 +39,15 @@ qd_status qd_gguf_read(qd_gguf *g);
  */
 void qd_gguf_cool(const qd_gguf *g);
 
+/* Names around a coded tensor NAME: FORMATS.md, "Coded tensors in GGUF files". */
+#define QD_GGUF_CODING_PREFIX "qdot.coding."
+#define QD_GGUF_COLUMNS_PREFIX "qdot.columns."
+#define QD_GGUF_SIDE_SUFFIX ".side"
+enum { QD_GGUF_CODED_KEY = 160 };
+
+/** Writes prefix and name; false when they are too long, as no coded tensor's are. */
+bool qd_gguf_coded_key(const char *prefix, const char *name, char key[QD_GGUF_CODED_KEY]);
+
 /** Finds a name in a sorted index; NULL when it is not there. */
 const qd_string *qd_gguf_index_find(const qd_string *const *index, size_t count, qd_string name);
 

@@ -533,67 +533,7 @@ QD_API qd_status qd_fuzz(qd_context *c, const qd_fuzz_options *o, qd_fuzz_result
 QD_API qd_status qd_fuzz_repeat(qd_context *c, const char *text, qd_fuzz_result *out);
 QD_API void qd_fuzz_result_free(qd_fuzz_result *r);
 
-/* ---- GGUF files --------------------------------------------------------------------------------------------- */
-
-typedef struct qd_gguf qd_gguf;
-
-typedef enum qd_gguf_type {
-    QD_GGUF_U8,
-    QD_GGUF_I8,
-    QD_GGUF_U16,
-    QD_GGUF_I16,
-    QD_GGUF_U32,
-    QD_GGUF_I32,
-    QD_GGUF_F32,
-    QD_GGUF_BOOL,
-    QD_GGUF_STRING,
-    QD_GGUF_ARRAY,
-    QD_GGUF_U64,
-    QD_GGUF_I64,
-    QD_GGUF_F64
-} qd_gguf_type;
-
-typedef struct qd_string {
-    const char *data; /* UTF-8 as in the file, not ended by a zero */
-    size_t size;
-} qd_string;
-
-typedef struct qd_gguf_value {
-    qd_string key;
-    qd_gguf_type type;      /* of the value, or QD_GGUF_ARRAY */
-    qd_gguf_type item_type; /* of an array's items */
-    uint64_t count;         /* items of an array, else 1 */
-} qd_gguf_value;
-
-typedef struct qd_gguf_tensor {
-    qd_string name;
-    qd_tensor_desc desc; /* outermost first; format is QD_FORMAT_COUNT when this library does not know the type */
-    uint32_t gguf_type;
-    const void *data; /* in the mapped file */
-    size_t bytes;     /* 0 when the format is unknown */
-} qd_gguf_tensor;
-
-/** Maps a GGUF v2 or v3 file and checks every count, offset and size in it before anything is used.
- *  Errors: QD_ERR_IO, QD_ERR_FILE. */
-QD_API qd_status qd_gguf_open(const char *path, qd_gguf **out);
-/** The same for bytes in memory, which must outlive the result. */
-QD_API qd_status qd_gguf_parse(const void *data, size_t bytes, qd_gguf **out);
-QD_API void qd_gguf_free(qd_gguf *g);
-QD_API uint32_t qd_gguf_version(const qd_gguf *g);
-QD_API size_t qd_gguf_file_bytes(const qd_gguf *g);
-QD_API uint64_t qd_gguf_value_count(const qd_gguf *g);
-QD_API qd_status qd_gguf_value_at(const qd_gguf *g, uint64_t index, qd_gguf_value *out);
-/** Finds a value by key; QD_ERR_FILE names a missing key. */
-QD_API qd_status qd_gguf_find(const qd_gguf *g, const char *key, qd_gguf_value *out);
-/** Item `item` of a value (0 when it is no array) as the asked type. Integers convert where they fit; F32, F64 and
- *  integers to double. QD_ERR_FILE when the type or range does not fit. */
-QD_API qd_status qd_gguf_get_int(const qd_gguf *g, const qd_gguf_value *v, uint64_t item, int64_t *out);
-QD_API qd_status qd_gguf_get_double(const qd_gguf *g, const qd_gguf_value *v, uint64_t item, double *out);
-QD_API qd_status qd_gguf_get_string(const qd_gguf *g, const qd_gguf_value *v, uint64_t item, qd_string *out);
-QD_API uint64_t qd_gguf_tensor_count(const qd_gguf *g);
-QD_API qd_status qd_gguf_tensor_at(const qd_gguf *g, uint64_t index, qd_gguf_tensor *out);
-/** Finds a tensor by name; QD_ERR_FILE names a missing one. */
-QD_API qd_status qd_gguf_tensor_find(const qd_gguf *g, const char *name, qd_gguf_tensor *out);
+#include "qdot_gguf.h"
 
 /* ---- Tokenizer ---------------------------------------------------------------------------------------------- */
 
