@@ -67,9 +67,9 @@ static void set_defaults(int f, int bits, qd_coding *c) {
     if (c->kind != QD_CODING_UNIFORM) return;
     full_range(c);
     c->rule = families[f].rule;
-    if (c->rule == QD_RULE_MEAN) { /* ternary */
+    if (c->rule == QD_RULE_FIT) { /* ternary */
         narrow_range(c);
-        c->rule = QD_RULE_MEAN;
+        c->rule = QD_RULE_FIT;
     } else if (bits == 8) {
         narrow_range(c);
         c->group = 0;
@@ -116,7 +116,7 @@ static bool is(const char *p, size_t n, const char *word) {
 /* Takes one option; false when the coding has none of that name. */
 static bool take_option(const char *p, size_t n, qd_coding *c) {
     const bool uniform = c->kind == QD_CODING_UNIFORM, scaled = c->scale != QD_SCALE_NONE;
-    const bool plain = uniform && c->rule != QD_RULE_MEAN;
+    const bool plain = uniform && c->rule != QD_RULE_FIT;
     const int64_t number = number_of(p, n);
     for (size_t i = 0; scaled && i < sizeof scale_words / sizeof scale_words[0]; i++) {
         if (!is(p, n, scale_words[i].word)) continue;
@@ -273,9 +273,9 @@ qd_status qd_coding_layout(const qd_coding *c, int64_t n, int64_t k, qd_coded_pa
         side = (int64_t)1 << c->bits;
     }
     out->scales_at = (qd_i32)at;
-    if (c->group == -1 && c->scale != QD_SCALE_NONE) {
+    if (c->group == -1 || (c->scale == QD_SCALE_E4M3 && !c->nested)) out->tensor_at = (qd_i32)side;
+    if (c->group == -1) {
         out->scale = QD_SCALE_AS_TENSOR;
-        out->tensor_at = (qd_i32)side;
     } else if (c->nested) {
         out->scale = QD_SCALE_AS_NESTED;
         out->nested_at = (qd_i32)side;

@@ -87,6 +87,8 @@ static bool has_parts(const qd_node *n) {
         case QD_OP_MATMUL:
         case QD_OP_GET_ROWS:
         case QD_OP_MATMUL_GROUP:
+        case QD_OP_MATMUL_CODED:
+        case QD_OP_GET_ROWS_CODED:
             return true;
         case QD_OP_MATMUL_INT:
             return !n->params.matmul_int.batched;
@@ -118,6 +120,10 @@ static qd_status set_all_operands(cl_device_state *d, arg_list *a, const qd_node
     if (n->op == QD_OP_MATMUL_GROUP) {
         params.matmul_group.first = (qd_i32)part->first;
         params.matmul_group.count = (qd_i32)part->count;
+    }
+    if (n->op == QD_OP_MATMUL_CODED || n->op == QD_OP_GET_ROWS_CODED) {
+        params.coded.first = (qd_i32)part->first;
+        params.coded.count = (qd_i32)part->count;
     }
     cl_mem *memory = ((cl_node *)n->kernel)->params;
     if (!memory) {

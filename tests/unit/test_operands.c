@@ -166,12 +166,17 @@ static bool judged(bool in_graph, const spoilt *s, const char *what) {
     return false;
 }
 
+/* Whether a rule counts what the column leaves open: groups, bytes of coded rows. */
+static bool rule_counts(qd_op op) {
+    return op == QD_OP_MATMUL_GROUP || op == QD_OP_MATMUL_CODED || op == QD_OP_GET_ROWS_CODED;
+}
+
 /* A call of other shapes: whether it fits its row of qdot_ops.def, and then its rules. */
 static void judge_shapes(const spoilt *s, const char *what) {
     const int blamed = misfit(&s->x);
     if (blamed >= 0) {
         refused(s, QD_ERR_ARGUMENT, operand(&s->x, blamed)->name, what);
-    } else if (column_says_all(&s->x) && s->x.op != QD_OP_MATMUL_GROUP) { /* whose groups are counted by a rule */
+    } else if (column_says_all(&s->x) && !rule_counts(s->x.op)) {
         accepted(s, what);
     } else {
         judged(false, s, what);

@@ -43,8 +43,8 @@ typedef enum qd_coding_rule {
     QD_RULE_NONE,
     QD_RULE_LARGEST,   /* the largest magnitude gets the largest value that there is */
     QD_RULE_EXTREME,   /* the value of largest magnitude, with its sign, gets the lowest code */
-    QD_RULE_MEAN,      /* the mean magnitude */
-    QD_RULE_DEVIATION, /* the standard deviation, around 0 */
+    QD_RULE_RMS,     /* the root of the mean square */
+    QD_RULE_FIT,     /* of least squares, found with the codes in turns */
 } qd_coding_rule;
 
 typedef struct qd_coding {

@@ -128,6 +128,11 @@ QD_INLINE qd_u8 qd_float_to_f8e4m3_overflow(qd_f32 x) {
     return (qd_u8)(sign | (x == x ? qd_float_to_small(x, 3u, 7u, 0x7fu) : 0x7fu));
 }
 
+/** E8M0, a scale of 8 bits (OCP Microscaling Formats 1.0): 2^(c - 127); 255 is NaN. */
+QD_INLINE qd_f32 qd_e8m0_to_float(qd_u8 c) {
+    return qd_as_f32(c == 255u ? 0x7fc00000u : c ? (qd_u32)c << 23 : 0x400000u);
+}
+
 /** FP8 E5M2: as binary16 cut to 8 bits; largest 57344. */
 QD_INLINE qd_f32 qd_f8e5m2_to_float(qd_u8 c) {
     return qd_half_to_float((qd_u16)(c << 8));
