@@ -66,14 +66,18 @@ static int compare_floats(const void *a, const void *b) {
 }
 
 /* For each power of ten from 1 down, half as many magnitudes as for the one before: the middles of equal parts of its
- * upper nine tenths; their negatives; 0; and 1, which takes the place of a second zero. */
+ * upper nine tenths; their negatives; 0; and 1, which takes the place of a second zero. The reference computes the ends
+ * of the parts in single precision, from the nearer end on and fused, and so does this. */
 static int from_dynamic(float *value, int exponent_bits) {
     int count = 0;
     for (int i = 0; i < exponent_bits; i++) {
         const int parts = 1 << i;
-        const double power = pow(10, i + 1 - exponent_bits);
+        const float power = (float)pow(10, i + 1 - exponent_bits), step = (1.0f - 0.1f) / (float)parts;
+        float end[QD_CODEBOOK_MOST / 2 + 1];
+        for (int p = 0; p <= parts; p++)
+            end[p] = p < (parts + 1) / 2 ? fmaf(step, (float)p, 0.1f) : fmaf(-step, (float)(parts - p), 1.0f);
         for (int p = 0; p < parts; p++) {
-            const float middle = (float)((0.1 + 0.9 * (p + 0.5) / parts) * power);
+            const float middle = (end[p] + end[p + 1]) / 2 * power;
             value[count++] = middle;
             value[count++] = -middle;
         }

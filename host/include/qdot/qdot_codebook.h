@@ -100,6 +100,56 @@ QD_API qd_status qd_scales_dequantize(const qd_codebook *book, int64_t block, fl
  *  rows with a largest magnitude of which 127 / absmax overflows (below 2^-121) count as zeros. */
 QD_API qd_status qd_quantize_rowwise(const float *x, int64_t rows, int64_t cols, int8_t *codes, float *absmax);
 
+/* ---- Learning ----------------------------------------------------------------------------------------------- */
+
+/** The k values that n values are replaced with at the least mean squared error: 1 … 256 of them, rising, the number in
+ *  *found, which is less than k when there are fewer different values; the rest of centroids[k] repeats the last one.
+ *  Exact for up to 16·k (at least 256, at most 4096) different values: dynamic programming over the sorted values; else
+ *  that of as many parts of them, improved by Lloyd's method on all values. Of more than 2^20 values as many are taken,
+ *  one at random from each part of them, and the two outermost. The same on every machine. Time: n at a few ns to sort,
+ * k times the number of parts. Source: Lloyd, Least Squares Quantization in PCM (1957); Grønlund et al., Fast Exact
+ *  k-Means in 1D (2017).
+ *  Errors: QD_ERR_ARGUMENT: n < 1, k, NULL, a value that is not finite; QD_ERR_MEMORY. */
+QD_API qd_status qd_kmeans(const float *x, int64_t n, int k, float *centroids, int *found);
+
+typedef struct qd_kmeans_options {
+    int iterations; /* most turns of Lloyd's method, which ends when one gains less than 0.1 %; 0: 25 */
+    int restarts;   /* the best of so many starts; 0: 1 */
+    int sample;     /* points for each centroid that are looked at while it learns, at random; 0: 64; -1: all */
+    uint64_t seed;
+} qd_kmeans_options;
+
+/** The same for n vectors of dim values, by Lloyd's method from starting points that are drawn with a probability that
+ *  grows with the squared distance, the best of a few (greedy k-means++). centroids: [k][dim], k 1 … 256; codes[n] (or
+ *  NULL): the nearest centroid of each vector, the first of equally near ones; *error (or NULL): the sum of squared
+ *  distances. A centroid without vectors takes the place of the vector that is farthest from its own. When there are
+ *  fewer different vectors than k, some centroids are equal. `options` may be NULL. Deterministic. Source: Arthur and
+ *  Vassilvitskii, k-means++ (2007). Errors: as qd_kmeans. */
+QD_API qd_status qd_kmeans_vectors(const float *x, int64_t n, int dim, int k, const qd_kmeans_options *options,
+                                   float *centroids, uint8_t *codes, double *error);
+
+/** Product quantization of a rows × cols matrix: a row is cut into cols / dim sub-vectors, and each becomes the number
+ *  of the nearest of 2^bits centroids. `share` neighbouring sub-vectors of a row use one codebook: 1: each place has
+ * its own; 0: one for all. bits: 1 … 8; bits per weight: bits / dim, and the codebooks. Source: Jégou et al., Product
+ *  Quantization for Nearest Neighbor Search (2011). */
+typedef struct qd_product {
+    int dim, bits, share;
+} qd_product;
+
+/** Number of codebooks for rows of `cols` values; 0 when the numbers do not fit: cols is a whole number of sub-vectors,
+ *  and these of shares. */
+QD_API int64_t qd_product_codebooks(const qd_product *p, int64_t cols);
+/** Learns the codebooks, centroids: [qd_product_codebooks()][2^bits][dim], and gives codes: [rows][cols / dim].
+ *  Errors: as qd_kmeans. */
+QD_API qd_status qd_product_train(const qd_product *p, const float *x, int64_t rows, int64_t cols,
+                                  const qd_kmeans_options *options, float *centroids, uint8_t *codes);
+/** Codes of other rows, or for centroids that were rounded. Errors: QD_ERR_ARGUMENT. */
+QD_API qd_status qd_product_encode(const qd_product *p, const float *centroids, const float *x, int64_t rows,
+                                   int64_t cols, uint8_t *codes);
+/** The inverse: each sub-vector is its centroid. */
+QD_API qd_status qd_product_decode(const qd_product *p, const float *centroids, const uint8_t *codes, int64_t rows,
+                                   int64_t cols, float *y);
+
 #ifdef __cplusplus
 }
 #endif
