@@ -96,7 +96,7 @@ static qd_status open_nth(const char *device, int nth, const qd_context_options 
                                                    (options->profile ? CL_QUEUE_PROFILING_ENABLE : 0u);
     d->queue = clCreateCommandQueue(d->context, d->id, properties, &e);
     CL_TRY(d, e, "creating a queue");
-    if (accelerator && !d->out_of_order) d->transfers = clCreateCommandQueue(d->context, d->id, 0, &e);
+    if (accelerator && !d->out_of_order) d->transfers = clCreateCommandQueue(d->context, d->id, properties, &e);
     CL_TRY(d, e, "creating a queue");
     const char *binary = options->binary ? options->binary : accelerator ? getenv("QDOT_FPGA_BINARY") : NULL;
     if (binary && *binary) QD_TRY(cl_binary_open(d, binary));

@@ -78,9 +78,10 @@ typedef struct cl_pending {
     void *staging; /* freed with it; may be NULL */
 } cl_pending;
 
+enum { CL_TRACE_WRITE = -2, CL_TRACE_READ = -1 };
 typedef struct cl_trace_event {
-    int variant, unit, stage;
-    cl_event event; /* until its times are read */
+    int variant, unit, stage; /* variant below 0: a transfer */
+    cl_event event;           /* until its times are read */
     double bytes, operations;
     uint64_t queued, start, end; /* nanoseconds of the device's clock */
 } cl_trace_event;
@@ -290,6 +291,8 @@ qd_status cl_variant_prove(cl_device_state *d, int variant);
 
 /** Remembers a launch; takes over the event. */
 void cl_profile_add(cl_device_state *d, int variant, int unit, int stage, const qd_node *n, int64_t rows, cl_event e);
+/** Remembers a card's transfer; takes over the event. */
+void cl_profile_add_transfer(cl_device_state *d, bool write, size_t bytes, cl_event e);
 qd_status cl_profile_report(void *device, qd_profile_row **out, int *count);
 void cl_profile_reset(void *device);
 qd_status cl_profile_trace(void *device, const char *path);

@@ -203,7 +203,12 @@ static qd_status overlapped(cl_device_state *d, qd_buffer *b, size_t offset, con
                "reading a buffer");
     }
     CL_TRY(d, clWaitForEvents(1, &over), "waiting for a transfer");
+    if (d->options.profile && !d->canary_depth) {
+        cl_profile_add_transfer(d, src != NULL, bytes, over);
+        over = NULL;
+    }
 error:
+    if (over && status) clFinish(d->transfers); /* the caller's memory is the caller's again */
     if (over) clReleaseEvent(over);
     return status;
 }

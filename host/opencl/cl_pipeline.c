@@ -40,6 +40,27 @@ static double most_words(const qd_node *n, int64_t rows) {
     return elements * (codes + CL_WORD) / CL_WORD;
 }
 
+/* After a failure that left stages in queues, which `status` says. When all of them are there they run, so that no
+ * channel keeps a word, and are over on return, since nobody will wait for them. When some are not, in spite of a
+ * second attempt, those that are must never run: the device is of no use any more. (That such an end be the rule,
+ * Intel's emulator does not allow: it keeps for ever what waits for an event that failed because of another.) `start`:
+ * NULL when they run already. Returns what the caller has to. */
+static qd_status abandon(cl_device_state *d, cl_event start, cl_command_queue queues[CL_UNITS][CL_STAGES], int units,
+                         int stages, const cl_event events[], int given, int n_kernels, qd_status status) {
+    bool runs = given == n_kernels;
+    if (runs && start) runs = clSetUserEventStatus(start, CL_COMPLETE) == CL_SUCCESS;
+    for (int u = 0; runs && u < units; u++) {
+        for (int s = 0; s < stages; s++)
+            clFlush(queues[u][s]);
+    }
+    if (runs) {
+        clWaitForEvents((cl_uint)n_kernels, events);
+        return status;
+    }
+    clSetUserEventStatus(start, -1);
+    return cl_fail(d, CL_DEVICE_NOT_AVAILABLE, "starting a part of a pipeline only");
+}
+
 qd_status cl_pipeline_enqueue(cl_device_state *d, const qd_node *n, const cl_variant *v, int64_t rows,
                               const cl_kernel kernels[], int n_kernels, const cl_event list[], cl_uint n_list,
                               cl_event events[], cl_event *done) {
@@ -49,6 +70,7 @@ qd_status cl_pipeline_enqueue(cl_device_state *d, const qd_node *n, const cl_var
     cl_command_queue queues[CL_UNITS][CL_STAGES];
     cl_event wait[2] = {NULL, NULL}, start = NULL;
     cl_int e = CL_SUCCESS;
+    int given = 0; /* stages that are enqueued */
     qd_status status = QD_OK;
     for (int u = 0; u < units; u++) {
         for (int s = 0; s < stages; s++) {
@@ -62,13 +84,18 @@ qd_status cl_pipeline_enqueue(cl_device_state *d, const qd_node *n, const cl_var
     CL_TRY(d, e, "creating an event");
     /* The other queues do not know what comes before on the device's own. */
     CL_TRY(d, clEnqueueMarkerWithWaitList(d->queue, n_list, n_list ? list : NULL, &wait[1]), "ordering queues");
-    for (int i = 0; i < n_kernels; i++) {
-        const bool after_last = in_turn && i % stages;
-        CL_TRY(d,
-               clEnqueueNDRangeKernel(queues[i / stages % units][i % stages], kernels[i], 1, NULL, &one, &one,
-                                      after_last ? 1 : 2, after_last ? &events[i - 1] : wait, &events[i]),
-               "starting a stage");
+    for (; given < n_kernels; given++) {
+        const bool after_last = in_turn && given % stages;
+        for (int attempt = 0; attempt < (given ? 2 : 1); attempt++) {
+            e = clEnqueueNDRangeKernel(queues[given / stages % units][given % stages], kernels[given], 1, NULL, &one,
+                                       &one, after_last ? 1 : 2, after_last ? &events[given - 1] : wait,
+                                       &events[given]);
+            if (e == CL_SUCCESS) break;
+            status = cl_fail(d, e, "starting a stage");
+        }
+        if (e != CL_SUCCESS) goto error;
     }
+    if (status) goto error;
     CL_TRY(d, clEnqueueMarkerWithWaitList(d->queue, (cl_uint)n_kernels, events, done), "ordering queues");
     CL_TRY(d, clSetUserEventStatus(start, CL_COMPLETE), "starting a pipeline");
     start = NULL;
@@ -77,7 +104,7 @@ qd_status cl_pipeline_enqueue(cl_device_state *d, const qd_node *n, const cl_var
             CL_TRY(d, clFlush(queues[u][s]), "submitting work");
     }
 error:
-    if (status && start) clSetUserEventStatus(start, -1); /* those that were enqueued end with an error */
+    if (status && given) status = abandon(d, start, queues, units, stages, events, given, n_kernels, status);
     for (int i = 0; i < 2; i++) {
         if (wait[i]) clReleaseEvent(wait[i]);
     }

@@ -1,4 +1,4 @@
-/* Per-kernel times from the device's own clock, as totals and as a Chrome trace. */
+/* Times from the device's own clock: of kernels as totals, of kernels and a card's transfers as a Chrome trace. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -57,6 +57,7 @@ static qd_status collect(cl_device_state *d) {
         t->end = event_time(t->event, CL_PROFILING_COMMAND_END);
         clReleaseEvent(t->event);
         t->event = NULL;
+        if (t->variant < 0) continue; /* a transfer */
         cl_proof *p = &d->proofs[t->variant];
         /* Stages of a pipeline follow each other here: their time is that from the first one's start to the last one's
          * end. */
@@ -77,24 +78,39 @@ static void forget_events(cl_device_state *d) {
         clReleaseEvent(d->trace[d->trace_read].event);
 }
 
-void cl_profile_add(cl_device_state *d, int variant, int unit, int stage, const qd_node *n, int64_t rows, cl_event e) {
-    if (stage == 0 && d->n_trace - d->trace_read >= 4096) collect(d); /* drivers slow down under many open events */
-    if (d->n_trace == d->trace_cap) {
-        const int larger = d->trace_cap ? 2 * d->trace_cap : 4096;
-        cl_trace_event *grown = qd_realloc(d->trace, (size_t)larger * sizeof *grown);
-        if (!grown) {
-            clReleaseEvent(e); /* a gap in the profile is better than a failed run */
-            return;
-        }
-        d->trace = grown;
-        d->trace_cap = larger;
+/* Room for so many more; without it they are left out: a gap in the profile is better than a failed run. */
+static void make_room(cl_device_state *d, int count) {
+    if (d->n_trace - d->trace_read >= 4096) collect(d); /* drivers slow down under many open events */
+    if (d->n_trace + count <= d->trace_cap) return;
+    const int larger = d->trace_cap ? 2 * d->trace_cap : 4096;
+    cl_trace_event *grown = qd_realloc(d->trace, (size_t)larger * sizeof *grown);
+    if (!grown) return;
+    d->trace = grown;
+    d->trace_cap = larger;
+}
+
+static void remember(cl_device_state *d, cl_trace_event t) {
+    if (d->n_trace < d->trace_cap) {
+        d->trace[d->n_trace++] = t;
+    } else {
+        clReleaseEvent(t.event);
     }
-    d->trace[d->n_trace++] = (cl_trace_event){.variant = variant,
-                                              .unit = unit,
-                                              .stage = stage,
-                                              .event = e,
-                                              .bytes = bytes_moved(n, rows),
-                                              .operations = operations(n, rows)};
+}
+
+void cl_profile_add(cl_device_state *d, int variant, int unit, int stage, const qd_node *n, int64_t rows, cl_event e) {
+    if (stage == 0) make_room(d, CL_STAGES); /* all stages of a unit, or none */
+    remember(d, (cl_trace_event){.variant = variant,
+                                 .unit = unit,
+                                 .stage = stage,
+                                 .event = e,
+                                 .bytes = bytes_moved(n, rows),
+                                 .operations = operations(n, rows)});
+}
+
+void cl_profile_add_transfer(cl_device_state *d, bool write, size_t bytes, cl_event e) {
+    make_room(d, CL_STAGES);
+    remember(d,
+             (cl_trace_event){.variant = write ? CL_TRACE_WRITE : CL_TRACE_READ, .event = e, .bytes = (double)bytes});
 }
 
 static int slower_first(const void *a, const void *b) {
@@ -141,8 +157,25 @@ void cl_profile_free(cl_device_state *d) {
     free(d->trace);
 }
 
-/* The JSON of the Trace Event Format: one complete event ("ph":"X") for each launch, times in microseconds. The names
- * come from kernels.def and need no escaping. */
+/* One launch or transfer: a complete event ("ph":"X") of the Trace Event Format, times in microseconds. The names come
+ * from kernels.def and need no escaping. Transfers are in a line of their own, each stage of each compute unit, too. */
+static void write_event(const cl_device_state *d, FILE *f, const cl_trace_event *t, uint64_t zero) {
+    const char *name = t->variant == CL_TRACE_WRITE ? "write" : "read", *stage = "", *category = "transfer";
+    int line = 0;
+    if (t->variant >= 0) {
+        const cl_variant *v = &cl_variants[t->variant];
+        name = v->name;
+        stage = qd_fpga_stage_name(cl_variant_stages(d, v), t->stage);
+        category = qd_op_get(v->op)->name;
+        line = 1 + t->unit * CL_STAGES + t->stage;
+    }
+    fprintf(f,
+            "{\"name\":\"%s%s\",\"cat\":\"%s\",\"ph\":\"X\",\"pid\":1,\"tid\":%d,\"ts\":%.3f,\"dur\":%.3f,"
+            "\"args\":{\"bytes\":%.0f,\"waited_us\":%.3f}}",
+            name, stage, category, line, ((double)t->start - (double)zero) * 1e-3, (double)(t->end - t->start) * 1e-3,
+            t->bytes, ((double)t->start - (double)t->queued) * 1e-3);
+}
+
 qd_status cl_profile_trace(void *device, const char *path) {
     cl_device_state *d = device;
     const qd_status status = collect(d);
@@ -152,15 +185,8 @@ qd_status cl_profile_trace(void *device, const char *path) {
     const uint64_t zero = d->n_trace ? d->trace[0].queued : 0;
     fprintf(f, "{\"traceEvents\":[\n");
     for (int i = 0; i < d->n_trace; i++) {
-        const cl_trace_event *t = &d->trace[i];
-        fprintf(f,
-                "{\"name\":\"%s%s\",\"cat\":\"%s\",\"ph\":\"X\",\"pid\":1,\"tid\":%d,\"ts\":%.3f,\"dur\":%.3f,"
-                "\"args\":{\"bytes\":%.0f,\"waited_us\":%.3f}}%s\n",
-                cl_variants[t->variant].name,
-                qd_fpga_stage_name(cl_variant_stages(d, &cl_variants[t->variant]), t->stage),
-                qd_op_get(cl_variants[t->variant].op)->name, 1 + t->unit * CL_STAGES + t->stage,
-                ((double)t->start - (double)zero) * 1e-3, (double)(t->end - t->start) * 1e-3, t->bytes,
-                ((double)t->start - (double)t->queued) * 1e-3, i + 1 < d->n_trace ? "," : "");
+        write_event(d, f, &d->trace[i], zero);
+        fprintf(f, "%s\n", i + 1 < d->n_trace ? "," : "");
     }
     fprintf(f, "]}\n");
     const bool failed = ferror(f) != 0;

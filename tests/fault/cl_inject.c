@@ -2,9 +2,12 @@
 #include "fault/cl_inject.h"
 
 #include <dlfcn.h>
+#include <pthread.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 const char *const cl_function_names[CL_FUNCTIONS] = {
 #define CL_FUNCTION(name) #name,
@@ -24,11 +27,18 @@ static struct {
         void *user;
     } hook;
     const char *driver;
-    bool card;
+    bool card, gated;
+    long gate; /* launches until the one that is to wait */
+    unsigned delay, banks;
     long wrong_reads;
     long calls[CL_FUNCTIONS + 1];
     long alive;
 } state;
+
+/* What a kernel waits for; and how many kernels wait for nothing but time. */
+static _Atomic(cl_event) gate;
+static atomic_int late;
+static atomic_uint dice;
 
 void inject_failure(cl_function fn, long n, cl_int error, bool forever) {
     state.fn = fn;
@@ -61,12 +71,24 @@ void inject_card(bool card) {
     state.card = card;
 }
 
+void inject_gate(long n) {
+    state.gate = n;
+    state.gated = true;
+}
+
+void inject_delays(unsigned most) {
+    state.delay = most;
+}
+
 void inject_wrong_reads(long n) {
     state.wrong_reads = n;
 }
 
 void inject_clear(void) {
     const long alive = state.alive;
+    inject_open_gate();
+    while (late)
+        usleep(100);
     memset(&state, 0, sizeof state);
     state.alive = alive;
 }
@@ -79,12 +101,22 @@ bool inject_happened(void) {
     return state.happened;
 }
 
+unsigned inject_banks(void) {
+    return state.banks;
+}
+
 long inject_alive(void) {
     return state.alive;
 }
 
+static void sleep_a_little(void) {
+    const unsigned number = (dice++ * 2654435761u) >> 8;
+    if (state.delay) usleep(number % state.delay);
+}
+
 /* CL_SUCCESS, or what this call has to fail with. */
 static cl_int fault(cl_function fn) {
+    sleep_a_little();
     state.calls[fn]++;
     state.calls[CL_FUNCTIONS]++;
     if (state.hook.f && state.hook.fn == fn && state.hook.left-- == 0) state.hook.f(state.hook.user);
@@ -174,8 +206,6 @@ OBJECT_FUNCTION(cl_context, clCreateContext,
                 (p, n, d, f, user, error))
 OBJECT_FUNCTION(cl_command_queue, clCreateCommandQueue,
                 (cl_context c, cl_device_id d, cl_command_queue_properties p, cl_int *error), (c, d, p, error))
-OBJECT_FUNCTION(cl_mem, clCreateBuffer, (cl_context c, cl_mem_flags f, size_t n, void *host, cl_int *error),
-                (c, f, n, host, error))
 OBJECT_FUNCTION(cl_program, clCreateProgramWithBinary,
                 (cl_context c, cl_uint n, const cl_device_id *d, const size_t *sizes, const unsigned char **binaries,
                  cl_int *states, cl_int *error),
@@ -187,14 +217,6 @@ OBJECT_FUNCTION(cl_program, clLinkProgram,
 OBJECT_FUNCTION(cl_event, clCreateUserEvent, (cl_context c, cl_int *error), (c, error))
 OBJECT_FUNCTION(cl_kernel, clCreateKernel, (cl_program p, const char *name, cl_int *error), (p, name, error))
 
-ENQUEUE_FUNCTION(clEnqueueNDRangeKernel,
-                 (cl_command_queue q, cl_kernel k, cl_uint dims, const size_t *offset, const size_t *global,
-                  const size_t *local, cl_uint n, const cl_event *list, cl_event *event),
-                 (q, k, dims, offset, global, local, n, list, event))
-ENQUEUE_FUNCTION(clEnqueueWriteBuffer,
-                 (cl_command_queue q, cl_mem m, cl_bool wait, size_t at, size_t bytes, const void *src, cl_uint n,
-                  const cl_event *list, cl_event *event),
-                 (q, m, wait, at, bytes, src, n, list, event))
 ENQUEUE_FUNCTION(clEnqueueFillBuffer,
                  (cl_command_queue q, cl_mem m, const void *pattern, size_t size, size_t at, size_t bytes, cl_uint n,
                   const cl_event *list, cl_event *event),
@@ -215,8 +237,104 @@ RELEASE_FUNCTION(clReleaseProgram, cl_program, -1)
 RELEASE_FUNCTION(clReleaseKernel, cl_kernel, -1)
 RELEASE_FUNCTION(clReleaseEvent, cl_event, -1)
 RELEASE_FUNCTION(clRetainEvent, cl_event, 1)
+RELEASE_FUNCTION(clRetainProgram, cl_program, 1)
 
 /* ---- Those that do more ------------------------------------------------------------------------------------- */
+
+static void open_event(cl_event e) {
+    NEXT(clSetUserEventStatus)(e, CL_COMPLETE);
+    NEXT(clReleaseEvent)(e);
+}
+
+bool inject_open_gate(void) {
+    const cl_event e = atomic_exchange(&gate, NULL);
+    if (e) open_event(e);
+    return e != NULL;
+}
+
+static void *open_later(void *event) {
+    sleep_a_little();
+    open_event(event);
+    late--;
+    return NULL;
+}
+
+/* An event that a command has to wait for, to be released; it comes by itself, or, `at_gate`, with inject_open_gate. */
+static cl_event new_delay(cl_command_queue q, bool at_gate) {
+    cl_context c;
+    cl_int e = clGetCommandQueueInfo(q, CL_QUEUE_CONTEXT, sizeof c, &c, NULL);
+    const cl_event event = e ? NULL : NEXT(clCreateUserEvent)(c, &e);
+    if (e || NEXT(clRetainEvent)(event)) abort(); /* whoever lets the command go may do so at once */
+    if (at_gate) {
+        state.gated = false;
+        gate = event;
+        return event;
+    }
+    pthread_t thread;
+    late++;
+    if (pthread_create(&thread, NULL, open_later, event) || pthread_detach(thread)) abort();
+    return event;
+}
+
+/* The wait list of a command: its caller's, and a delay where there is to be one. */
+typedef struct wait_list {
+    cl_event all[65], delay;
+    const cl_event *list;
+    cl_uint n;
+} wait_list;
+
+static void begin_wait(wait_list *w, cl_command_queue q, bool at_gate, cl_uint n, const cl_event *list) {
+    w->list = list;
+    w->n = n;
+    w->delay = n < 65 && (at_gate || state.delay) ? new_delay(q, at_gate) : NULL;
+    if (!w->delay) return;
+    if (n) memcpy(w->all, list, n * sizeof *list);
+    w->all[w->n++] = w->delay;
+    w->list = w->all;
+}
+
+static void end_wait(const wait_list *w, cl_int e, const cl_event *event) {
+    if (w->delay) NEXT(clReleaseEvent)(w->delay);
+    state.alive += e == CL_SUCCESS && event;
+}
+
+cl_int CL_API_CALL clEnqueueNDRangeKernel(cl_command_queue q, cl_kernel k, cl_uint dims, const size_t *offset,
+                                          const size_t *global, const size_t *local, cl_uint n, const cl_event *list,
+                                          cl_event *event) {
+    wait_list w;
+    cl_int e = fault(FN_clEnqueueNDRangeKernel);
+    if (e) return e;
+    begin_wait(&w, q, state.gated && state.gate-- == 0, n, list);
+    e = NEXT(clEnqueueNDRangeKernel)(q, k, dims, offset, global, local, w.n, w.list, event);
+    end_wait(&w, e, event);
+    return e;
+}
+
+cl_int CL_API_CALL clEnqueueWriteBuffer(cl_command_queue q, cl_mem m, cl_bool wait, size_t at, size_t bytes,
+                                        const void *src, cl_uint n, const cl_event *list, cl_event *event) {
+    wait_list w;
+    cl_int e = fault(FN_clEnqueueWriteBuffer);
+    if (e) return e;
+    begin_wait(&w, q, false, n, list);
+    e = NEXT(clEnqueueWriteBuffer)(q, m, wait, at, bytes, src, w.n, w.list, event);
+    end_wait(&w, e, event);
+    return e;
+}
+
+/* Banks are asked for as Intel's and AMD's cards want it: cl_bank_buffer in opencl/cl_binary.c. */
+cl_mem CL_API_CALL clCreateBuffer(cl_context c, cl_mem_flags f, size_t n, void *host, cl_int *error) {
+    const cl_int e = fault(FN_clCreateBuffer);
+    const unsigned intel = f >> 16 & 7, amd = f >> 31 & 1 ? *(const unsigned *)host & 0xffff : 0;
+    if (e) {
+        if (error) *error = e;
+        return NULL;
+    }
+    if (intel) state.banks |= 1u << (intel - 1);
+    if (f >> 31 & 1) state.banks |= 1u << amd;
+    const cl_mem made = NEXT(clCreateBuffer)(c, f, n, host, error);
+    state.alive += made != NULL;
+    return made;
+}
 
 cl_int CL_API_CALL clGetDeviceInfo(cl_device_id d, cl_device_info what, size_t n, void *out, size_t *size) {
     if (what == CL_DEVICE_TYPE && state.card) {
@@ -259,10 +377,12 @@ void *CL_API_CALL clEnqueueMapBuffer(cl_command_queue q, cl_mem m, cl_bool wait,
 
 cl_int CL_API_CALL clEnqueueReadBuffer(cl_command_queue q, cl_mem m, cl_bool wait, size_t at, size_t bytes, void *dst,
                                        cl_uint n, const cl_event *list, cl_event *event) {
+    wait_list w;
     cl_int e = fault(FN_clEnqueueReadBuffer);
     if (e) return e;
-    e = NEXT(clEnqueueReadBuffer)(q, m, wait, at, bytes, dst, n, list, event);
-    state.alive += e == CL_SUCCESS && event;
+    begin_wait(&w, q, false, n, list);
+    e = NEXT(clEnqueueReadBuffer)(q, m, wait, at, bytes, dst, w.n, w.list, event);
+    end_wait(&w, e, event);
     if (e == CL_SUCCESS && state.wrong_reads > 0 && bytes) {
         state.wrong_reads--;
         state.happened = true;

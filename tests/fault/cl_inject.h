@@ -27,15 +27,24 @@ void inject_hook(cl_function fn, long n, void (*f)(void *user), void *user);
 void inject_driver(const char *version);
 /** All devices say that they are accelerators: cards. */
 void inject_card(bool card);
+/** Call number `n` of clEnqueueNDRangeKernel succeeds, but the kernel does not start before inject_open_gate. */
+void inject_gate(long n);
+/** Lets it start. False: no kernel waits, or it was let go before. */
+bool inject_open_gate(void);
+/** From now on each kernel and transfer starts late, and each call takes longer: by up to so many microseconds, at
+ * random. */
+void inject_delays(unsigned most);
 /** One bit of what each of the next `n` reads brings is wrong. */
 void inject_wrong_reads(long n);
-/** No more faults; counts start at zero again. */
+/** No more faults, no kernel waits; counts start at zero again. */
 void inject_clear(void);
 
 /** Calls since inject_clear; CL_FUNCTIONS: of all functions together. */
 long inject_calls(cl_function fn);
 /** True when a fault has been made since it was asked for. */
 bool inject_happened(void);
+/** Banks that buffers were asked for since inject_clear: 1 << bank each. */
+unsigned inject_banks(void);
 /** OpenCL objects that were created and not yet released. */
 long inject_alive(void);
 
