@@ -1,5 +1,6 @@
 /* qdot fpga: precompiled binaries. */
 #include <errno.h>
+#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -37,12 +38,13 @@ static int show(const qd_fpga_manifest *m, const char *path, bool json) {
 
 /* ---- The vendors' commands ---------------------------------------------------------------------------------- */
 
-/* The file below hls/ that a variant's top is in, and its name there: "matmul_int_single" is matmul_int. */
-static void top_of(const char *variant, char name[48]) {
-    snprintf(name, 48, "%.*s", (int)strcspn(variant, "0123456789"), variant);
-    char *end = strstr(name, "_single");
-    if (!end && strstr(name, "_q")) end = strstr(name, "_q");
-    if (end) *end = 0;
+/* The file below hls/ that a variant's top is in, and its name there: "matmul_int_single" is matmul_int; and what
+ * chooses its weights' format: of "matmul_q4_0_single" that is " -DQD_W_Q4_0". */
+static void top_of(const char *variant, char name[48], char option[32]) {
+    const char *end = strstr(variant, "_single"), *format = strstr(variant, "_q");
+    snprintf(name, 48, "%.*s", (int)((format ? format : end) - variant), variant);
+    option[0] = 0;
+    if (format) snprintf(option, 32, " -DQD_W_Q%.*s", (int)(end - format) - 2, format + 2);
 }
 
 static void intel_commands(FILE *f, const qd_fpga_manifest *m, const char *const files[], char options[][256], int n) {
@@ -58,13 +60,13 @@ static void amd_commands(FILE *f, const qd_fpga_manifest *m, const char *hls, co
     int n = 0;
     for (int i = 0; i < m->n_kernels; i++) {
         const qd_fpga_kernel *k = &m->kernels[i];
-        char top[48];
-        top_of(k->variant, top);
+        char top[48], format[32];
+        top_of(k->variant, top, format);
         for (int u = 0; u < k->units; u++, n++) {
             fprintf(f,
-                    "v++ -c -t hw --platform %s -k %s -D%s=%s -DQD_PE=%d -DQD_VEC=%d -DQD_TOKENS=%d -I %s %s/%s.c -o "
-                    "%s.xo\n",
-                    m->board, files[n], top, files[n], m->pe, m->vec, m->tokens, hls, hls, top, files[n]);
+                    "v++ -c -t hw --platform %s -k %s -D%s=%s%s -DQD_PE=%d -DQD_VEC=%d -DQD_TOKENS=%d -I '%s' -I "
+                    "'%s/../host/include/qdot' '%s/%s.c' -o %s.xo\n",
+                    m->board, files[n], top, files[n], format, m->pe, m->vec, m->tokens, hls, hls, hls, top, files[n]);
         }
     }
     fprintf(f, "v++ -l -t hw --platform %s", m->board);
@@ -221,7 +223,11 @@ static int build(const build_options *o) {
         if (code != QD_EXIT_OK) return code;
         return qd_fpga_read(path, &m) == QD_OK ? show(&m, path, o->common.json) : qd_cli_failed();
     }
-    if (!write_build(&m, o->out, o->hls)) return QD_EXIT_FAILED;
+    char hls[PATH_MAX] = ""; /* build.sh runs in another folder */
+    if (!strcmp(m.vendor, "amd") && !realpath(o->hls, hls)) {
+        return qd_cli_fail("--hls %s: %s; the sources' folder hls/ is needed", o->hls, strerror(errno));
+    }
+    if (!write_build(&m, o->out, hls)) return QD_EXIT_FAILED;
     if (qd_fpga_write(&m, path) != QD_OK) return qd_cli_failed();
     if (!o->run) return o->common.json ? show(&m, path, true) : print_file(script);
     const int code = run_script(&m, o->out);

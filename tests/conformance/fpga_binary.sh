@@ -47,6 +47,36 @@ fails "No such file" "$qdot" fpga check "$work/nosuch.json"
 "$qdot" fpga build --vendor amd --board xilinx_u250 --banks w=1,x=0,y=0 -o "$work/amd" >"$work/out"
 grep -q '^v++ .*--connectivity.sp .*\.w:DDR\[1\]' "$work/out" || problem "AMD's commands name no bank"
 fails 'field "binary"' "$qdot" fpga seal "$work/amd/qdot.json"
+fails "--hls /nonexistent" "$qdot" fpga build --vendor amd --board xilinx_u250 --hls /nonexistent -o "$work/none"
+
+# AMD's commands, carried out by a C compiler in v++'s place: each unit compiles, and has its kernel's name and format.
+mkdir "$work/bin"
+cat >"$work/bin/v++" <<'END'
+#!/bin/sh
+set -eu
+case $1 in
+-l) for last; do :; done && exec touch "$last" ;;
+esac
+words=
+while [ $# -gt 0 ]; do
+    case $1 in
+    -t | --platform) shift ;;
+    -k) shift && kernel=$1 ;;
+    -o) shift && out=$1 ;;
+    *) words="$words $1" ;;
+    esac
+    shift
+done
+cc -std=c99 $words -o "$out"
+[ "$(nm -g --defined-only "$out" | awk '{ print $3 }')" = "$kernel" ]
+END
+chmod +x "$work/bin/v++"
+sed -i '/fpga seal/d' "$work/amd/build.sh"
+PATH="$work/bin:$PATH" sh "$work/amd/build.sh" || problem "AMD's commands do not work"
+for format in Q4_0 Q4_1 Q8_0; do
+    grep -q "^v++ -c .*-k matmul_$(echo $format | tr Q q)_single[^ ]* .* -DQD_W_$format " "$work/amd/build.sh" ||
+        problem "AMD's commands do not say that a unit is for $format"
+done
 fails 'field "sha256"' "$qdot" fpga check "$work/amd/qdot.json"
 
 # ---- With it ----
