@@ -126,7 +126,7 @@ static inline float16 coded_weights(const qd_coded_params *p, const coded_row *r
 static inline float coded_vector_weight(const qd_coded_params *p, const coded_row *r, const int i) {
     const int j = i / p->length;
     const uint code = coded_bits(r->bytes + p->codes_at, j, p->bits);
-    return r->side[p->table_at + (((j << p->bits) + code) * p->length + i % p->length)];
+    return r->side[p->table_at + ((((j / p->share) << p->bits) + code) * p->length + i % p->length)];
 }
 
 #endif

@@ -81,7 +81,7 @@ static inline void dot_vectors(const qd_coded_params *p, __global const uchar *w
     float table[256];
     const int vectors = p->k / p->length;
     for (int j = 0; j < vectors; j++) {
-        __global const float *book = side + p->table_at + ((ulong)j << p->bits) * p->length;
+        __global const float *book = side + p->table_at + ((ulong)(j / p->share) << p->bits) * p->length;
         float xs[8];
         for (int i = 0; i < p->length; i++)
             xs[i] = x_at(p, x, j * p->length + i);
@@ -139,6 +139,6 @@ __kernel void matmul_coded(QD_IN(w), QD_IN(side), QD_IN(x), QD_IN(addend), QD_OU
         }
         for (int t = 0; t < tokens; t++)
             QD_ROW_OUT(float, y, r + t)
-            [chan] = finish(&p, QD_ROW(uchar, addend, 0), addend_stride, r + t, chan, sum[t]);
+        [chan] = finish(&p, QD_ROW(uchar, addend, 0), addend_stride, r + t, chan, sum[t]);
     }
 }

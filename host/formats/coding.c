@@ -75,7 +75,7 @@ float qd_coded_value(const qd_coded_row *r, int32_t code, int64_t i) {
             return code & top ? -magnitude : magnitude;
         }
         case QD_CODED_PRODUCT:
-            return r->side[p->table_at + ((i / p->length << p->bits) + code) * p->length + i % p->length];
+            return r->side[p->table_at + ((i / p->length / p->share << p->bits) + code) * p->length + i % p->length];
         default:
             return (float)code;
     }

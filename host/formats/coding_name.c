@@ -63,7 +63,10 @@ static void set_defaults(int f, int bits, qd_coding *c) {
                      .group = families[f].group,
                      .scale = families[f].scale,
                      .rule = families[f].rule};
-    if (c->kind == QD_CODING_PRODUCT) c->length = 2;
+    if (c->kind == QD_CODING_PRODUCT) {
+        c->length = 2;
+        c->share = 16;
+    }
     if (c->kind != QD_CODING_UNIFORM) return;
     full_range(c);
     c->rule = families[f].rule;
@@ -141,6 +144,8 @@ static bool take_option(const char *p, size_t n, qd_coding *c) {
         c->per_row = true;
     } else if (*p == 'd' && c->kind == QD_CODING_PRODUCT && (number == 2 || number == 4 || number == 8)) {
         c->length = (int)number;
+    } else if (*p == 's' && c->kind == QD_CODING_PRODUCT && number >= 1 && number <= 1024) {
+        c->share = (int)number;
     } else {
         return false;
     }
@@ -176,7 +181,7 @@ qd_status qd_coding_parse(const char *name, qd_coding *out) {
                 QD_ERR_ARGUMENT,
                 "%.64s: option \"%.*s\" is not known here. Integers: -g16 …, -row, -tensor, -asym, -narrow, "
                 "-full; tables and log: -g16 …, -row, -tensor; scales: -f32, -f16, -bf16, -e4m3, -e8m0, -dq; "
-                "kmeans: -row; pq: -d2, -d4, -d8",
+                "kmeans: -row; pq: -d2, -d4, -d8, -s1 …",
                 name, (int)(n < 32 ? n : 32), option);
         }
         p = option + n;
@@ -218,7 +223,8 @@ void qd_coding_name(const qd_coding *c, char *out, size_t capacity) {
         append(out, capacity, scale_words[i].word, 0);
     }
     if (c->nested) append(out, capacity, "-dq", 0);
-    if (c->length && c->length != usual.length) append(out, capacity, "-d%lld", c->length);
+    if (c->length != usual.length) append(out, capacity, "-d%lld", c->length);
+    if (c->share != usual.share) append(out, capacity, "-s%lld", c->share);
 }
 
 /* ---- Sizes -------------------------------------------------------------------------------------------------- */
@@ -232,8 +238,19 @@ static bool is_coding(const qd_coding *c) {
         c->bits > families[c->family].most || c->kind != families[c->family].kind)
         return false;
     if (c->scale < QD_SCALE_NONE || c->scale > QD_SCALE_E8M0 || c->group < -1 || c->group % 16 > 0) return false;
-    if (c->kind == QD_CODING_PRODUCT) return c->length == 2 || c->length == 4 || c->length == 8;
+    if (c->kind == QD_CODING_PRODUCT)
+        return (c->length == 2 || c->length == 4 || c->length == 8) && c->share >= 1 && c->share <= 1024;
     return !(c->nested && (c->group < 0 || c->scale == QD_SCALE_NONE));
+}
+
+/* Places that have one codebook: a divisor of all of them. */
+static int64_t share_of(int64_t places, int64_t share) {
+    while (share) {
+        const int64_t rest = places % share;
+        places = share;
+        share = rest;
+    }
+    return places;
 }
 
 qd_status qd_coding_layout(const qd_coding *c, int64_t n, int64_t k, qd_coded_params *out) {
@@ -261,11 +278,12 @@ qd_status qd_coding_layout(const qd_coding *c, int64_t n, int64_t k, qd_coded_pa
                              .nested_at = QD_ABSENT,
                              .tensor_at = QD_ABSENT,
                              .length = c->length,
+                             .share = product ? (qd_i32)share_of(codes, c->share) : 0,
                              .addend = QD_ABSENT};
     int64_t side = 0, at = 0;
     if (product) {
         out->table_at = 0;
-        side = codes * c->length << c->bits;
+        side = (codes / out->share * c->length) << c->bits;
     } else if (c->kind == QD_CODING_TABLE && c->per_row) {
         at = (int64_t)4 << c->bits;
     } else if (c->kind == QD_CODING_TABLE) {
@@ -305,7 +323,7 @@ int64_t qd_coding_side_count(const qd_coding *c, int64_t rows, int64_t cols) {
     qd_coded_params p;
     if (qd_coding_layout(c, rows, cols, &p)) return 1;
     int64_t count = 0;
-    if (p.table_at != QD_ABSENT) count = (c->kind == QD_CODING_PRODUCT ? cols : 1) << c->bits;
+    if (p.table_at != QD_ABSENT) count = (c->kind == QD_CODING_PRODUCT ? cols / p.share : 1) << c->bits;
     if (p.tensor_at != QD_ABSENT) count += 2;
     if (p.nested_at != QD_ABSENT) count += 256 + 1 + (rows * p.groups + NESTED_BLOCK - 1) / NESTED_BLOCK;
     return count ? count : 1;

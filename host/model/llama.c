@@ -7,7 +7,7 @@
 
 #include "core/status.h"
 #include "model/gguf.h"
-#include "model/model.h"
+#include "model/weights.h"
 
 /* ---- Hyperparameters ---------------------------------------------------------------------------------------- */
 
@@ -139,53 +139,19 @@ error:
 
 /* ---- Weights ------------------------------------------------------------------------------------------------ */
 
-static qd_status keep_constant(qd_model *m, qd_tensor *t) {
-    if (m->n_constants == m->constants_cap) {
-        const int larger = m->constants_cap ? 2 * m->constants_cap : 64;
-        qd_tensor **grown = qd_realloc(m->constants, (size_t)larger * sizeof *grown);
-        if (!grown) {
-            qd_tensor_free(t);
-            return QD_ERR_MEMORY;
-        }
-        m->constants = grown;
-        m->constants_cap = larger;
-    }
-    m->constants[m->n_constants++] = t;
-    return QD_OK;
-}
-
-/* A tensor of the file as a constant of the shape [rows, cols], or [cols] when rows is 0. */
-static qd_status find_weight(qd_model *m, const char *name, int64_t rows, int64_t cols, qd_tensor **out) {
-    qd_gguf_tensor t;
-    qd_status status = qd_gguf_tensor_find(m->file, name, &t);
-    if (status) return status;
-    if (t.desc.format == QD_FORMAT_COUNT) {
-        return qd_fail(QD_ERR_UNSUPPORTED, "tensor %s has the GGUF type %u, which this qdot does not know", name,
-                       t.gguf_type);
-    }
-    const qd_tensor_desc want = rows ? qd_desc(t.desc.format, rows, cols, 0, 0) : qd_desc(t.desc.format, cols, 0, 0, 0);
-    if (t.desc.rank != want.rank || memcmp(t.desc.shape, want.shape, (size_t)want.rank * sizeof want.shape[0])) {
-        return qd_fail(QD_ERR_FILE, "tensor %s has another shape than the model's dimensions ask for (%lld × %lld)",
-                       name, (long long)(rows ? rows : 1), (long long)cols);
-    }
-    m->info.parameters += (double)(rows ? rows : 1) * (double)cols;
-    status = qd_tensor_constant(m->context, &t.desc, t.data, out);
-    return status ? status : keep_constant(m, *out);
-}
-
-__attribute__((format(printf, 5, 6))) static qd_status weight(qd_model *m, int64_t rows, int64_t cols, qd_tensor **out,
+__attribute__((format(printf, 5, 6))) static qd_status weight(qd_model *m, int64_t rows, int64_t cols, qd_weight *out,
                                                               const char *format, ...) {
     char name[96];
     va_list args;
     va_start(args, format);
     vsnprintf(name, sizeof name, format, args);
     va_end(args);
-    return find_weight(m, name, rows, cols, out);
+    return qd_weight_find(m, name, rows, cols, out);
 }
 
 typedef struct layer_weights {
-    qd_tensor *attention_norm, *qkv[3], *output;
-    qd_tensor *feed_forward_norm, *gate_up[2], *down;
+    qd_weight attention_norm, qkv[3], output;
+    qd_weight feed_forward_norm, gate_up[2], down;
 } layer_weights;
 
 static qd_status find_layer(qd_model *m, int layer, layer_weights *out) {
@@ -206,7 +172,7 @@ error:
 }
 
 typedef struct model_weights {
-    qd_tensor *embedding, *norm, *output;
+    qd_weight embedding, norm, output;
     layer_weights *layers;
 } model_weights;
 
@@ -218,13 +184,13 @@ static qd_status find_weights(qd_model *m, model_weights *out) {
     qd_gguf_tensor t;
     *out = (model_weights){.layers = qd_alloc_zero((size_t)s->layers, sizeof *out->layers)};
     if (!out->layers) return QD_ERR_MEMORY;
-    QD_TRY(find_weight(m, "token_embd.weight", s->vocab, s->width, &out->embedding));
+    QD_TRY(qd_weight_find(m, "token_embd.weight", s->vocab, s->width, &out->embedding));
     for (int i = 0; i < s->layers; i++)
         QD_TRY(find_layer(m, i, &out->layers[i]));
-    QD_TRY(find_weight(m, "output_norm.weight", 0, s->width, &out->norm));
+    QD_TRY(qd_weight_find(m, "output_norm.weight", 0, s->width, &out->norm));
     out->output = out->embedding; /* tied, unless the file has its own */
     if (qd_gguf_tensor_find(m->file, "output.weight", &t) == QD_OK) {
-        QD_TRY(find_weight(m, "output.weight", s->vocab, s->width, &out->output));
+        QD_TRY(qd_weight_find(m, "output.weight", s->vocab, s->width, &out->output));
     }
     /* Tensors that are left over would change the results: biases, experts. */
     const bool factors = qd_gguf_tensor_find(m->file, "rope_freqs.weight", &t) == QD_OK;
@@ -239,47 +205,11 @@ error:
     return status;
 }
 
-static qd_format format_of(const qd_tensor *t) {
-    return qd_tensor_describe(t)->format;
-}
-
-/* What matrices want to read: A8 when it was asked for and all of them are in block formats. */
-static qd_format activations_for(const qd_model *m, qd_tensor *const w[], int n) {
-    for (int i = 0; i < n; i++) {
-        if (qd_format_get(format_of(w[i]))->kind != QD_KIND_BLOCKED) return QD_FORMAT_F32;
-    }
-    return m->activations;
-}
-
 /* ---- Graph -------------------------------------------------------------------------------------------------- */
 
 static qd_status new_tensor(qd_graph *g, qd_format f, int64_t cols, qd_tensor **out) {
     const qd_tensor_desc d = qd_desc(f, QD_ROWS, cols, 0, 0);
     return qd_graph_tensor(g, &d, out);
-}
-
-/* y = w[0]·x, w[1]·x … side by side in the columns of y: one operator when the formats are the same. */
-static qd_status add_matmuls(qd_model *m, qd_graph *g, qd_tensor *const w[], int n, qd_tensor *x, qd_tensor *y) {
-    qd_status status = QD_OK;
-    bool same = true;
-    for (int i = 1; i < n; i++)
-        same = same && format_of(w[i]) == format_of(w[0]);
-    if (same) {
-        qd_tensor *stack;
-        QD_TRY(qd_tensor_stack(m->context, w, n, &stack));
-        QD_TRY(keep_constant(m, stack));
-        return qd_graph_add(g, QD_OP_MATMUL, NULL, (qd_tensor *[]){stack, x}, 2, &y, 1);
-    }
-    int64_t column = 0;
-    for (int i = 0; i < n; i++) {
-        const int64_t rows = qd_tensor_describe(w[i])->shape[0];
-        qd_tensor *view;
-        QD_TRY(qd_graph_view(g, y, column, rows, &view));
-        QD_TRY(qd_graph_add(g, QD_OP_MATMUL, NULL, (qd_tensor *[]){w[i], x}, 2, &view, 1));
-        column += rows;
-    }
-error:
-    return status;
 }
 
 static qd_status add_norm(qd_model *m, qd_graph *g, qd_tensor *x, qd_tensor *gain, qd_format f, qd_tensor **y) {
@@ -296,9 +226,9 @@ static qd_status add_attention(qd_model *m, int layer, const layer_weights *w, q
     qd_graph *g = m->body;
     qd_status status = QD_OK;
     qd_tensor *normed, *qkv, *qk, *q, *k, *v, *mixed;
-    QD_TRY(add_norm(m, g, x, w->attention_norm, activations_for(m, w->qkv, 3), &normed));
+    QD_TRY(add_norm(m, g, x, w->attention_norm.t, qd_weights_want(m, w->qkv, 3), &normed));
     QD_TRY(new_tensor(g, QD_FORMAT_F32, q_cols + 2 * kv_cols, &qkv));
-    QD_TRY(add_matmuls(m, g, w->qkv, 3, normed, qkv));
+    QD_TRY(qd_weights_multiply(m, g, w->qkv, 3, normed, qkv));
     QD_TRY(qd_graph_view(g, qkv, 0, q_cols + kv_cols, &qk));
     QD_TRY(qd_graph_view(g, qkv, 0, q_cols, &q));
     QD_TRY(qd_graph_view(g, qkv, q_cols, kv_cols, &k));
@@ -310,7 +240,7 @@ static qd_status add_attention(qd_model *m, int layer, const layer_weights *w, q
     QD_TRY(qd_graph_add(g, QD_OP_KV_STORE, &store, (qd_tensor *[]){k, v, m->start}, 3,
                         (qd_tensor *[]){m->keys[layer], m->values[layer]}, 2));
     const qd_attrs attend = {.attention = {s->heads, s->kv_heads, s->head_dim, 1.0f / sqrtf((float)s->head_dim)}};
-    const qd_format f = activations_for(m, &w->output, 1);
+    const qd_format f = qd_weights_want(m, &w->output, 1);
     /* A kernel quantizes a head at a time: heads that are no whole blocks are quantized afterwards. */
     const bool direct = f == QD_FORMAT_F32 || s->head_dim % 32 == 0;
     QD_TRY(new_tensor(g, direct ? f : QD_FORMAT_F32, q_cols, &mixed));
@@ -323,7 +253,7 @@ static qd_status add_attention(qd_model *m, int layer, const layer_weights *w, q
         mixed = quantized;
     }
     QD_TRY(new_tensor(g, QD_FORMAT_F32, s->width, y));
-    QD_TRY(qd_graph_add(g, QD_OP_MATMUL, NULL, (qd_tensor *[]){w->output, mixed, x}, 3, y, 1));
+    QD_TRY(qd_weight_multiply(g, &w->output, mixed, x, *y));
 error:
     return status;
 }
@@ -334,14 +264,14 @@ static qd_status add_feed_forward(qd_model *m, const layer_weights *w, qd_tensor
     qd_graph *g = m->body;
     qd_status status = QD_OK;
     qd_tensor *normed, *gate_up, *gate, *up, *inner;
-    QD_TRY(add_norm(m, g, x, w->feed_forward_norm, activations_for(m, w->gate_up, 2), &normed));
+    QD_TRY(add_norm(m, g, x, w->feed_forward_norm.t, qd_weights_want(m, w->gate_up, 2), &normed));
     QD_TRY(new_tensor(g, QD_FORMAT_F32, 2 * s->feed_forward, &gate_up));
-    QD_TRY(add_matmuls(m, g, w->gate_up, 2, normed, gate_up));
+    QD_TRY(qd_weights_multiply(m, g, w->gate_up, 2, normed, gate_up));
     QD_TRY(qd_graph_view(g, gate_up, 0, s->feed_forward, &gate));
     QD_TRY(qd_graph_view(g, gate_up, s->feed_forward, s->feed_forward, &up));
-    QD_TRY(new_tensor(g, activations_for(m, &w->down, 1), s->feed_forward, &inner));
+    QD_TRY(new_tensor(g, qd_weights_want(m, &w->down, 1), s->feed_forward, &inner));
     QD_TRY(qd_graph_add(g, QD_OP_SWIGLU, NULL, (qd_tensor *[]){gate, up}, 2, &inner, 1));
-    QD_TRY(qd_graph_add(g, QD_OP_MATMUL, NULL, (qd_tensor *[]){w->down, inner, x}, 3, &y, 1));
+    QD_TRY(qd_weight_multiply(g, &w->down, inner, x, y));
 error:
     return status;
 }
@@ -371,7 +301,7 @@ static qd_status make_rope(qd_model *m, qd_tensor **out) {
     }
     const qd_tensor_desc d = qd_desc(QD_FORMAT_F32, m->positions, s->head_dim, 0, 0);
     const qd_status status = qd_tensor_constant(m->context, &d, m->rope, out);
-    return status ? status : keep_constant(m, *out);
+    return status ? status : qd_model_keep(m, *out);
 }
 
 static qd_status make_outside(qd_model *m) {
@@ -418,7 +348,7 @@ qd_status qd_llama_build(qd_model *m) {
 
     QD_TRY(qd_graph_create(m->context, m->chunk, &m->body));
     QD_TRY(new_tensor(m->body, QD_FORMAT_F32, s->width, &x));
-    QD_TRY(qd_graph_add(m->body, QD_OP_GET_ROWS, NULL, (qd_tensor *[]){w.embedding, m->tokens}, 2, &x, 1));
+    QD_TRY(qd_weight_rows(m->body, &w.embedding, m->tokens, x));
     for (int i = 0; i < s->layers; i++) {
         QD_TRY(add_attention(m, i, &w.layers[i], rope, x, &y));
         x = m->hidden;
@@ -431,8 +361,8 @@ qd_status qd_llama_build(qd_model *m) {
     QD_TRY(qd_graph_add(m->head, QD_OP_GET_ROWS, NULL, (qd_tensor *[]){m->hidden, m->selected}, 2, &picked, 1));
     /* The head reads float activations: what int8 would cost there goes straight into the logits, and the head's time
      * is that of reading its weights in either form. */
-    QD_TRY(add_norm(m, m->head, picked, w.norm, QD_FORMAT_F32, &normed));
-    QD_TRY(qd_graph_add(m->head, QD_OP_MATMUL, NULL, (qd_tensor *[]){w.output, normed}, 2, &m->logits, 1));
+    QD_TRY(add_norm(m, m->head, picked, w.norm.t, QD_FORMAT_F32, &normed));
+    QD_TRY(qd_weight_multiply(m->head, &w.output, normed, NULL, m->logits));
 
     /* The head first: its kernels are then built, which takes a compiler's memory, before most weights are there. */
     QD_TRY(qd_graph_compile(m->head, NULL, NULL));

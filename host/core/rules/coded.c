@@ -54,7 +54,7 @@ static qd_coding choose_coding(qd_choices *c) {
         "fp4_e2m1",       "fp4_e3m0",      "fp8_e4m3",    "fp8_e5m2-dq",   "log3",
         "log4-g16",       "log5-row",      "log7",        "log8-tensor",   "normal3",
         "normal4-dq",     "kmeans4",       "kmeans5-row", "kmeans8",       "pq4",
-        "pq6-d4",         "pq3-d8",        "int4-dq",     "int3-dq-asym",  "int8-asym-tensor",
+        "pq6-d4-s1",      "pq3-d8-s3",     "int4-dq",     "int3-dq-asym",  "int8-asym-tensor",
         "int2-asym-e8m0", "fp4-e4m3"};
     qd_coding coding;
     const int64_t i = qd_choose(c, "coding", 0, sizeof names / sizeof names[0] - 1);

@@ -12,7 +12,7 @@
  *   int4-f32        how scales are stored: f32, f16, bf16, e4m3, e8m0
  *   nf4-dq          double quantization: scales in 8 bits, with a scale for each 256 of them
  *   kmeans4-row     a codebook for each row
- *   pq6-d4          vectors of 4 weights
+ *   pq6-d4-s1       vectors of 4 weights, a codebook for each place; without: 2, and one for each 16 places
  */
 #ifndef QDOT_CODING_H
 #define QDOT_CODING_H
@@ -41,8 +41,8 @@ typedef enum qd_coding_scale {
 /** How a scale is found from a group's weights. */
 typedef enum qd_coding_rule {
     QD_RULE_NONE,
-    QD_RULE_LARGEST,   /* the largest magnitude gets the largest value that there is */
-    QD_RULE_EXTREME,   /* the value of largest magnitude, with its sign, gets the lowest code */
+    QD_RULE_LARGEST, /* the largest magnitude gets the largest value that there is */
+    QD_RULE_EXTREME, /* the value of largest magnitude, with its sign, gets the lowest code */
     QD_RULE_RMS,     /* the root of the mean square */
     QD_RULE_FIT,     /* of least squares, found with the codes in turns */
 } qd_coding_rule;
@@ -59,6 +59,8 @@ typedef struct qd_coding {
     bool nested;  /* scales are codes of 8 bits themselves */
     bool per_row; /* TABLE: each row has its own */
     int length;   /* PRODUCT: weights in a vector: 2, 4 or 8 */
+    int share; /* PRODUCT: neighbouring places of a row that have one codebook, 1 … 1024; cut to a divisor of the places
+                */
 } qd_coding;
 
 /** Reads a name, as above. QD_ERR_ARGUMENT says what is known. */
@@ -77,8 +79,9 @@ QD_API int64_t qd_coding_side_count(const qd_coding *c, int64_t rows, int64_t co
 QD_API double qd_coding_bits(const qd_coding *c, int64_t rows, int64_t cols);
 
 /** Quantizes rows × cols floats. dst: rows × qd_coding_row_bytes; side: qd_coding_side_count floats. `importance`: of
- * each column, at least 0, or NULL: weighs the errors where codebooks are learned. QD_ERR_ARGUMENT: a weight is not
- * finite (the message names its place), or the row length does not suit the coding. */
+ * each column, at least 0, or NULL; with it the scale of each group (but those with zero points) is the best of several
+ * for the squared errors so weighed. QD_ERR_ARGUMENT: a weight is not finite (the message names its place), or the row
+ *  length does not suit the coding. */
 QD_API qd_status qd_coding_quantize(const qd_coding *c, const float *src, int64_t rows, int64_t cols,
                                     const float *importance, void *dst, float *side);
 /** The inverse: rows first … first + count - 1 of a matrix, whose rows `src` begins with row `first`. Any bytes have a

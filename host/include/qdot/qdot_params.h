@@ -113,10 +113,10 @@ typedef struct qd_coded_params {
     qd_i32 scale;                         /* QD_SCALE_AS_… */
     qd_i32 scales_at, zeros_at, codes_at; /* bytes in a row; zeros_at: QD_ABSENT: 0 */
     qd_i32 table_at;                      /* float of the table in side; QD_ABSENT: the row begins with it */
-    qd_i32 nested_at;  /* nested scales: float in side of: 256 values, offset, a scale for each 256 */
-    qd_i32 tensor_at;  /* float in side: the tensor's scale (E4M3: a factor of all scales), its zero point */
-    qd_i32 length;     /* PRODUCT: codes k / length */
-    qd_i32 a8, addend; /* x is A8, else f32; QD_ABSENT, QD_SHARED (a bias), QD_EACH */
+    qd_i32 nested_at;     /* nested scales: float in side of: 256 values, offset, a scale for each 256 */
+    qd_i32 tensor_at;     /* float in side: the tensor's scale (E4M3: a factor of all scales), its zero point */
+    qd_i32 length, share; /* PRODUCT: weights in a vector; places of a row that have one codebook */
+    qd_i32 a8, addend;    /* x is A8, else f32; QD_ABSENT, QD_SHARED (a bias), QD_EACH */
 } qd_coded_params;
 #define QD_CODED_UNIFORM 0
 #define QD_CODED_TABLE 1

@@ -1,0 +1,121 @@
+#include "model/weights.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "core/status.h"
+#include "model/gguf.h"
+
+qd_status qd_model_keep(qd_model *m, qd_tensor *t) {
+    if (m->n_constants == m->constants_cap) {
+        const int larger = m->constants_cap ? 2 * m->constants_cap : 64;
+        qd_tensor **grown = qd_realloc(m->constants, (size_t)larger * sizeof *grown);
+        if (!grown) {
+            qd_tensor_free(t);
+            return QD_ERR_MEMORY;
+        }
+        m->constants = grown;
+        m->constants_cap = larger;
+    }
+    m->constants[m->n_constants++] = t;
+    return QD_OK;
+}
+
+static qd_status constant(qd_model *m, const qd_tensor_desc *d, const void *data, qd_tensor **out) {
+    const qd_status status = qd_tensor_constant(m->context, d, data, out);
+    return status ? status : qd_model_keep(m, *out);
+}
+
+static qd_status wrong_shape(const char *name, int64_t rows, int64_t cols) {
+    return qd_fail(QD_ERR_FILE, "tensor %s has another shape than the model's dimensions ask for (%lld × %lld)", name,
+                   (long long)(rows ? rows : 1), (long long)cols);
+}
+
+static qd_status find_coded(qd_model *m, const char *name, const qd_gguf_coded *found, qd_weight *w) {
+    if (found->rows != w->rows || found->cols != w->cols) return wrong_shape(name, w->rows, w->cols);
+    const qd_tensor_desc rows =
+        qd_desc(QD_FORMAT_U8, w->rows, (int64_t)qd_coding_row_bytes(&found->coding, w->cols), 0, 0);
+    const qd_tensor_desc side = qd_desc(QD_FORMAT_F32, found->side_count, 0, 0, 0);
+    w->coding = found->coding;
+    const qd_status status = constant(m, &rows, found->data, &w->t);
+    return status ? status : constant(m, &side, found->side, &w->side);
+}
+
+qd_status qd_weight_find(qd_model *m, const char *name, int64_t rows, int64_t cols, qd_weight *out) {
+    qd_gguf_tensor t;
+    qd_gguf_coded found;
+    bool coded = false;
+    qd_status status = QD_OK;
+    *out = (qd_weight){.rows = rows, .cols = cols};
+    m->info.parameters += (double)(rows ? rows : 1) * (double)cols;
+    if (rows) QD_TRY(qd_gguf_find_coded(m->file, name, &coded, &found));
+    if (coded) return find_coded(m, name, &found, out);
+    QD_TRY(qd_gguf_tensor_find(m->file, name, &t));
+    if (t.desc.format == QD_FORMAT_COUNT) {
+        return qd_fail(QD_ERR_UNSUPPORTED, "tensor %s has the GGUF type %u, which this qdot does not know", name,
+                       t.gguf_type);
+    }
+    const qd_tensor_desc want = rows ? qd_desc(t.desc.format, rows, cols, 0, 0) : qd_desc(t.desc.format, cols, 0, 0, 0);
+    if (t.desc.rank != want.rank || memcmp(t.desc.shape, want.shape, (size_t)want.rank * sizeof want.shape[0]))
+        return wrong_shape(name, rows, cols);
+    status = constant(m, &t.desc, t.data, &out->t);
+error:
+    return status;
+}
+
+static qd_format format_of(const qd_weight *w) {
+    return qd_tensor_describe(w->t)->format;
+}
+
+qd_format qd_weights_want(const qd_model *m, const qd_weight w[], int n) {
+    for (int i = 0; i < n; i++) {
+        const bool codes = w[i].side ? w[i].cols % 16 == 0 : qd_format_get(format_of(&w[i]))->kind == QD_KIND_BLOCKED;
+        if (!codes) return QD_FORMAT_F32;
+    }
+    return m->activations;
+}
+
+static qd_attrs attrs_of(const qd_weight *w) {
+    return (qd_attrs){.coded = {w->coding, w->cols}};
+}
+
+qd_status qd_weight_rows(qd_graph *g, const qd_weight *w, qd_tensor *ids, qd_tensor *y) {
+    const qd_attrs attrs = attrs_of(w);
+    if (w->side) return qd_graph_add(g, QD_OP_GET_ROWS_CODED, &attrs, (qd_tensor *[]){w->t, w->side, ids}, 3, &y, 1);
+    return qd_graph_add(g, QD_OP_GET_ROWS, NULL, (qd_tensor *[]){w->t, ids}, 2, &y, 1);
+}
+
+qd_status qd_weight_multiply(qd_graph *g, const qd_weight *w, qd_tensor *x, qd_tensor *addend, qd_tensor *y) {
+    const qd_attrs attrs = attrs_of(w);
+    if (w->side) {
+        return qd_graph_add(g, QD_OP_MATMUL_CODED, &attrs, (qd_tensor *[]){w->t, w->side, x, addend}, addend ? 4 : 3,
+                            &y, 1);
+    }
+    return qd_graph_add(g, QD_OP_MATMUL, NULL, (qd_tensor *[]){w->t, x, addend}, addend ? 3 : 2, &y, 1);
+}
+
+qd_status qd_weights_multiply(qd_model *m, qd_graph *g, const qd_weight w[], int n, qd_tensor *x, qd_tensor *y) {
+    enum { MOST = 8 };
+    qd_status status = QD_OK;
+    qd_tensor *parts[MOST];
+    bool same = n <= MOST;
+    for (int i = 0; i < n && same; i++) {
+        same = !w[i].side && format_of(&w[i]) == format_of(&w[0]);
+        parts[i] = w[i].t;
+    }
+    if (same) {
+        qd_weight stack = {.cols = w[0].cols};
+        QD_TRY(qd_tensor_stack(m->context, parts, n, &stack.t));
+        QD_TRY(qd_model_keep(m, stack.t));
+        return qd_weight_multiply(g, &stack, x, NULL, y);
+    }
+    int64_t column = 0;
+    for (int i = 0; i < n; i++) {
+        qd_tensor *view;
+        QD_TRY(qd_graph_view(g, y, column, w[i].rows, &view));
+        QD_TRY(qd_weight_multiply(g, &w[i], x, NULL, view));
+        column += w[i].rows;
+    }
+error:
+    return status;
+}

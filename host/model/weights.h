@@ -1,0 +1,27 @@
+/* Weights of a file as constants of a model, and the operators that read them, whatever their format or coding. */
+#ifndef QDOT_MODEL_WEIGHTS_H
+#define QDOT_MODEL_WEIGHTS_H
+
+#include "model/model.h"
+
+typedef struct qd_weight {
+    qd_tensor *t;     /* of a format; of a coding, its rows */
+    qd_tensor *side;  /* of a coding, else NULL */
+    qd_coding coding; /* where there is a side */
+    int64_t rows, cols;
+} qd_weight;
+
+/** Makes the model the owner of a constant; on failure it is freed. */
+qd_status qd_model_keep(qd_model *m, qd_tensor *t);
+/** A tensor of the file of the shape [rows, cols], or [cols] when rows is 0. The model owns its constants. */
+qd_status qd_weight_find(qd_model *m, const char *name, int64_t rows, int64_t cols, qd_weight *out);
+/** What n matrices want to read: A8 when it was asked for and all of them have block formats or codings. */
+qd_format qd_weights_want(const qd_model *m, const qd_weight w[], int n);
+/** y[r] = row ids[r]. */
+qd_status qd_weight_rows(qd_graph *g, const qd_weight *w, qd_tensor *ids, qd_tensor *y);
+/** y = x · wᵀ (+ addend, which may be NULL). */
+qd_status qd_weight_multiply(qd_graph *g, const qd_weight *w, qd_tensor *x, qd_tensor *addend, qd_tensor *y);
+/** y = x · w[0]ᵀ, x · w[1]ᵀ … side by side in the columns of y: one operator when they have one format. */
+qd_status qd_weights_multiply(qd_model *m, qd_graph *g, const qd_weight w[], int n, qd_tensor *x, qd_tensor *y);
+
+#endif
