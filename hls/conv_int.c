@@ -122,8 +122,9 @@ void conv_int(QD_OPERANDS_OF_TOP, const int *params, const int rows) {
     const qd_i32 per_group = window.channels / P(groups), codes = P(w_row);
     /* Channels of a position, and positions of a line, side by side in x as they are in w. */
     const qd_i32 nhwc = window.x_channel == 1 && P(w_channel) == 1, each = nhwc ? P(w_w) : 1;
-    const qd_i32 merged = window.dilation_w * window.x_w == each, line = nhwc ? window.kernel_w : P(w_h);
-    const qd_i32 real = (nhwc ? per_group : 1) * (merged ? window.kernel_w : 1);
+    const qd_i32 some = nhwc ? per_group : 1; /* of each; the others fill up w's bytes, and nothing in x */
+    const qd_i32 merged = some == each && window.dilation_w * window.x_w == each;
+    const qd_i32 line = nhwc ? window.kernel_w : P(w_h), real = merged ? some * window.kernel_w : some;
     const qd_job job = {{rows, P(groups), window.out_h * window.out_w, window.out_channels / P(groups), codes},
                         0,
                         0,
