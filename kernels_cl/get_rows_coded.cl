@@ -15,7 +15,7 @@ __kernel void get_rows_coded(QD_IN(table), QD_IN(side), QD_IN(ids), QD_OUT(y), c
         const int r = (int)(u / chunks), c = (int)(u % chunks) * 16;
         const long row = (long)id[r] - p.first;
         if (row < 0 || row >= p.count) continue;
-        const coded_row w = {QD_ROW(uchar, table, row), QD_ROW(float, side, 0), (ulong)id[r]};
+        const coded_row w = coded_open(&p, QD_ROW(uchar, table, row), QD_ROW(float, side, 0), (ulong)id[r]);
         float16 v;
         if (p.kind == QD_CODED_PRODUCT) {
             const float scale = coded_scale(&p, &w, 0);

@@ -43,23 +43,25 @@ static inline void dot_blocks(const qd_coded_params *p, const coded_row *w, __gl
     float part[QD_TOKENS][4];
     for (int t = 0; t < QD_TOKENS; t++)
         part[t][0] = part[t][1] = part[t][2] = part[t][3] = 0.0f;
-    for (int k = 0; k < p->k; k += 16) {
-        const int g = k / p->group, zero = coded_zero(p, w, g);
-        const int16 code = coded_bits16(w->bytes + p->codes_at, k, p->k, p->bits);
+    for (int g = 0; g < p->groups; g++) {
+        const int zero = coded_zero(p, w, g), end = min((g + 1) * p->group, p->k);
         const float scale = coded_scale(p, w, g);
-        if (whole) {
-            const int16 a = coded_whole(p, code, zero);
-            for (int t = 0; t < tokens; t++) {
-                __global const qd_block_a8 *b = (__global const qd_block_a8 *)(x + t * x_stride) + k / 16;
-                const int sum = qd_int_sum(a * convert_int16(vload16(0, (__global const char *)b->q)));
-                part[t][k / 16 % 4] += scale * (b->d * ((float)sum * unit));
-            }
-        } else {
-            const float16 v = coded_values(p, w, code, zero);
-            for (int t = 0; t < tokens; t++) {
-                __global const qd_block_a8 *b = (__global const qd_block_a8 *)(x + t * x_stride) + k / 16;
-                const float sum = qd_lanes_sum(v * convert_float16(vload16(0, (__global const char *)b->q)));
-                part[t][k / 16 % 4] += scale * (b->d * sum);
+        for (int k = g * p->group; k < end; k += 16) {
+            const short16 code = coded_bits16(w->bytes + p->codes_at, k, p->k, p->bits);
+            if (whole) {
+                const short16 a = coded_whole(p, code, zero);
+                for (int t = 0; t < tokens; t++) {
+                    __global const qd_block_a8 *b = (__global const qd_block_a8 *)(x + t * x_stride) + k / 16;
+                    const int sum = qd_dot16(a, convert_short16(vload16(0, (__global const char *)b->q)));
+                    part[t][k / 16 % 4] += scale * (b->d * ((float)sum * unit));
+                }
+            } else {
+                const float16 v = coded_values(p, w, code, zero);
+                for (int t = 0; t < tokens; t++) {
+                    __global const qd_block_a8 *b = (__global const qd_block_a8 *)(x + t * x_stride) + k / 16;
+                    const float sum = qd_lanes_sum(v * convert_float16(vload16(0, (__global const char *)b->q)));
+                    part[t][k / 16 % 4] += scale * (b->d * sum);
+                }
             }
         }
     }
@@ -118,7 +120,7 @@ __kernel void matmul_coded(QD_IN(w), QD_IN(side), QD_IN(x), QD_IN(addend), QD_OU
             dot_vectors(&p, QD_ROW(uchar, w, first), w_stride, shared, QD_ROW(uchar, x, r), count, part);
             for (int i = 0; i < count; i++) {
                 const int chan = p.first + first + i;
-                const coded_row row = {QD_ROW(uchar, w, first + i), shared, (ulong)chan};
+                const coded_row row = coded_open(&p, QD_ROW(uchar, w, first + i), shared, (ulong)chan);
                 const float v = coded_scale(&p, &row, 0) * qd_lanes_sum(vload16(0, part[i]));
                 QD_ROW_OUT(float, y, r)[chan] = finish(&p, QD_ROW(uchar, addend, 0), addend_stride, r, chan, v);
             }
@@ -130,7 +132,7 @@ __kernel void matmul_coded(QD_IN(w), QD_IN(side), QD_IN(x), QD_IN(addend), QD_OU
         const int i = (int)(u % p.count), chan = p.first + i;
         const int r = (int)(u / p.count) * QD_TOKENS;
         const int tokens = min(QD_TOKENS, rows - r);
-        const coded_row row = {QD_ROW(uchar, w, i), shared, (ulong)chan};
+        const coded_row row = coded_open(&p, QD_ROW(uchar, w, i), shared, (ulong)chan);
         float sum[QD_TOKENS];
         if (p.a8) {
             dot_blocks(&p, &row, QD_ROW(uchar, x, r), x_stride, tokens, sum);
