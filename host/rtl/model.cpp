@@ -5,6 +5,7 @@
 
 #include RTL_HEADER(RTL_CLASS)
 
+#include <atomic>
 #include <cstring>
 #include <new>
 
@@ -16,8 +17,10 @@ struct unit {
     VerilatedContext context; /* its own: units know nothing of each other */
     RTL_CLASS *top;
     unit() {
-        context.randReset(2); /* registers start with random bits */
-        context.randSeed(1);
+        /* Registers start with random bits, other ones in each unit. */
+        static std::atomic<int> units;
+        context.randReset(2);
+        context.randSeed(++units);
         top = new RTL_CLASS{&context};
     }
     ~unit() {

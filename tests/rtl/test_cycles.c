@@ -3,7 +3,7 @@
  *
  *   rtl_test_cycles [BOARDS [SHAPE [SEED]]]     boards of each shape, of five jobs each; default: 60
  *
- * QDOT_RTL_MODELS: a shared library with other models of the same names (verilate.sh). */
+ * QDOT_RTL_MODELS: a shared library with other models of the same names (mutants.py). */
 #include <inttypes.h>
 
 #include "rtl/bench.h"

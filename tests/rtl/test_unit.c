@@ -3,7 +3,7 @@
  *
  *   rtl_test_unit [JOBS [SHAPE [SEED]]]     jobs of each shape; default: 150
  *
- * QDOT_RTL_MODELS: a shared library with other models of the same names (mutants.sh). */
+ * QDOT_RTL_MODELS: a shared library with other models of the same names (mutants.py). */
 #include "rtl/bench.h"
 #include "rtl/models.h"
 #include "unit/devices.h"
@@ -173,6 +173,88 @@ START_TEST(test_utilization) {
 }
 END_TEST
 
+/* ---- Registers ---------------------------------------------------------------------------------------------- */
+
+static uint32_t access_register(const rtl_model *m, void *unit, bool write, uint32_t address, uint32_t value) {
+    rtl_pins p = {.bus_valid = 1, .bus_write = write, .bus_address = (uint8_t)address, .bus_wdata = value};
+    for (int i = 0; !p.bus_ready; i++) {
+        ck_assert_int_lt(i, 3); /* it waits for two cycles after COMMAND */
+        m->settle(unit, &p);
+        m->clock(unit);
+    }
+    return p.bus_rdata;
+}
+
+static uint32_t read_register(const rtl_model *m, void *unit, uint32_t address) {
+    return access_register(m, unit, false, address, 0);
+}
+
+static void *open_reset(const rtl_model *m) {
+    void *unit = m->open();
+    ck_assert_ptr_nonnull(unit);
+    rtl_pins reset = {.rst = 1};
+    for (int i = 0; i < 4; i++) {
+        m->settle(unit, &reset);
+        m->clock(unit);
+    }
+    return unit;
+}
+
+/* Every address that is a multiple of 4: four registers keep what is written, the others are what they are. */
+START_TEST(test_registers) {
+    const rtl_model *m = bench_model(_i, only_shape);
+    if (!m) return;
+    void *unit = open_reset(m);
+    uint32_t is[64] = {[RTL_ID / 4] = RTL_ID_VALUE}, got;
+    is[RTL_SHAPE / 4] = read_register(m, unit, RTL_SHAPE);
+    is[RTL_LIMITS / 4] = read_register(m, unit, RTL_LIMITS);
+    bench_random r = {11};
+    for (uint32_t address = 0; address < 256; address += 4) {
+        if (address == RTL_COMMAND) continue;
+        const uint32_t value = (uint32_t)bench_bits(&r);
+        access_register(m, unit, true, address, value);
+        if (address >= RTL_SIZE && address <= RTL_CODES) is[address / 4] = value;
+        for (uint32_t other = 0; other < 256; other += 4) {
+            if (other >= RTL_SIZE && other <= RTL_CODES && other > address) continue; /* still random */
+            got = read_register(m, unit, other);
+            ck_assert_msg(got == is[other / 4], "%s: %02x is %08x, not %08x, after %02x was written", m->name, other,
+                          got, is[other / 4], address);
+        }
+    }
+    m->close(unit);
+}
+END_TEST
+
+/* The first reason stays, and no command is taken, until STATUS is written; that also clears the counters. */
+START_TEST(test_status) {
+    const rtl_model *m = bench_model(_i, only_shape);
+    if (!m) return;
+    const uint32_t ends = RTL_FIRST | RTL_LAST, all = RTL_LOAD_W | RTL_LOAD_X | RTL_LOAD_C | ends;
+    void *unit = open_reset(m);
+    for (int i = 0; i < 3; i++) {
+        access_register(m, unit, true, RTL_SIZE, 0x10000);
+        access_register(m, unit, true, RTL_TILE, 0x10001);
+        access_register(m, unit, true, RTL_COMMAND, all);
+        ck_assert_uint_eq(read_register(m, unit, RTL_STATUS), 1); /* no words */
+        access_register(m, unit, true, RTL_SIZE, 0x10001);
+        access_register(m, unit, true, RTL_COMMAND, ends);
+        ck_assert_uint_eq(read_register(m, unit, RTL_STATUS), 1);
+        access_register(m, unit, true, RTL_COMMAND, all);
+        ck_assert_uint_eq(read_register(m, unit, RTL_STATUS), 1); /* and not busy */
+        ck_assert_uint_eq(read_register(m, unit, RTL_COUNTERS), 6);
+        access_register(m, unit, true, RTL_STATUS, 0);
+        ck_assert_uint_eq(read_register(m, unit, RTL_STATUS), 0);
+        ck_assert_uint_eq(read_register(m, unit, RTL_COUNTERS), 0);
+        access_register(m, unit, true, RTL_COMMAND, ends);
+        ck_assert_uint_eq(read_register(m, unit, RTL_STATUS), 7); /* nothing of all this was loaded */
+        access_register(m, unit, true, RTL_STATUS, 0);
+    }
+    access_register(m, unit, true, RTL_COMMAND, all);
+    ck_assert_uint_eq(read_register(m, unit, RTL_STATUS), 0x80000000u);
+    m->close(unit);
+}
+END_TEST
+
 /* ---- Refusals ----------------------------------------------------------------------------------------------- */
 
 static const rtl_command good = {.words = 1,
@@ -245,6 +327,8 @@ int main(int argc, char **argv) {
     tcase_add_loop_test(tc, test_jobs, 0, BENCH_MODELS);
     tcase_add_loop_test(tc, test_cycles, 0, BENCH_MODELS);
     tcase_add_loop_test(tc, test_utilization, 0, BENCH_MODELS);
+    tcase_add_loop_test(tc, test_registers, 0, BENCH_MODELS);
+    tcase_add_loop_test(tc, test_status, 0, BENCH_MODELS);
     tcase_add_loop_test(tc, test_refusals, 0, BENCH_MODELS);
     return bench_run("rtl", tc);
 }
