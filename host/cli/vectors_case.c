@@ -85,6 +85,13 @@ qd_status qd_vec_need(qd_vec_run *r, const char *name, const qd_vec_tensor **out
     return *out ? QD_OK : qd_vec_bad(r, "the manifest lacks the input %s", name);
 }
 
+qd_status qd_vec_need_f32(qd_vec_run *r, const char *name, const qd_vec_tensor **t, const float **values) {
+    QD_VEC_TRY(qd_vec_need(r, name, t));
+    if ((*t)->dtype != QD_VEC_F32) return qd_vec_bad(r, "%s must be f32", name);
+    *values = (*t)->data;
+    return QD_OK;
+}
+
 static bool whole_number(const cJSON *item, int64_t least, int64_t most, int64_t *out) {
     if (cJSON_IsBool(item)) {
         *out = cJSON_IsTrue(item);
@@ -448,6 +455,19 @@ qd_status qd_vec_judge(qd_vec_run *r, const qd_vec_tensor *want, const void *val
             r->different = true;
             return QD_OK;
     }
+}
+
+qd_status qd_vec_quality(qd_vec_run *r, double measured) {
+    double limit;
+    if (qd_vec_quality_limit(r->c, &limit) != QD_OK) return qd_vec_bad(r, "%.200s", qd_vec_message());
+    for (int i = 0; i < r->c->output_count && i < QD_VEC_OUTPUTS; i++) {
+        const cJSON *tolerance = cJSON_GetObjectItemCaseSensitive(r->c->outputs[i].json, "tolerance");
+        r->compared[i] = r->compared[i] || cJSON_HasObjectItem(tolerance, "informative");
+    }
+    if (measured <= limit) return QD_OK;
+    if (!r->different) snprintf(r->text, sizeof r->text, "the error is %g, above %g", measured, limit);
+    r->different = true;
+    return QD_OK;
 }
 
 qd_status qd_vec_check(qd_vec_run *r, const qd_vec_tensor *want, qd_tensor *t) {

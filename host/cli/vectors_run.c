@@ -36,6 +36,22 @@ static const struct {
     {"torch_quantize", "quantize_per_channel", qd_vec_torch_quantize},
     {"torch_quantize", "quantize_per_channel_group", qd_vec_torch_quantize},
     {"torch_quantize", "quantize_per_token", qd_vec_torch_quantize},
+    {"torch_fake_quantize", "fake_quantize", qd_vec_fake_quantize},
+    {"torch_fake_quantize", "fake_quantize_learnable", qd_vec_fake_quantize_learn},
+    {"torch_observers", "observer", qd_vec_observer},
+    {"bnb_4bit", "quantize", qd_vec_quantize_4bit},
+    {"bnb_4bit", "dequantize", qd_vec_dequantize_4bit},
+    {"bnb_4bit", "quantize_nested", qd_vec_quantize_nested},
+    {"bnb_4bit", "dequantize_nested", qd_vec_dequantize_nested},
+    {"bnb_8bit", "table", qd_vec_dynamic_table},
+    {"bnb_8bit", "quantize", qd_vec_quantize_8bit},
+    {"bnb_8bit", "dequantize", qd_vec_dequantize_8bit},
+    {"bnb_8bit", "quantize_rowwise", qd_vec_quantize_rowwise},
+    {"kmeans_bound", "kmeans_codebook", qd_vec_kmeans},
+    {"minifloat", "cast", qd_vec_minifloat},
+    {"packing", "pack", qd_vec_pack},
+    {"packing", "pack_int32", qd_vec_pack_words},
+    {"packing", "pack_gptq", qd_vec_pack_gptq},
     {"tflite_requantize", "requantize", qd_vec_requantize},
     {"tflite_requantize", "multiply_by_quantized_multiplier", qd_vec_multiply},
     {NULL, "FULLY_CONNECTED", qd_vec_fully_connected},
@@ -50,14 +66,7 @@ static const struct {
 static const struct {
     const char *group, *reason;
 } skipped_groups[] = {
-    {"bnb_4bit", "the formats nf4 and fp4 of bitsandbytes are not there yet"},
-    {"bnb_8bit", "the 8-bit formats of bitsandbytes are not there yet"},
     {"ggml_c_quantize", "the quantizers of K-quants and IQ4 are not there yet"},
-    {"kmeans_bound", "codebooks by k-means are not there yet"},
-    {"minifloat", "casts to and from small floats are not there yet"},
-    {"packing", "packing functions are not there yet"},
-    {"torch_fake_quantize", "fake quantization and its gradients are not there yet"},
-    {"torch_observers", "observers are not there yet"},
 };
 
 static bool same_text(const char *a, const char *b) {

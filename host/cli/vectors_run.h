@@ -46,6 +46,8 @@ qd_status qd_vec_library(qd_vec_run *r, qd_status s);
 
 /** The input of that name, which must be there. */
 qd_status qd_vec_need(qd_vec_run *r, const char *name, const qd_vec_tensor **out);
+/** The same as f32: nothing is copied. */
+qd_status qd_vec_need_f32(qd_vec_run *r, const char *name, const qd_vec_tensor **t, const float **values);
 /** An attribute: a number or a boolean as integer between least and most, `otherwise` where it is absent. */
 qd_status qd_vec_attr(qd_vec_run *r, const char *key, int64_t otherwise, int64_t least, int64_t most, int64_t *out);
 /** An attribute that must be there. */
@@ -100,6 +102,8 @@ qd_status qd_vec_want(qd_vec_run *r, const char *name, const qd_vec_tensor **out
 qd_status qd_vec_values(qd_vec_run *r, qd_tensor *t, qd_vec_dtype dtype, void **values);
 /** Compares values in the layout of output `want`. */
 qd_status qd_vec_judge(qd_vec_run *r, const qd_vec_tensor *want, const void *values, size_t bytes);
+/** An error that was measured, against the bound of a case whose outputs are examples: judges all of these. */
+qd_status qd_vec_quality(qd_vec_run *r, double measured);
 /** Reads a result and compares it with output `want`. */
 qd_status qd_vec_check(qd_vec_run *r, const qd_vec_tensor *want, qd_tensor *t);
 
@@ -108,6 +112,25 @@ qd_status qd_vec_check(qd_vec_run *r, const qd_vec_tensor *want, qd_tensor *t);
 qd_status qd_vec_gguf_quantize(qd_vec_run *r);
 qd_status qd_vec_gguf_dequantize(qd_vec_run *r);
 qd_status qd_vec_cast(qd_vec_run *r);
+
+qd_status qd_vec_quantize_4bit(qd_vec_run *r);
+qd_status qd_vec_dequantize_4bit(qd_vec_run *r);
+qd_status qd_vec_quantize_nested(qd_vec_run *r);
+qd_status qd_vec_dequantize_nested(qd_vec_run *r);
+qd_status qd_vec_dynamic_table(qd_vec_run *r);
+qd_status qd_vec_quantize_8bit(qd_vec_run *r);
+qd_status qd_vec_dequantize_8bit(qd_vec_run *r);
+qd_status qd_vec_quantize_rowwise(qd_vec_run *r);
+qd_status qd_vec_kmeans(qd_vec_run *r);
+
+qd_status qd_vec_minifloat(qd_vec_run *r);
+qd_status qd_vec_pack(qd_vec_run *r);
+qd_status qd_vec_pack_words(qd_vec_run *r);
+qd_status qd_vec_pack_gptq(qd_vec_run *r);
+
+qd_status qd_vec_fake_quantize(qd_vec_run *r);
+qd_status qd_vec_fake_quantize_learn(qd_vec_run *r);
+qd_status qd_vec_observer(qd_vec_run *r);
 
 qd_status qd_vec_quantize_linear(qd_vec_run *r);
 qd_status qd_vec_dequantize_linear(qd_vec_run *r);

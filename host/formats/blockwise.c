@@ -1,10 +1,9 @@
-/* Codes of a codebook in blocks, each with a scale; scales of scales; rows of int8. */
+/* Codes of a codebook in blocks, each with a scale; scales of scales. */
 #include <math.h>
 #include <stdlib.h>
 
 #include "core/status.h"
 #include "qdot/qdot_codebook.h"
-#include "qdot/qdot_num.h"
 
 /* Stands for scales that are 0 or denormal, whose reciprocal is no float. */
 #define LEAST_SCALE 1e-38f
@@ -135,27 +134,5 @@ qd_status qd_scales_dequantize(const qd_codebook *book, int64_t block, float off
     const qd_status status = qd_codebook_dequantize(book, block, codes, scales2, n, scales);
     for (int64_t i = 0; status == QD_OK && i < n; i++)
         scales[i] += offset;
-    return status;
-}
-
-/* ---- Rows of int8 ------------------------------------------------------------------------------------------- */
-
-qd_status qd_quantize_rowwise(const float *x, int64_t rows, int64_t cols, int8_t *codes, float *absmax) {
-    int64_t count;
-    if (rows < 0 || cols < 0 || __builtin_mul_overflow(rows, cols, &count) ||
-        count > PTRDIFF_MAX / (int64_t)sizeof *x) {
-        return qd_fail(QD_ERR_ARGUMENT, "qd_quantize_rowwise: %lld rows of %lld columns", (long long)rows,
-                       (long long)cols);
-    }
-    if ((rows && !absmax) || (count && (!x || !codes)))
-        return qd_fail(QD_ERR_ARGUMENT, "qd_quantize_rowwise: no pointer may be NULL");
-    const qd_status status = check_finite("qd_quantize_rowwise", x, count);
-    for (int64_t r = 0; status == QD_OK && r < rows; r++) {
-        const float *row = x + r * cols;
-        absmax[r] = largest_magnitude(row, cols);
-        const float factor = 127 / absmax[r], inverse = isfinite(factor) ? factor : 0;
-        for (int64_t i = 0; i < cols; i++)
-            codes[r * cols + i] = (int8_t)qd_round_even(row[i] * inverse);
-    }
     return status;
 }

@@ -95,6 +95,17 @@ QD_API qd_status qd_scales_quantize(const qd_codebook *book, int64_t block, cons
 QD_API qd_status qd_scales_dequantize(const qd_codebook *book, int64_t block, float offset, const uint8_t *codes,
                                       const float *scales2, int64_t n, float *scales);
 
+/* ---- The layouts of bitsandbytes ------------------------------------------------------------------------------ */
+
+/** qd_codebook_quantize as bitsandbytes stores it: codes of 4 bits, the first in the high half of its byte, (n + 1) / 2
+ *  bytes. `block` is a power of two from 32 to 4096. Byte-compatible with its CPU code for QD_CODEBOOK_NF4 and
+ *  QD_CODEBOOK_FP4, but for zeros in FP4, which have two codes. Errors: QD_ERR_ARGUMENT, QD_ERR_MEMORY. */
+QD_API qd_status qd_quantize_4bit(const qd_codebook *book, int64_t block, const float *x, int64_t n, uint8_t *packed,
+                                  float *absmax);
+/** The inverse. */
+QD_API qd_status qd_dequantize_4bit(const qd_codebook *book, int64_t block, const uint8_t *packed, const float *absmax,
+                                    int64_t n, float *y);
+
 /** Rows × cols values to int8 with a scale for each row (LLM.int8(), 2022): absmax[r] = max|x|,
  *  codes = round(f32(x · f32(127 / absmax[r]))), halves to even; y = codes · absmax / 127. A row of zeros has codes 0;
  *  rows with a largest magnitude of which 127 / absmax overflows (below 2^-121) count as zeros. */
