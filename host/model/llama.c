@@ -212,10 +212,18 @@ static qd_status new_tensor(qd_graph *g, qd_format f, int64_t cols, qd_tensor **
     return qd_graph_tensor(g, &d, out);
 }
 
-static qd_status add_norm(qd_model *m, qd_graph *g, qd_tensor *x, qd_tensor *gain, qd_format f, qd_tensor **y) {
+/* What matrices of a layer read; where it is observed, outside of the graph. */
+static qd_status new_input(qd_model *m, int layer, int place, qd_format f, int64_t cols, qd_tensor **out) {
+    if (!m->observe) return new_tensor(m->body, f, cols, out);
+    const qd_tensor_desc d = qd_desc(QD_FORMAT_F32, m->chunk, cols, 0, 0);
+    const qd_status status = qd_tensor_create(m->context, &d, out);
+    if (!status) m->inputs[QD_LAYER_INPUTS * layer + place] = *out;
+    return status;
+}
+
+static qd_status add_norm(qd_model *m, qd_graph *g, qd_tensor *x, qd_tensor *gain, qd_tensor *y) {
     const qd_attrs attrs = {.rms_norm = {m->shape.epsilon}};
-    const qd_status status = new_tensor(g, f, m->shape.width, y);
-    return status ? status : qd_graph_add(g, QD_OP_RMS_NORM, &attrs, (qd_tensor *[]){x, gain}, 2, y, 1);
+    return qd_graph_add(g, QD_OP_RMS_NORM, &attrs, (qd_tensor *[]){x, gain}, 2, &y, 1);
 }
 
 /* x + wo · attention(norm(x)) */
@@ -226,7 +234,8 @@ static qd_status add_attention(qd_model *m, int layer, const layer_weights *w, q
     qd_graph *g = m->body;
     qd_status status = QD_OK;
     qd_tensor *normed, *qkv, *qk, *q, *k, *v, *mixed;
-    QD_TRY(add_norm(m, g, x, w->attention_norm.t, qd_weights_want(m, w->qkv, 3), &normed));
+    QD_TRY(new_input(m, layer, QD_READ_QKV, qd_weights_want(m, w->qkv, 3), s->width, &normed));
+    QD_TRY(add_norm(m, g, x, w->attention_norm.t, normed));
     QD_TRY(new_tensor(g, QD_FORMAT_F32, q_cols + 2 * kv_cols, &qkv));
     QD_TRY(qd_weights_multiply(m, g, w->qkv, 3, normed, qkv));
     QD_TRY(qd_graph_view(g, qkv, 0, q_cols + kv_cols, &qk));
@@ -243,7 +252,7 @@ static qd_status add_attention(qd_model *m, int layer, const layer_weights *w, q
     const qd_format f = qd_weights_want(m, &w->output, 1);
     /* A kernel quantizes a head at a time: heads that are no whole blocks are quantized afterwards. */
     const bool direct = f == QD_FORMAT_F32 || s->head_dim % 32 == 0;
-    QD_TRY(new_tensor(g, direct ? f : QD_FORMAT_F32, q_cols, &mixed));
+    QD_TRY(new_input(m, layer, QD_READ_OUTPUT, direct ? f : QD_FORMAT_F32, q_cols, &mixed));
     QD_TRY(qd_graph_add(g, QD_OP_ATTENTION, &attend, (qd_tensor *[]){q, m->keys[layer], m->values[layer], m->start}, 4,
                         &mixed, 1));
     if (!direct) {
@@ -259,17 +268,18 @@ error:
 }
 
 /* x + down · (silu(gate · norm(x)) * (up · norm(x))), into y. */
-static qd_status add_feed_forward(qd_model *m, const layer_weights *w, qd_tensor *x, qd_tensor *y) {
+static qd_status add_feed_forward(qd_model *m, int layer, const layer_weights *w, qd_tensor *x, qd_tensor *y) {
     const qd_llama *s = &m->shape;
     qd_graph *g = m->body;
     qd_status status = QD_OK;
     qd_tensor *normed, *gate_up, *gate, *up, *inner;
-    QD_TRY(add_norm(m, g, x, w->feed_forward_norm.t, qd_weights_want(m, w->gate_up, 2), &normed));
+    QD_TRY(new_input(m, layer, QD_READ_GATE_UP, qd_weights_want(m, w->gate_up, 2), s->width, &normed));
+    QD_TRY(add_norm(m, g, x, w->feed_forward_norm.t, normed));
     QD_TRY(new_tensor(g, QD_FORMAT_F32, 2 * s->feed_forward, &gate_up));
     QD_TRY(qd_weights_multiply(m, g, w->gate_up, 2, normed, gate_up));
     QD_TRY(qd_graph_view(g, gate_up, 0, s->feed_forward, &gate));
     QD_TRY(qd_graph_view(g, gate_up, s->feed_forward, s->feed_forward, &up));
-    QD_TRY(new_tensor(g, qd_weights_want(m, &w->down, 1), s->feed_forward, &inner));
+    QD_TRY(new_input(m, layer, QD_READ_DOWN, qd_weights_want(m, &w->down, 1), s->feed_forward, &inner));
     QD_TRY(qd_graph_add(g, QD_OP_SWIGLU, NULL, (qd_tensor *[]){gate, up}, 2, &inner, 1));
     QD_TRY(qd_weight_multiply(g, &w->down, inner, x, y));
 error:
@@ -320,7 +330,8 @@ static qd_status make_outside(qd_model *m) {
     m->logits_host = qd_alloc(qd_desc_bytes(&logits));
     m->keys = qd_alloc_zero((size_t)s->layers, sizeof(qd_tensor *));
     m->values = qd_alloc_zero((size_t)s->layers, sizeof(qd_tensor *));
-    if (!m->logits_host || !m->keys || !m->values) return QD_ERR_MEMORY;
+    if (m->observe) m->inputs = qd_alloc_zero((size_t)s->layers * QD_LAYER_INPUTS, sizeof(qd_tensor *));
+    if (!m->logits_host || !m->keys || !m->values || (m->observe && !m->inputs)) return QD_ERR_MEMORY;
     for (int i = 0; i < s->layers; i++) {
         QD_TRY(qd_tensor_create(m->context, &cache, &m->keys[i]));
         QD_TRY(qd_tensor_create(m->context, &cache, &m->values[i]));
@@ -353,7 +364,7 @@ qd_status qd_llama_build(qd_model *m) {
         QD_TRY(add_attention(m, i, &w.layers[i], rope, x, &y));
         x = m->hidden;
         if (i + 1 < s->layers) QD_TRY(new_tensor(m->body, QD_FORMAT_F32, s->width, &x));
-        QD_TRY(add_feed_forward(m, &w.layers[i], y, x));
+        QD_TRY(add_feed_forward(m, i, &w.layers[i], y, x));
     }
 
     QD_TRY(qd_graph_create(m->context, QD_HEAD_ROWS, &m->head));
@@ -361,7 +372,8 @@ qd_status qd_llama_build(qd_model *m) {
     QD_TRY(qd_graph_add(m->head, QD_OP_GET_ROWS, NULL, (qd_tensor *[]){m->hidden, m->selected}, 2, &picked, 1));
     /* The head reads float activations: what int8 would cost there goes straight into the logits, and the head's time
      * is that of reading its weights in either form. */
-    QD_TRY(add_norm(m, m->head, picked, w.norm.t, QD_FORMAT_F32, &normed));
+    QD_TRY(new_tensor(m->head, QD_FORMAT_F32, s->width, &normed));
+    QD_TRY(add_norm(m, m->head, picked, w.norm.t, normed));
     QD_TRY(qd_weight_multiply(m->head, &w.output, normed, NULL, m->logits));
 
     /* The head first: its kernels are then built, which takes a compiler's memory, before most weights are there. */

@@ -46,7 +46,8 @@ qd_status qd_model_load(qd_context *c, const qd_gguf *g, const qd_model_options 
     qd_status status = QD_OK;
     m->context = c;
     m->file = g;
-    m->activations = o.activations;
+    m->observe = o.observe;
+    m->activations = o.observe ? QD_FORMAT_F32 : o.activations;
     m->progress = o.progress;
     m->progress_user = o.progress_user;
     QD_TRY(qd_llama_read(g, &m->shape));
@@ -75,10 +76,13 @@ void qd_model_free(qd_model *m) {
         if (m->keys) qd_tensor_free(m->keys[i]);
         if (m->values) qd_tensor_free(m->values[i]);
     }
+    for (int i = 0; m->inputs && i < QD_LAYER_INPUTS * m->shape.layers; i++)
+        qd_tensor_free(m->inputs[i]);
     for (int i = 0; i < m->n_constants; i++)
         qd_tensor_free(m->constants[i]);
     free(m->keys);
     free(m->values);
+    free(m->inputs);
     free(m->constants);
     free(m->rope);
     free(m->logits_host);
@@ -160,5 +164,52 @@ qd_status qd_model_eval(qd_model *m, const int32_t *tokens, int64_t count, bool 
         }
         done += n;
     }
+    m->evaluated = count;
     return QD_OK;
+}
+
+/* ---- Inputs of matrices ------------------------------------------------------------------------------------- */
+
+/* The matrices of a layer, by what they read; the first name of each place is the input's. */
+static const struct {
+    const char *matrix;
+    int place;
+} readers[] = {{"attn_q", QD_READ_QKV},         {"attn_k", QD_READ_QKV},       {"attn_v", QD_READ_QKV},
+               {"attn_output", QD_READ_OUTPUT}, {"ffn_gate", QD_READ_GATE_UP}, {"ffn_up", QD_READ_GATE_UP},
+               {"ffn_down", QD_READ_DOWN}};
+enum { READERS = sizeof readers / sizeof readers[0] };
+
+int qd_model_input_count(const qd_model *m) {
+    return m && m->inputs ? QD_LAYER_INPUTS * m->shape.layers : 0;
+}
+
+int qd_model_input_find(const qd_model *m, const char *matrix) {
+    char name[64];
+    for (int layer = 0; matrix && layer < qd_model_input_count(m) / QD_LAYER_INPUTS; layer++) {
+        for (int i = 0; i < READERS; i++) {
+            snprintf(name, sizeof name, "blk.%d.%s.weight", layer, readers[i].matrix);
+            if (!strcmp(name, matrix)) return QD_LAYER_INPUTS * layer + readers[i].place;
+        }
+    }
+    return -1;
+}
+
+int64_t qd_model_input_describe(const qd_model *m, int input, char *name) {
+    if (input < 0 || input >= qd_model_input_count(m)) return 0;
+    int i = 0;
+    while (readers[i].place != input % QD_LAYER_INPUTS)
+        i++;
+    if (name) snprintf(name, 64, "blk.%d.%s.weight", input / QD_LAYER_INPUTS, readers[i].matrix);
+    return qd_tensor_describe(m->inputs[input])->shape[1];
+}
+
+qd_status qd_model_input_read(const qd_model *m, int input, int64_t rows, float *dst) {
+    const int64_t cols = qd_model_input_describe(m, input, NULL);
+    if (!cols) return qd_fail(QD_ERR_ARGUMENT, "qd_model_input_read: no input %d; load the model with observe", input);
+    if (rows < 0 || rows > m->evaluated || rows > m->chunk || (rows && !dst)) {
+        return qd_fail(QD_ERR_ARGUMENT,
+                       "qd_model_input_read: %lld rows where the last evaluation had %lld, and a chunk has %lld",
+                       (long long)rows, (long long)m->evaluated, (long long)m->chunk);
+    }
+    return rows ? qd_tensor_read(m->inputs[input], 0, dst, (size_t)(rows * cols) * sizeof *dst) : QD_OK;
 }

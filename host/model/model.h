@@ -6,6 +6,8 @@
 
 /** Rows of logits computed at once when all are wanted. */
 enum { QD_HEAD_ROWS = 16 };
+/** What the matrices of a layer read: one for each place below. */
+enum { QD_READ_QKV, QD_READ_OUTPUT, QD_READ_GATE_UP, QD_READ_DOWN, QD_LAYER_INPUTS };
 
 typedef struct qd_llama {
     int layers, heads, kv_heads, head_dim;
@@ -33,7 +35,10 @@ struct qd_model {
     qd_tensor *hidden;          /* f32 [chunk, width] */
     qd_tensor *logits;          /* f32 [QD_HEAD_ROWS, vocab] */
     qd_tensor **keys, **values; /* one of each for every layer */
-    qd_tensor **constants;      /* weights; owned */
+    bool observe;
+    int64_t evaluated;     /* tokens of the last evaluation */
+    qd_tensor **inputs;    /* f32 [chunk, …], QD_LAYER_INPUTS for every layer; NULL unless they are observed */
+    qd_tensor **constants; /* weights; owned */
     int n_constants, constants_cap;
     qd_graph *body; /* tokens → hidden */
     qd_graph *head; /* selected rows of hidden → logits */

@@ -596,6 +596,7 @@ typedef struct qd_model_options {
     int64_t context;       /* tokens that fit; 0: the model's own, at most 4096, rounded up to 16 */
     int64_t chunk;         /* tokens computed at once in a prompt; 0: 128 */
     qd_format activations; /* QD_FORMAT_A8 (int8 activations) or QD_FORMAT_F32 */
+    bool observe;          /* keep what matrices read: see qd_model_input_find; activations are f32 then */
     bool (*progress)(void *user, int done, int total); /* while loading; may be NULL; false cancels */
     void *progress_user;
 } qd_model_options;
@@ -626,6 +627,20 @@ typedef bool (*qd_logits_fn)(void *user, int64_t position, const float *logits);
  *  context is full, nothing was appended. */
 QD_API qd_status qd_model_eval(qd_model *m, const int32_t *tokens, int64_t count, bool all, qd_logits_fn fn,
                                void *user);
+
+/* Of a model loaded with `observe`: the inputs of its layers' matrices, four in a layer; matrices side by side read
+ * one. */
+
+/** Number of inputs; 0 without `observe`. */
+QD_API int qd_model_input_count(const qd_model *m);
+/** The input that a matrix reads ("blk.3.attn_v.weight"), its number from 0; -1: none is kept. */
+QD_API int qd_model_input_find(const qd_model *m, const char *matrix);
+/** Its width; name (at least 64 bytes, or NULL) becomes that of the first matrix that reads it. 0 when there is none.
+ */
+QD_API int64_t qd_model_input_describe(const qd_model *m, int input, char *name);
+/** Copies rows × width floats: those of the tokens of the last qd_model_eval, which has had `rows` of them, at most a
+ *  chunk. */
+QD_API qd_status qd_model_input_read(const qd_model *m, int input, int64_t rows, float *dst);
 
 #ifdef __cplusplus
 }
