@@ -80,6 +80,15 @@ static bool store(const char *command, const qd_cli_option *o, const char *text)
         case QD_CLI_OPERAND:
             *(const char **)o->value = text;
             return true;
+        case QD_CLI_LIST: {
+            qd_cli_list *list = o->value;
+            if (list->count == QD_CLI_LIST_MOST) {
+                qd_cli_fail("%s: --%s may be given %d times at most", command, o->name, QD_CLI_LIST_MOST);
+                return false;
+            }
+            list->items[list->count++] = text;
+            return true;
+        }
         case QD_CLI_INT: {
             int64_t v;
             if (parse_int(text, &v) && in_range(o, (double)v)) {

@@ -21,8 +21,15 @@ typedef enum qd_cli_kind {
     QD_CLI_INT,    /* int64_t */
     QD_CLI_REAL,   /* double, finite */
     QD_CLI_BYTES,  /* uint64_t: a whole number with an optional K, M or G (powers of 1024) */
+    QD_CLI_LIST,   /* qd_cli_list: the option may be given several times */
     QD_CLI_OPERAND /* const char *: the next word that is no option; `name` only stands in messages */
 } qd_cli_kind;
+
+enum { QD_CLI_LIST_MOST = 64 };
+typedef struct qd_cli_list {
+    const char *items[QD_CLI_LIST_MOST]; /* in the order given; they point into argv */
+    int count;
+} qd_cli_list;
 
 /** One row of a sub-command's option table, which ends with {.kind = QD_CLI_END}. */
 typedef struct qd_cli_option {
@@ -137,10 +144,12 @@ void qd_cli_digest_end(qd_cli_digest *d, char text[QD_CLI_DIGEST_TEXT]);
 
 int qd_cmd_bench(int argc, char **argv);
 int qd_cmd_devices(int argc, char **argv);
+int qd_cmd_formats(int argc, char **argv);
 int qd_cmd_fpga(int argc, char **argv);
 int qd_cmd_inspect(int argc, char **argv);
 int qd_cmd_logits(int argc, char **argv);
 int qd_cmd_perplexity(int argc, char **argv);
+int qd_cmd_quantize(int argc, char **argv);
 int qd_cmd_run(int argc, char **argv);
 int qd_cmd_sim(int argc, char **argv);
 int qd_cmd_tokenize(int argc, char **argv);

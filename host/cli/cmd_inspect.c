@@ -9,9 +9,9 @@
 static const char about[] =
     "Shows what a GGUF file holds: its metadata, its tensors, and how many bytes each number format takes. Nothing is\n"
     "computed and no device is needed. Shapes are written outermost first: [rows,columns], the columns contiguous.\n"
-    "Long texts and lists are cut; their full length stands behind them. A tensor of a type that this program does "
-    "not\n"
-    "know is listed as type:NUMBER, without bytes.\n\n"
+    "Long texts and lists are cut; their full length stands behind them. A tensor of a type that this program does\n"
+    "not know is listed as type:NUMBER, without bytes. Codings (see: qdot formats) stand with their names, the shape\n"
+    "of their weights, and the bytes of all that belongs to them.\n\n"
     "  qdot inspect model.gguf\n"
     "  qdot inspect model.gguf --json | jq '.metadata[\"general.architecture\"].value'";
 
@@ -117,12 +117,58 @@ static const char *format_name(const qd_gguf_tensor *t, char buffer[24]) {
     return buffer;
 }
 
-static bool add_tensor(cJSON *tensors, const qd_gguf_tensor *t) {
-    char buffer[24];
+/* A tensor as it is told about: a coded matrix with its coding, its columns, and the bytes of its side row. */
+typedef struct shown {
+    qd_gguf_tensor t;
+    char format[64]; /* or coding */
+    bool coded;
+    char problem[256]; /* of a coding that is damaged */
+    uint64_t bytes;
+} shown;
+
+/* Tells about tensor `index`. */
+static bool show_tensor(const qd_gguf *g, uint64_t index, shown *out) {
+    char buffer[24], name[160];
+    if (qd_gguf_tensor_at(g, index, &out->t) != QD_OK) return false;
+    qd_gguf_tensor *t = &out->t;
+    out->coded = false;
+    out->problem[0] = 0;
+    out->bytes = t->bytes;
+    snprintf(out->format, sizeof out->format, "%s", format_name(t, buffer));
+    if (t->name.size >= sizeof name) return true;
+    snprintf(name, sizeof name, "%.*s", (int)t->name.size, t->name.data);
+    qd_gguf_coded c;
+    if (qd_gguf_find_coded(g, name, &out->coded, &c) != QD_OK) {
+        snprintf(out->problem, sizeof out->problem, "%s", qd_last_message());
+    } else if (out->coded) {
+        qd_coding_name(&c.coding, out->format, sizeof out->format);
+        t->desc.shape[1] = c.cols;
+        out->bytes += 4 * (uint64_t)c.side_count;
+    }
+    return true;
+}
+
+/* The side row of a coded matrix is told about with the matrix. */
+static bool is_side(const qd_gguf *g, const qd_gguf_tensor *t) {
+    static const char suffix[] = ".side";
+    const size_t size = t->name.size, end = sizeof suffix - 1;
+    char name[160];
+    qd_gguf_coded c;
+    bool coded = false;
+    if (size <= end || size >= sizeof name || memcmp(t->name.data + size - end, suffix, end) != 0) return false;
+    snprintf(name, sizeof name, "%.*s", (int)(size - end), t->name.data);
+    return qd_gguf_find_coded(g, name, &coded, &c) == QD_OK && coded;
+}
+
+static bool add_tensor(cJSON *tensors, const shown *s) {
+    const qd_gguf_tensor *t = &s->t;
     cJSON *entry = cJSON_CreateObject();
     if (!add(tensors, NULL, entry)) return false;
     bool ok = add(entry, "name", make_string(t->name, t->name.size));
-    ok = ok && cJSON_AddStringToObject(entry, "format", format_name(t, buffer));
+    ok = ok && cJSON_AddStringToObject(entry, "format", s->format);
+    if (s->coded) ok = ok && cJSON_AddBoolToObject(entry, "coding", true);
+    if (s->problem[0])
+        ok = ok && add(entry, "problem", make_string((qd_string){s->problem, strlen(s->problem)}, SIZE_MAX));
     cJSON *shape = cJSON_AddArrayToObject(entry, "shape");
     ok = ok && shape;
     for (int i = 0; ok && i < t->desc.rank; i++) {
@@ -131,21 +177,23 @@ static bool add_tensor(cJSON *tensors, const qd_gguf_tensor *t) {
         ok = add(shape, NULL, cJSON_CreateRaw(text));
     }
     if (t->desc.format == QD_FORMAT_COUNT) return ok && cJSON_AddNullToObject(entry, "bytes");
-    return ok && add_unsigned(entry, "bytes", t->bytes);
+    return ok && add_unsigned(entry, "bytes", s->bytes);
 }
 
-/* What the tensors of one format take. Elements are counted in double: a damaged file may claim 2^63 of them. */
+/* What the tensors of one format or coding take. Elements are counted in double: a damaged file may claim 2^63 of them.
+ */
 typedef struct total {
+    char name[64];
     uint64_t tensors, bytes;
     double elements;
 } total;
 
-static void count_tensor(total *sum, const qd_gguf_tensor *t) {
+static void count_tensor(total *sum, const shown *s) {
     double elements = 1;
-    for (int i = 0; i < t->desc.rank; i++)
-        elements *= (double)t->desc.shape[i];
+    for (int i = 0; i < s->t.desc.rank; i++)
+        elements *= (double)s->t.desc.shape[i];
     sum->tensors++;
-    sum->bytes += t->bytes;
+    sum->bytes += s->bytes;
     sum->elements += elements;
 }
 
@@ -156,20 +204,40 @@ static bool add_total(cJSON *o, const char *name, const total *sum) {
            cJSON_AddNumberToObject(entry, "bits_per_weight", 8 * (double)sum->bytes / sum->elements);
 }
 
-/* Totals of each format that occurs, of all known ones, and the tensors of unknown types. */
-static bool add_totals(cJSON *document, const qd_gguf *g) {
-    total formats[QD_FORMAT_COUNT + 1] = {{0}}, known = {0};
-    for (uint64_t i = 0; i < qd_gguf_tensor_count(g); i++) {
-        qd_gguf_tensor t;
-        if (qd_gguf_tensor_at(g, i, &t) != QD_OK) return false;
-        count_tensor(&formats[t.desc.format], &t);
-        if (t.desc.format != QD_FORMAT_COUNT) count_tensor(&known, &t);
+/* The sum of a coding; the last one, of all the others, when there are too many. */
+static total *find_coding(total *codings, int most, const char *name) {
+    int i = 0;
+    while (i < most - 1 && codings[i].tensors && strcmp(codings[i].name, name))
+        i++;
+    snprintf(codings[i].name, sizeof codings[i].name, "%s", i < most - 1 ? name : "other codings");
+    return &codings[i];
+}
+
+/* Adds all tensors; then totals of each format and coding that occurs, of all known ones, and the tensors of unknown
+ * types. */
+static bool add_tensors(cJSON *document, const qd_gguf *g) {
+    enum { CODINGS = 32 };
+    total formats[QD_FORMAT_COUNT + 1], codings[CODINGS], known;
+    memset(formats, 0, sizeof formats);
+    memset(codings, 0, sizeof codings);
+    memset(&known, 0, sizeof known);
+    cJSON *tensors = cJSON_AddArrayToObject(document, "tensors");
+    bool ok = tensors != NULL;
+    for (uint64_t i = 0; ok && i < qd_gguf_tensor_count(g); i++) {
+        shown s;
+        ok = show_tensor(g, i, &s);
+        if (!ok || is_side(g, &s.t)) continue;
+        ok = add_tensor(tensors, &s);
+        count_tensor(s.coded ? find_coding(codings, CODINGS, s.format) : &formats[s.t.desc.format], &s);
+        if (s.t.desc.format != QD_FORMAT_COUNT) count_tensor(&known, &s);
     }
     cJSON *o = cJSON_AddObjectToObject(document, "formats");
-    bool ok = o != NULL;
+    ok = ok && o != NULL;
     for (int f = 0; ok && f < QD_FORMAT_COUNT; f++) {
         if (formats[f].tensors) ok = add_total(o, qd_format_get((qd_format)f)->name, &formats[f]);
     }
+    for (int i = 0; ok && i < CODINGS && codings[i].tensors; i++)
+        ok = add_total(o, codings[i].name, &codings[i]);
     ok = ok && (known.tensors == 0 || add_total(document, "total", &known));
     return ok && add_unsigned(document, "unknown_tensors", formats[QD_FORMAT_COUNT].tensors);
 }
@@ -186,13 +254,7 @@ static cJSON *make_document(const qd_gguf *g, const char *path, const limits *l)
         qd_gguf_value v;
         ok = qd_gguf_value_at(g, i, &v) == QD_OK && add_value(metadata, g, &v, l);
     }
-    cJSON *tensors = cJSON_AddArrayToObject(document, "tensors");
-    ok = ok && tensors;
-    for (uint64_t i = 0; ok && i < qd_gguf_tensor_count(g); i++) {
-        qd_gguf_tensor t;
-        ok = qd_gguf_tensor_at(g, i, &t) == QD_OK && add_tensor(tensors, &t);
-    }
-    if (ok && add_totals(document, g)) return document;
+    if (ok && add_tensors(document, g)) return document;
     cJSON_Delete(document);
     return NULL;
 }
@@ -274,6 +336,7 @@ static bool print_tensors(const cJSON *tensors) {
         printf("  %-8s  ", text_of(e, "format"));
         if (!print_member(e, "shape", 16)) return false;
         if (member(e, "bytes") && !cJSON_IsNull(member(e, "bytes"))) printf("  %12s bytes", text_of(e, "bytes"));
+        if (member(e, "problem")) printf("  ! %s", text_of(e, "problem"));
         putchar('\n');
     }
     return true;

@@ -12,6 +12,8 @@ static const struct {
     {"devices", qd_cmd_devices, "list devices, what they can do, and why some are not used"},
     {"fpga", qd_cmd_fpga, "build and check precompiled binaries for FPGA cards"},
     {"inspect", qd_cmd_inspect, "show what is in a model file"},
+    {"formats", qd_cmd_formats, "list number formats and codings"},
+    {"quantize", qd_cmd_quantize, "store a model's weights in another format, and tell what that costs"},
     {"tokenize", qd_cmd_tokenize, "turn text into tokens and back"},
     {"run", qd_cmd_run, "generate text with a model"},
     {"logits", qd_cmd_logits, "give a model's exact answer to a prompt, for comparing"},

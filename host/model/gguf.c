@@ -22,7 +22,7 @@ static qd_status parse(const void *data, size_t bytes, bool mapped, qd_gguf **ou
     qd_status status = QD_ERR_MEMORY;
     qd_gguf *g = qd_alloc_zero(1, sizeof *g);
     if (!g) {
-        if (mapped) munmap((void *)(uintptr_t)data, bytes);
+        if (mapped) qd_unmap_file(data, bytes);
         return status;
     }
     g->data = data;
@@ -45,8 +45,7 @@ qd_status qd_gguf_parse(const void *data, size_t bytes, qd_gguf **out) {
     return parse(data, bytes, false, out);
 }
 
-/* Maps a whole regular file. An empty file gives *data NULL and *bytes 0. */
-static qd_status map_file(const char *path, const void **data, size_t *bytes) {
+qd_status qd_map_file(const char *path, const char *what, const void **data, size_t *bytes) {
     qd_status status = QD_OK;
     /* Not blocking: a named pipe must not make us wait before it is refused. */
     int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
@@ -56,8 +55,8 @@ static qd_status map_file(const char *path, const void **data, size_t *bytes) {
     if (fstat(fd, &st) != 0) {
         status = qd_fail(QD_ERR_IO, "%.250s: cannot be examined: %s", path, strerror(errno));
     } else if (!S_ISREG(st.st_mode)) {
-        status = qd_fail(QD_ERR_IO, "%.250s: is %s, not a file; give a .gguf model", path,
-                         S_ISDIR(st.st_mode) ? "a directory" : "a device or pipe");
+        status = qd_fail(QD_ERR_IO, "%.250s: is %s, not a file; give %s", path,
+                         S_ISDIR(st.st_mode) ? "a directory" : "a device or pipe", what);
     } else if ((uint64_t)st.st_size > PTRDIFF_MAX) {
         status = qd_fail(QD_ERR_IO, "%.250s: is too large to map into memory on this machine", path);
     } else if (st.st_size > 0) {
@@ -74,11 +73,15 @@ static qd_status map_file(const char *path, const void **data, size_t *bytes) {
     return status;
 }
 
+void qd_unmap_file(const void *data, size_t bytes) {
+    if (data) munmap((void *)(uintptr_t)data, bytes);
+}
+
 qd_status qd_gguf_open(const char *path, qd_gguf **out) {
     if (!path || !out) return qd_fail(QD_ERR_ARGUMENT, "qd_gguf_open: path and out must not be NULL");
     const void *data = NULL;
     size_t bytes = 0;
-    qd_status status = map_file(path, &data, &bytes);
+    qd_status status = qd_map_file(path, "a .gguf model", &data, &bytes);
     if (status != QD_OK) return status;
     status = parse(data, bytes, data != NULL, out);
     return status == QD_OK ? QD_OK : qd_fail(status, "%.250s: %s", path, qd_last_message());
@@ -92,7 +95,7 @@ void qd_gguf_free(qd_gguf *g) {
     free(g->tensors);
     free(g->value_index);
     free(g->tensor_index);
-    if (g->mapped) munmap((void *)(uintptr_t)g->data, g->size);
+    if (g->mapped) qd_unmap_file(g->data, g->size);
     free(g);
 }
 

@@ -35,6 +35,11 @@ struct qd_gguf {
  *  far, to be freed with qd_gguf_free. */
 qd_status qd_gguf_read(qd_gguf *g);
 
+/** Maps a whole regular file for reading. An empty one gives *data NULL and *bytes 0. `what`: what the path should be,
+ *  for messages: "a .gguf model". QD_ERR_IO. */
+qd_status qd_map_file(const char *path, const char *what, const void **data, size_t *bytes);
+void qd_unmap_file(const void *data, size_t bytes);
+
 /** Lets the pages of a mapped file leave memory; they come back when they are read. For who has copied what it needs.
  */
 void qd_gguf_cool(const qd_gguf *g);

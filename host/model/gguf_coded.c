@@ -34,9 +34,7 @@ static qd_status read_coding(const qd_gguf *g, const qd_gguf_value *v, const cha
     }
     memcpy(word, text.data, text.size);
     if (qd_coding_parse(word, out) == QD_OK) return QD_OK;
-    char why[512];
-    snprintf(why, sizeof why, "%s", qd_last_message());
-    return qd_fail(QD_ERR_FILE, "GGUF: tensor '%.80s': %s", name, why);
+    return qd_fail(QD_ERR_FILE, "GGUF: tensor '%.80s': %s", name, qd_last_message());
 }
 
 static qd_status read_columns(const qd_gguf *g, const char *name, int64_t *out) {
@@ -50,9 +48,7 @@ static qd_status read_columns(const qd_gguf *g, const char *name, int64_t *out) 
 static qd_status check_size(const char *name, const qd_gguf_coded *c) {
     qd_coded_params unused;
     if (qd_coding_layout(&c->coding, c->rows, c->cols, &unused) == QD_OK) return QD_OK;
-    char why[512];
-    snprintf(why, sizeof why, "%s", qd_last_message());
-    return qd_fail(QD_ERR_FILE, "GGUF: tensor '%.80s': %s (damaged file?)", name, why);
+    return qd_fail(QD_ERR_FILE, "GGUF: tensor '%.80s': %s (damaged file?)", name, qd_last_message());
 }
 
 static qd_status find_side(const qd_gguf *g, const char *name, qd_gguf_coded *c) {

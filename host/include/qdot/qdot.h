@@ -90,6 +90,7 @@ QD_API qd_status qd_quantize_groups(qd_format f, bool symmetric, int64_t group, 
                                     int64_t cols, void *dst, float *scales, int32_t *zeros);
 
 #include "qdot_coding.h"
+#include "qdot_quantize.h"
 
 /* ---- Devices ------------------------------------------------------------------------------------------------ */
 

@@ -84,4 +84,34 @@ typedef struct qd_gguf_coded {
  *  do not agree with its coding; the message names it. */
 QD_API qd_status qd_gguf_find_coded(const qd_gguf *g, const char *name, bool *coded, qd_gguf_coded *out);
 
+/* ---- Writing ------------------------------------------------------------------------------------------------ */
+
+/** A GGUF v3 file in the making. Call in this order: values and tensors in any order, then the data of every tensor in
+ *  the order in which they were added, then qd_gguf_write_finish. The bytes go to a nameless file beside the target (or
+ *  one with a name of its own, where the file system has no nameless ones), which takes the target's place at the end:
+ *  whatever happens before, the old file stays, and no half of a new one is left. */
+typedef struct qd_gguf_writer qd_gguf_writer;
+
+/** `path`: a file that is replaced, or none. QD_ERR_IO: its folder cannot be written, or it is no plain file. */
+QD_API qd_status qd_gguf_write_create(const char *path, qd_gguf_writer **out);
+/** Copies a value of another file, which qd_gguf_value_at or qd_gguf_find gave. */
+QD_API qd_status qd_gguf_write_value(qd_gguf_writer *w, const qd_gguf *g, const qd_gguf_value *v);
+QD_API qd_status qd_gguf_write_u32(qd_gguf_writer *w, const char *key, uint32_t x);
+QD_API qd_status qd_gguf_write_string(qd_gguf_writer *w, const char *key, const char *text);
+/** Adds a tensor; its format must have a type in GGUF files. QD_ERR_ARGUMENT: the format has none, or rows are no whole
+ *  number of blocks. */
+QD_API qd_status qd_gguf_write_tensor(qd_gguf_writer *w, const char *name, const qd_tensor_desc *d);
+/** Adds a coded matrix with its keys: two tensors, the bytes and then the side row, which both want their data. */
+QD_API qd_status qd_gguf_write_coded(qd_gguf_writer *w, const char *name, const qd_coding *c, int64_t rows,
+                                     int64_t cols);
+/** Appends bytes of data: any number of calls for a tensor, none across two. QD_ERR_IO: the disk is full, for example.
+ */
+QD_API qd_status qd_gguf_write_data(qd_gguf_writer *w, const void *data, size_t bytes);
+/** Writes everything to the disk and puts the file in its place. QD_ERR_ARGUMENT: data are missing. */
+QD_API qd_status qd_gguf_write_finish(qd_gguf_writer *w);
+/** Bytes that the finished file has, as soon as all values and tensors are added. */
+QD_API uint64_t qd_gguf_write_size(const qd_gguf_writer *w);
+/** Before qd_gguf_write_finish: gives up, and leaves nothing. */
+QD_API void qd_gguf_writer_free(qd_gguf_writer *w);
+
 #endif

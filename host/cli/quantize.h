@@ -1,0 +1,63 @@
+/* What the files behind `qdot quantize` share: quantize_plan.c decides, cmd_quantize.c does, quantize_report.c tells.
+ */
+#ifndef QDOT_CLI_QUANTIZE_H
+#define QDOT_CLI_QUANTIZE_H
+
+#include <regex.h>
+
+#include "cli/cli.h"
+
+/** What --format and --tensors ask for. */
+typedef struct qd_cli_rule {
+    regex_t regex; /* of --tensors */
+    bool keep;     /* the tensors stay as they are */
+    qd_storage to;
+} qd_cli_rule;
+
+typedef struct qd_cli_rules {
+    qd_cli_rule list[QD_CLI_LIST_MOST];
+    int count;
+    bool has_default; /* --format; else other tensors stay as they are */
+    qd_storage to;
+} qd_cli_rules;
+
+/** One tensor of the input, and what becomes of it. */
+typedef struct qd_cli_change {
+    char name[128];
+    qd_gguf_tensor tensor;
+    qd_matrix src;     /* matrices of a known format or coding; else rows is 0 */
+    bool keep;         /* its bytes are copied */
+    qd_storage to;     /* what it is stored in then; of what is kept, too, where src.rows is not 0 */
+    bool instead;      /* … instead of `wanted`, which has no rows of this length */
+    qd_storage wanted; /* … */
+    uint64_t bytes;    /* that it takes in the output */
+    qd_loss loss;      /* unless kept */
+} qd_cli_change;
+
+typedef struct qd_cli_plan {
+    qd_cli_change *changes; /* in the order of the file */
+    int64_t count;
+    double weights; /* that are to be quantized */
+} qd_cli_plan;
+
+/** Reads --format (NULL: none), --group (0: none) and --tensors. On failure prints a message and returns false; free
+ *  in any case. */
+bool qd_cli_rules_read(const char *format, int64_t group, const qd_cli_list *tensors, qd_cli_rules *out);
+void qd_cli_rules_free(qd_cli_rules *r);
+
+/** Decides about every tensor; the same about failures. */
+bool qd_cli_plan_make(const qd_gguf *g, const qd_cli_rules *rules, qd_cli_plan *out);
+void qd_cli_plan_free(qd_cli_plan *p);
+
+/** What was done, for people or as JSON. */
+typedef struct qd_cli_outcome {
+    const char *input, *output;
+    uint64_t input_bytes, output_bytes;
+    double seconds;
+} qd_cli_outcome;
+/** One line on standard error for each kind of rows that got another format than was asked for. */
+void qd_cli_report_fallbacks(const qd_cli_plan *p);
+void qd_cli_report_text(const qd_cli_plan *p, const qd_cli_outcome *o);
+int qd_cli_report_json(const qd_cli_plan *p, const qd_cli_outcome *o);
+
+#endif
