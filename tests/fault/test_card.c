@@ -515,6 +515,8 @@ START_TEST(test_each_call) {
             if (!s.c) open_card(&s, _i);
             ck_used(&s, 40, "before");
             happened = fault_in(&s, _i, CL_FUNCTIONS, n, errors[i], false, &status);
+            ck_assert_msg(errors[i] == CL_DEVICE_NOT_AVAILABLE || status != QD_ERR_DEVICE_LOST,
+                          "call %ld: once is no reason to give up the device", n);
             failed += status != QD_OK;
             lost += status == QD_ERR_DEVICE_LOST;
         }
