@@ -44,6 +44,15 @@ const char *qd_sim_board_name(int i) {
     return i >= 0 && i < BOARDS ? boards[i].name : NULL;
 }
 
+const char *qd_sim_board_names(void) {
+    static const char names[] =
+#define QD_SIM_BOARD(name, ...) ", " name
+#include "sim/boards.def"
+#undef QD_SIM_BOARD
+        ;
+    return names + 2;
+}
+
 const qd_sim_board *qd_sim_board_find(const char *name) {
     for (int i = 0; i < BOARDS; i++) {
         const char *dash = strchr(boards[i].name, '-');
@@ -67,7 +76,7 @@ qd_status qd_sim_board_check(const qd_sim_board *b) {
                        b->name, products, b->dsps);
     if (b->channels < 1 || !(b->channel_gbps > 0))
         return qd_fail(QD_ERR_ARGUMENT, "board %s: it needs at least one memory channel, of more than 0 GB/s", b->name);
-    if (b->port_bits < 8 || b->port_bits % 8 || b->burst < 1 || b->outstanding < 1)
+    if (b->port_bits < 8 || b->port_bits % 8 || b->ports < 1 || b->burst < 1 || b->outstanding < 1)
         return qd_fail(QD_ERR_ARGUMENT, "board %s: a port needs whole bytes, a burst and a request under way", b->name);
     /* AXI: a burst ends at a border of 4 KiB. */
     if (b->port_bits / 8 * b->burst > 4096)
@@ -75,5 +84,8 @@ qd_status qd_sim_board_check(const qd_sim_board *b) {
                        b->burst, b->port_bits);
     if (b->latency_ns < 0 || b->pcie_gbps < 0)
         return qd_fail(QD_ERR_ARGUMENT, "board %s: latency and PCIe must not be negative", b->name);
+    if (b->channels > QD_SIM_MOST_CHANNELS || !(b->watts > 0))
+        return qd_fail(QD_ERR_ARGUMENT, "board %s: at most %d memory channels, and more than 0 W", b->name,
+                       QD_SIM_MOST_CHANNELS);
     return QD_OK;
 }

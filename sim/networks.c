@@ -329,3 +329,8 @@ double qd_sim_layer_macs(const qd_sim_layer *l) {
     const double points = (double)l->out * l->out * l->channels * l->kernel_h * l->kernel_w;
     return l->kind == QD_SIM_CONV ? points * l->in_channels : l->kind == QD_SIM_DEPTH ? points : 0;
 }
+
+const char *qd_sim_network_name(int i) {
+    const int count = sizeof networks / sizeof networks[0];
+    return i >= 0 && i < count ? networks[i].name : NULL;
+}

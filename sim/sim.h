@@ -33,18 +33,20 @@ qd_sim_params qd_sim_params_start(void), qd_sim_params_value(void);
 /* ---- Boards ------------------------------------------------------------------------------------------------- */
 
 typedef enum qd_sim_memory { QD_SIM_DDR, QD_SIM_HBM } qd_sim_memory;
+typedef enum qd_sim_family { QD_SIM_ECP5, QD_SIM_XC7, QD_SIM_XCUP, QD_SIM_STRATIX10 } qd_sim_family;
 
 /** A row of boards.def. */
 typedef struct qd_sim_board {
     const char *name;
+    qd_sim_family family;
     double clock_mhz;
     int rows, cols, lanes;
     int luts, dsps, brams; /* brams: blocks of 36 Kbit (Xilinx), 18 Kbit (ECP5), 20 Kbit (Intel) */
     qd_sim_memory memory;
     int channels;
     double channel_gbps;
-    int port_bits, burst, outstanding;
-    double latency_ns, pcie_gbps;
+    int port_bits, ports, burst, outstanding;
+    double latency_ns, pcie_gbps, watts;
 } qd_sim_board;
 
 /** The board of that name, in any case of letters and with or without its maker ("U250" is Alveo-U250), or NULL. */

@@ -4,6 +4,7 @@
 #include <unistd.h>
 
 #include "cli/cli.h"
+#include "qdot/qdot_sim.h"
 
 static cJSON *device_json(const qd_device_info *d) {
     cJSON *o = cJSON_CreateObject();
@@ -132,7 +133,15 @@ int qd_cmd_devices(int argc, char **argv) {
         if (!brief && devices[i].usable && !show_kernels(&common, devices[i].id, json)) code = QD_EXIT_FAILED;
     }
     qd_devices_free(devices);
-    if (!common.json) return code;
+    if (!common.json) {
+        printf("sim:BOARD\n");
+        print_line("kind", "simulated boards, each opened by its name");
+        print_line("boards", qd_sim_board_names());
+        return code;
+    }
+    cJSON *boards = cJSON_AddArrayToObject(root, "simulated_boards");
+    for (int i = 0; qd_sim_board_name(i); i++)
+        cJSON_AddItemToArray(boards, cJSON_CreateString(qd_sim_board_name(i)));
     const int printed = qd_cli_print_json(root);
     return printed == QD_EXIT_OK ? code : printed;
 }

@@ -3,8 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "cli/cli.h"
-#include "qdot/qdot_sim.h"
+#include "cli/sim.h"
 
 enum { MOST_PARAMETERS = 64 };
 
@@ -160,16 +159,18 @@ int qd_cmd_sim(int argc, char **argv) {
     if (!strcmp(what, "calibrate")) return calibrate(argc - 1, argv + 1);
     if (!strcmp(what, "fit")) return fit(argc - 1, argv + 1);
     if (!strcmp(what, "boards")) return boards(argc - 1, argv + 1);
+    if (!strcmp(what, "report")) return qd_cmd_sim_report(argc - 1, argv + 1);
     if (strcmp(what, "--help") != 0 && strcmp(what, "-h") != 0) {
-        if (!*what) return qd_cli_fail("which part? qdot sim calibrate, fit or boards");
-        return qd_cli_fail("unexpected %s '%s': it is qdot sim calibrate, fit or boards",
+        if (!*what) return qd_cli_fail("which part? qdot sim report, calibrate, fit or boards");
+        return qd_cli_fail("unexpected %s '%s': it is qdot sim report, calibrate, fit or boards",
                            *what == '-' ? "option" : "word", what);
     }
     printf(
-        "usage: qdot sim calibrate|fit|boards [options]\n\n"
+        "usage: qdot sim report|calibrate|fit|boards [options]\n\n"
+        "  report      what a model or a network takes on a board\n"
         "  calibrate   compare the model with measurements\n"
         "  fit         fit the model's parameters to measurements\n"
         "  boards      list the boards that the model knows\n\n"
-        "`qdot sim calibrate --help` tells more.\n");
+        "`qdot sim report --help` tells more.\n");
     return QD_EXIT_OK;
 }

@@ -1,5 +1,6 @@
 #include "core/context.h"
 #include "qdot/qdot_fpga.h"
+#include "qdot/qdot_sim.h"
 
 #include <stdarg.h>
 #include <stdio.h>
@@ -9,6 +10,7 @@
 static const qd_backend *const backends[] = {
     &qd_backend_ref,
     &qd_backend_opencl,
+    &qd_backend_sim,
 #ifdef QDOT_HAVE_RTL
     &qd_backend_rtl,
 #endif
@@ -70,7 +72,8 @@ qd_status qd_context_create(const char *device, const qd_context_options *option
     if (!backend) {
         return qd_fail(
             QD_ERR_NO_DEVICE,
-            "no device \"%s\": use ref, opencl, opencl:gpu, opencl:NAME[:INDEX], or rtl; \"qdot devices\" lists them",
+            "no device \"%s\": use ref, opencl, opencl:gpu, opencl:NAME[:INDEX], rtl, or sim:BOARD; \"qdot devices\" "
+            "lists them",
             name);
     }
     qd_context *c = qd_alloc_zero(1, sizeof *c);
@@ -152,4 +155,19 @@ qd_status qd_fpga_build(qd_context *c, const qd_fpga_manifest *m, const char *pa
     if (!c || !m || !path) return qd_fail(QD_ERR_ARGUMENT, "qd_fpga_build: no argument may be NULL");
     if (!c->backend->build_binary) return qd_fail(QD_ERR_UNSUPPORTED, "device %s has no binaries", c->info.id);
     return c->backend->build_binary(c->device, m, path);
+}
+
+qd_status qd_sim_report_device(qd_context *c, qd_sim_report **out) {
+    if (!c || !out) return qd_fail(QD_ERR_ARGUMENT, "qd_sim_report_device: no argument may be NULL");
+    if (!c->backend->sim_report)
+        return qd_fail(QD_ERR_UNSUPPORTED, "device %s is no simulated board: open sim:BOARD", c->info.id);
+    return c->backend->sim_report(c->device, out);
+}
+
+qd_status qd_sim_seconds(qd_context *c, double *out) {
+    if (!c || !out) return qd_fail(QD_ERR_ARGUMENT, "qd_sim_seconds: no argument may be NULL");
+    if (!c->backend->sim_seconds)
+        return qd_fail(QD_ERR_UNSUPPORTED, "device %s is no simulated board: open sim:BOARD", c->info.id);
+    *out = c->backend->sim_seconds(c->device);
+    return QD_OK;
 }

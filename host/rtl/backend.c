@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "ref/host.h"
 #include "rtl/operators.h"
 
 extern const rtl_model rtl_unit;
@@ -16,7 +17,7 @@ typedef struct rtl_tally {
 } rtl_tally;
 
 typedef struct rtl_device {
-    void *memory; /* a device of the reference */
+    qd_host host;
     rtl_board *board;
     rtl_tally tallies[QD_OP_COUNT];
 } rtl_device;
@@ -70,7 +71,7 @@ static qd_status read_stalls(const char *device, rtl_stalls *s) {
 
 static void rtl_close(void *device) {
     rtl_device *d = device;
-    if (d->memory) qd_backend_ref.close(d->memory);
+    qd_host_close(&d->host);
     rtl_board_close(d->board);
     free(d);
 }
@@ -81,7 +82,7 @@ static qd_status rtl_open(const char *device, const qd_context_options *options,
     if (status) return status;
     rtl_device *d = qd_alloc_zero(1, sizeof *d);
     if (!d) return QD_ERR_MEMORY;
-    QD_TRY(qd_backend_ref.open("ref", options, info, &d->memory));
+    QD_TRY(qd_host_open(options, info, &d->host));
     QD_TRY(rtl_board_open(&rtl_unit, &stalls, &d->board));
     describe(d->board, info);
     *out = d;
@@ -89,37 +90,6 @@ static qd_status rtl_open(const char *device, const qd_context_options *options,
 error:
     rtl_close(d);
     return status;
-}
-
-/* ---- Memory ------------------------------------------------------------------------------------------------- */
-
-static void *memory_of(void *device) {
-    return ((rtl_device *)device)->memory;
-}
-
-static qd_status rtl_alloc(void *device, size_t bytes, qd_buffer **out) {
-    return qd_backend_ref.alloc(memory_of(device), bytes, out);
-}
-
-static void rtl_release(void *device, qd_buffer *b) {
-    qd_backend_ref.release(memory_of(device), b);
-}
-
-static qd_status rtl_write(void *device, qd_buffer *b, size_t offset, const void *src, size_t bytes) {
-    return qd_backend_ref.write(memory_of(device), b, offset, src, bytes);
-}
-
-static qd_status rtl_read(void *device, qd_buffer *b, size_t offset, void *dst, size_t bytes) {
-    return qd_backend_ref.read(memory_of(device), b, offset, dst, bytes);
-}
-
-static void rtl_memory(void *device, qd_memory_info *out) {
-    qd_backend_ref.memory(memory_of(device), out);
-}
-
-static qd_status rtl_finish(void *device) {
-    (void)device;
-    return QD_OK;
 }
 
 /* ---- Operators ---------------------------------------------------------------------------------------------- */
@@ -134,34 +104,6 @@ static qd_status rtl_prepare(void *device, qd_node *n) {
     return QD_OK;
 }
 
-/* Bytes from the first element of a tensor to the end of its last one. */
-static size_t extent(const qd_tensor *t, int64_t rows) {
-    qd_tensor_desc d = t->desc;
-    if (d.shape[0] == QD_ROWS) d.shape[0] = rows;
-    int64_t lines = 1;
-    for (int i = 0; i + 1 < d.rank; i++)
-        lines *= d.shape[i];
-    d.shape[0] = d.shape[d.rank - 1];
-    d.rank = 1;
-    return lines ? (size_t)(lines - 1) * t->stride + qd_desc_bytes(&d) : 0;
-}
-
-/* A host copy of an operand; *owned is to be freed. */
-static qd_status take(rtl_device *d, qd_tensor *t, int64_t rows, qd_operand *o, void **owned) {
-    const void *constant;
-    *o = (qd_operand){NULL, 0};
-    if (!t) return QD_OK;
-    o->stride = t->stride;
-    if (qd_is_constant(t)) {
-        const qd_status status = qd_constant_bytes(t, &constant);
-        o->data = (void *)(uintptr_t)constant; /* inputs are only read */
-        return status;
-    }
-    *owned = o->data = qd_alloc(extent(t, rows));
-    if (!o->data) return QD_ERR_MEMORY;
-    return rtl_read(d, t->buffer, t->offset, o->data, extent(t, rows));
-}
-
 static void count(rtl_device *d, const qd_node *n, int64_t rows, uint64_t cycles) {
     rtl_tally *t = &d->tallies[n->op];
     t->calls++;
@@ -169,30 +111,22 @@ static void count(rtl_device *d, const qd_node *n, int64_t rows, uint64_t cycles
     t->operations += 2 * n->macs * (double)rows;
     for (int i = 0; i < QD_MAX_IN + QD_MAX_OUT; i++) {
         const qd_tensor *x = i < QD_MAX_IN ? n->in[i] : n->out[i - QD_MAX_IN];
-        if (x) t->bytes += (double)extent(x, rows);
+        if (x) t->bytes += (double)qd_host_extent(x, rows);
     }
 }
 
 static qd_status rtl_enqueue(void *device, qd_node *n, int64_t rows, qd_node *const wait[], int n_wait) {
     rtl_device *d = device;
-    qd_operand in[QD_MAX_IN], out[QD_MAX_OUT];
-    void *owned[QD_MAX_IN + QD_MAX_OUT] = {NULL};
+    qd_host_operands o;
     const uint64_t before = rtl_board_cycles(d->board);
     qd_status status = QD_OK;
     (void)wait, (void)n_wait;
-    for (int i = 0; i < QD_MAX_IN; i++)
-        QD_TRY(take(d, n->in[i], rows, &in[i], &owned[i]));
-    for (int i = 0; i < QD_MAX_OUT; i++)
-        QD_TRY(take(d, n->out[i], rows, &out[i], &owned[QD_MAX_IN + i]));
-    QD_TRY(rtl_compute(d->board, n, in, out, rows));
-    for (int i = 0; i < QD_MAX_OUT; i++) {
-        const qd_tensor *t = n->out[i];
-        if (t) QD_TRY(rtl_write(d, t->buffer, t->offset, out[i].data, extent(t, rows)));
-    }
+    QD_TRY(qd_host_take(&d->host, n, rows, false, &o));
+    QD_TRY(rtl_compute(d->board, n, o.in, o.out, rows));
+    QD_TRY(qd_host_give(&d->host, n, rows, &o));
     count(d, n, rows, rtl_board_cycles(d->board) - before);
 error:
-    for (int i = 0; i < QD_MAX_IN + QD_MAX_OUT; i++)
-        free(owned[i]);
+    qd_host_free(&o);
     return status;
 }
 
@@ -249,14 +183,14 @@ const qd_backend qd_backend_rtl = {
     .list = rtl_list_devices,
     .open = rtl_open,
     .close = rtl_close,
-    .alloc = rtl_alloc,
-    .release = rtl_release,
-    .write = rtl_write,
-    .read = rtl_read,
+    .alloc = qd_host_alloc,
+    .release = qd_host_release,
+    .write = qd_host_write,
+    .read = qd_host_read,
     .prepare = rtl_prepare,
     .enqueue = rtl_enqueue,
-    .finish = rtl_finish,
-    .memory = rtl_memory,
+    .finish = qd_host_finish,
+    .memory = qd_host_memory,
     .kernels = rtl_kernels,
     .profile = rtl_profile,
     .profile_reset = rtl_profile_reset,

@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "qdot/qdot_num.h"
+#include "ref/host.h"
 #include "ref/ref.h"
 #include "rtl/product.h"
 
@@ -216,11 +217,8 @@ static qd_status compute_conv_int(rtl_board *b, const qd_node *n, const qd_opera
 /* ---- All ---------------------------------------------------------------------------------------------------- */
 
 qd_status rtl_takes(const rtl_shape *s, const qd_node *n) {
-    for (int i = 0; i < QD_MAX_IN + QD_MAX_OUT; i++) {
-        const qd_tensor *t = i < QD_MAX_IN ? n->in[i] : n->out[i - QD_MAX_IN];
-        if (t && (t->window || t->strided))
-            return qd_fail(QD_ERR_UNSUPPORTED, "operands of the unit are rows one after the other");
-    }
+    const qd_status status = qd_host_takes_rows(n);
+    if (status) return status;
     if (n->op == QD_OP_MATMUL_INT && n->params.matmul_int.wide)
         return qd_fail(QD_ERR_UNSUPPORTED, "matmul_int: the unit's sums have 32 bits");
     if (n->op == QD_OP_MATMUL) return rtl_takes_blocks(s, n);

@@ -88,6 +88,7 @@ typedef struct qd_operand {
 } qd_operand;
 
 struct qd_fpga_manifest;
+struct qd_sim_report;
 
 /** Threads: all slots but `list` are called by the one thread that uses the context. No locks are held. */
 typedef struct qd_backend {
@@ -134,10 +135,14 @@ typedef struct qd_backend {
     qd_status (*trace)(void *device, const char *path);
     /** Builds a binary, see qd_fpga_build. */
     qd_status (*build_binary)(void *device, const struct qd_fpga_manifest *m, const char *path);
+    /** Of boards that are simulated: see qd_sim_report_device and qd_sim_seconds. */
+    qd_status (*sim_report)(void *device, struct qd_sim_report **out);
+    double (*sim_seconds)(void *device);
 } qd_backend;
 
 extern const qd_backend qd_backend_ref;
 extern const qd_backend qd_backend_opencl;
+extern const qd_backend qd_backend_sim;
 extern const qd_backend qd_backend_rtl; /* only where Verilator was (QDOT_HAVE_RTL) */
 
 /** True for weights: what a backend may reorder and keep. */
