@@ -84,8 +84,8 @@ static double round_magnitude(const qd_minifloat_info *t, double a) {
     const int least = t->sign ? 1 - t->bias : -t->bias; /* exponent of the least normal value */
     const int own = a > 0 ? ilogb(a) : least;
     const int exponent = own > least ? own : least;
-    /* In units of the last place, exactly; rint rounds halves to even. */
-    const double units = ldexp(a, t->mantissa - exponent), q = t->sign ? rint(units) : floor(units + 0.5);
+    /* In units of the last place, exactly; rint rounds halves to even, which is no rule between powers of two. */
+    const double units = ldexp(a, t->mantissa - exponent), q = t->mantissa ? rint(units) : floor(units + 0.5);
     const double magnitude = ldexp(exponent - least, t->mantissa) + q;
     /* Without a sign there are no denormals, so that the least value has the code 0, and so has all below it. */
     return t->sign ? magnitude : fmax(magnitude - 1, 0);

@@ -144,29 +144,49 @@ static double error_of(const qd_observer *o, const qd_code_range *codes, float m
     return qd_histogram_error(&o->histogram, codes, (double)scale, zero_point);
 }
 
-/* Shortens one end at a time, or both of a symmetric range, by 128ths of the whole, as long as the error becomes less.
- */
+/* The ranges that are compared: each end is a part of the whole. */
+typedef struct search {
+    const qd_observer *o;
+    const qd_code_range *codes;
+    float whole[2]; /* both ends; of a symmetric range the first is unused */
+    float min, max; /* the best so far */
+    double least;
+} search;
+
+static void try_range(search *s, float min, float max) {
+    if (s->codes->symmetric) min = -max;
+    const double error = error_of(s->o, s->codes, min, max);
+    if (!(error < s->least)) return;
+    s->least = error;
+    s->min = min;
+    s->max = max;
+}
+
+/* The best of a coarse grid, and from there one end at a time in smaller steps, as long as the error becomes less. */
 static void find_best_range(const qd_observer *o, const qd_code_range *codes, float *min, float *max) {
-    enum { PARTS = 128, MOST_TURNS = 8 };
-    const float largest = fmaxf(-o->min[0], o->max[0]);
-    const float whole[] = {o->min[0], codes->symmetric ? largest : o->max[0]};
-    double least = error_of(o, codes, *min, *max);
-    bool better = true;
-    for (int turn = 0; better && turn < MOST_TURNS; turn++) {
-        better = false;
-        for (int side = codes->symmetric ? 1 : 0; side < 2; side++) {
-            for (int part = 1; part <= PARTS; part++) {
-                const float end = whole[side] * (float)part / PARTS;
-                const float low = codes->symmetric ? -end : side ? *min : end, high = side ? end : *max;
-                const double error = error_of(o, codes, low, high);
-                if (!(error < least)) continue;
-                least = error;
-                *min = low;
-                *max = high;
-                better = true;
-            }
-        }
+    enum { COARSE = 20, PARTS = 128, MOST_TURNS = 8 };
+    search s = {o, codes, {*min, *max}, *min, *max, INFINITY};
+    if (codes->symmetric) s.whole[1] = fmaxf(-*min, *max);
+    try_range(&s, s.whole[0], s.whole[1]);
+    for (int i = 1; i <= COARSE; i++) {
+        for (int j = 1; j <= (codes->symmetric ? 1 : COARSE); j++)
+            try_range(&s, s.whole[0] * (float)j / COARSE, s.whole[1] * (float)i / COARSE);
     }
+    double before = INFINITY;
+    for (int turn = 0; s.least < before && turn < MOST_TURNS; turn++) {
+        before = s.least;
+        for (int part = 1; part <= PARTS && !codes->symmetric; part++)
+            try_range(&s, s.whole[0] * (float)part / PARTS, s.max);
+        for (int part = 1; part <= PARTS; part++)
+            try_range(&s, s.min, s.whole[1] * (float)part / PARTS);
+    }
+    *min = s.min;
+    *max = s.max;
+}
+
+/* Within what was seen: a bin reaches farther. */
+static float clamp(const qd_observer *o, double x) {
+    return fminf(fmaxf((float)x, o->min[0]), o->max[0]);
 }
 
 qd_status qd_observer_scale(const qd_observer *o, const qd_code_range *codes, float *scale, int32_t *zero_point,
@@ -186,8 +206,8 @@ qd_status qd_observer_scale(const qd_observer *o, const qd_code_range *codes, fl
         if (o->options.kind == QD_OBSERVE_ERROR) find_best_range(o, codes, &low, &high);
         if (o->options.kind == QD_OBSERVE_PERCENTILE) {
             const double cut = (100 - o->options.percentile) / 200;
-            low = fmaxf(low, (float)qd_histogram_quantile(&o->histogram, cut));
-            high = fminf(high, (float)qd_histogram_quantile(&o->histogram, 1 - cut));
+            low = clamp(o, qd_histogram_quantile(&o->histogram, cut));
+            high = clamp(o, qd_histogram_quantile(&o->histogram, 1 - cut));
         }
         choose(codes, low, high, &scale[c], &zero_point[c]);
         if (min) min[c] = low;

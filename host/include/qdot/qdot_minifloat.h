@@ -37,10 +37,10 @@ QD_API qd_status qd_minifloat_find(const char *name, qd_minifloat *out);
 /** The value of a code, exact; bits above the type's are ignored. Any NaN code gives the positive quiet NaN. `t` must
  * be a type. */
 QD_API float qd_minifloat_value(qd_minifloat t, uint16_t code);
-/** The code of the nearest value, ties to the even code; types without a sign round half up, and what is not
- *  positive is a NaN to them. What rounds beyond the largest finite value, infinity too, becomes
- *  that with `saturate`, else infinity, or NaN where there is no infinity, or the largest where there is neither. A NaN
- *  stays one; of a type without it becomes the largest value. `t` must be a type. */
+/** The code of the nearest value, ties to the even mantissa, or up where there is none. What is not positive is a NaN
+ * to types without a sign. What rounds beyond the largest finite value, infinity too, becomes that with `saturate`,
+ * else infinity, or NaN where there is no infinity, or the largest where there is neither. A NaN stays one; of a type
+ *  without it becomes the largest value. `t` must be a type. */
 QD_API uint16_t qd_minifloat_code(qd_minifloat t, bool saturate, float x);
 
 /** The same for n values. Errors: QD_ERR_ARGUMENT: `t` is no type, n is negative, or a pointer is NULL. */
