@@ -143,6 +143,7 @@ void qd_cli_digest_end(qd_cli_digest *d, char text[QD_CLI_DIGEST_TEXT]);
 /* ---- Sub-commands: argv[0] is the name; they return an exit code ---------------------------------------------- */
 
 int qd_cmd_bench(int argc, char **argv);
+int qd_cmd_compare(int argc, char **argv);
 int qd_cmd_devices(int argc, char **argv);
 int qd_cmd_formats(int argc, char **argv);
 int qd_cmd_fpga(int argc, char **argv);
