@@ -25,6 +25,12 @@ static int part_of(int n, int most) {
     return p;
 }
 
+void qd_sim_design_beats(const qd_sim_board *b, qd_sim_design *d) {
+    const int port = b->port_bits / 8 * b->channels;
+    d->w_bytes = part_of(d->rows * d->lanes, port * qd_sim_ports(b, true));
+    d->x_bytes = part_of(d->cols * d->lanes, port);
+}
+
 qd_unit_shape qd_sim_unit_shape(const qd_sim_design *d) {
     return (qd_unit_shape){.rows = d->rows,
                            .cols = d->cols,
@@ -66,17 +72,15 @@ qd_status qd_sim_design_check(const qd_sim_board *b, const qd_sim_design *d) {
  * deep for; less where the board has not enough. */
 static qd_sim_design design_of(const qd_sim_board *b) {
     enum { MOST_QUANTS = 16 };
-    const int port = b->port_bits / 8 * b->channels;
     qd_sim_design d = {.clock_mhz = b->clock_mhz,
                        .rows = b->rows,
                        .cols = b->cols,
                        .lanes = b->lanes,
                        .quants = even_part(b->rows, MOST_QUANTS),
                        .pack = 1,
-                       .w_bytes = part_of(b->rows * b->lanes, port * qd_sim_ports(b, true)),
-                       .x_bytes = part_of(b->cols * b->lanes, port),
                        .w_address = 9,
                        .x_address = 10};
+    qd_sim_design_beats(b, &d);
     for (qd_sim_resources r; r = qd_sim_resources_of(b, &d), d.quants > 1 && r.dsps > r.has_dsps;)
         d.quants /= 2;
     for (qd_sim_resources r; r = qd_sim_resources_of(b, &d), d.x_address > 6 && r.brams > r.has_brams;)
@@ -135,10 +139,11 @@ static qd_status change(const qd_sim_board *b, const char *changes, qd_sim_desig
         results |= to == &d->quants;
         p = *end ? end + 1 : end;
     }
-    const int port = b->port_bits / 8 * b->channels;
     if (shape && d->rows > 0 && d->cols > 0 && d->lanes > 0) {
-        if (!w_beat) d->w_bytes = part_of(d->rows * d->lanes, port * qd_sim_ports(b, true));
-        if (!x_beat) d->x_bytes = part_of(d->cols * d->lanes, port);
+        qd_sim_design beats = *d;
+        qd_sim_design_beats(b, &beats);
+        if (!w_beat) d->w_bytes = beats.w_bytes;
+        if (!x_beat) d->x_bytes = beats.x_bytes;
         if (!results) d->quants = even_part(d->rows, d->quants);
     }
     return QD_OK;

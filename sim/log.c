@@ -166,6 +166,7 @@ qd_status qd_sim_log_report(const qd_sim_log *l, qd_sim_report **out) {
     r->board = m->board->name;
     r->design = m->design;
     r->resources = qd_sim_resources_of(m->board, &m->design);
+    r->wide_multipliers = m->board->family == QD_SIM_XCUP; /* DSP48E2; Stratix 10 has 18 x 19 and 27 x 27 */
     r->peak_macs = array;
     r->peak_macs_int4 = 2 * array;
     r->channels = m->board->channels;

@@ -15,6 +15,8 @@ typedef struct qd_sim_machine {
 /** QD_OK, or QD_ERR_ARGUMENT with a message that names the limit of the unit or of the board which the design breaks.
  */
 qd_status qd_sim_design_check(const qd_sim_board *b, const qd_sim_design *d);
+/** Sets the beats of both streams: as wide as their ports, as far as that divides a word. */
+void qd_sim_design_beats(const qd_sim_board *b, qd_sim_design *d);
 /** What the design takes, by the formulas of resources.c. */
 qd_sim_resources qd_sim_resources_of(const qd_sim_board *b, const qd_sim_design *d);
 /** As qd_sim_design_of. */

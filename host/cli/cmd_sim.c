@@ -160,14 +160,16 @@ int qd_cmd_sim(int argc, char **argv) {
     if (!strcmp(what, "fit")) return fit(argc - 1, argv + 1);
     if (!strcmp(what, "boards")) return boards(argc - 1, argv + 1);
     if (!strcmp(what, "report")) return qd_cmd_sim_report(argc - 1, argv + 1);
+    if (!strcmp(what, "search")) return qd_cmd_sim_search(argc - 1, argv + 1);
     if (strcmp(what, "--help") != 0 && strcmp(what, "-h") != 0) {
-        if (!*what) return qd_cli_fail("which part? qdot sim report, calibrate, fit or boards");
-        return qd_cli_fail("unexpected %s '%s': it is qdot sim report, calibrate, fit or boards",
+        if (!*what) return qd_cli_fail("which part? qdot sim report, search, calibrate, fit or boards");
+        return qd_cli_fail("unexpected %s '%s': it is qdot sim report, search, calibrate, fit or boards",
                            *what == '-' ? "option" : "word", what);
     }
     printf(
-        "usage: qdot sim report|calibrate|fit|boards [options]\n\n"
+        "usage: qdot sim report|search|calibrate|fit|boards [options]\n\n"
         "  report      what a model or a network takes on a board\n"
+        "  search      find shapes of the unit for them\n"
         "  calibrate   compare the model with measurements\n"
         "  fit         fit the model's parameters to measurements\n"
         "  boards      list the boards that the model knows\n\n"

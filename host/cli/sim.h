@@ -27,6 +27,14 @@ typedef struct qd_cli_sim_group {
     double cycles, macs, bytes, cause[QD_SIM_CAUSES], could; /* could: products in the cycles of work */
 } qd_cli_sim_group;
 
+/** What a search found. */
+typedef struct qd_cli_sim_found {
+    const char *what, *unit; /* as above */
+    double count;
+    bool wide_multipliers;
+    const qd_sim_search *search;
+} qd_cli_sim_found;
+
 /** Groups by name, in the order of their first steps; to be freed. NULL: out of memory, a message was printed. */
 qd_cli_sim_group *qd_cli_sim_groups(const qd_sim_report *r, int *count);
 /** Share of the array's time that a group's products would need at the least. */
@@ -51,8 +59,16 @@ const char *qd_cli_sim_colour(qd_sim_cause c);
 void qd_cli_svg_timeline(FILE *f, const qd_sim_report *r);
 void qd_cli_svg_roofline(FILE *f, const qd_sim_report *r, const qd_cli_sim_group *groups, int count);
 
+/** Speed against resources; by itself with `alone`, else in a page. */
+void qd_cli_svg_front(FILE *f, const qd_cli_sim_found *found, bool alone);
+
 /** Writes a self-contained page. Prints a message and returns false on failure. */
 bool qd_cli_sim_write_page(const char *path, const qd_cli_sim_work *w);
+bool qd_cli_sim_write_front(const char *path, const qd_cli_sim_found *found);
+
+/** Writes the parameters of a design for hls/ and hls/rtl to a folder, which is made. Prints a message and returns
+ * false on failure. */
+bool qd_cli_sim_emit(const char *folder, const qd_cli_sim_found *found, const qd_sim_candidate *c);
 
 /** Opens a file for writing; prints a message and returns NULL on failure. */
 FILE *qd_cli_sim_create(const char *path);
@@ -92,5 +108,6 @@ const char *qd_cli_sim_name(const qd_cli_sim_ask *a);
 /* ---- Sub-commands ------------------------------------------------------------------------------------------- */
 
 int qd_cmd_sim_report(int argc, char **argv);
+int qd_cmd_sim_search(int argc, char **argv);
 
 #endif

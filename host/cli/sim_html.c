@@ -11,7 +11,7 @@ static const char style[] =
     "h1{font-size:1.5em;margin-bottom:.1em}h2{font-size:1.15em;margin-top:1.8em}svg{width:100%;height:auto}"
     "svg text{font:12px system-ui,sans-serif;fill:#333}.bins "
     "rect{shape-rendering:crispEdges}.axis{stroke:#333}.grid{stroke:#ddd}"
-    ".roof{fill:none;stroke:#b2182b;stroke-width:2}"
+    ".front{fill:none;stroke:#b2182b;stroke-width:2}.roof{fill:none;stroke:#b2182b;stroke-width:2}"
     ".facts{display:flex;flex-wrap:wrap;gap:.8em;padding:0;margin:1em 0}"
     ".facts li{list-style:none;background:#f3f4f6;border-radius:6px;padding:.5em .9em}"
     ".facts b{display:block;font-size:1.25em}"
@@ -109,18 +109,23 @@ static void write_groups(FILE *f, const qd_sim_report *r, const qd_cli_sim_group
     fprintf(f, "</table>\n");
 }
 
+static void write_head(FILE *f, const char *what, const char *title, const char *board) {
+    fprintf(f, "<!DOCTYPE html>\n<html lang=\"en\"><head><meta charset=\"utf-8\"/><title>");
+    qd_cli_svg_text(f, what);
+    fprintf(f, "%s %s</title><style>%s</style></head>\n<body><h1>", title, board, style);
+    qd_cli_svg_text(f, what);
+    fprintf(f, "%s %s</h1>\n", title, board);
+}
+
 static void write_page(FILE *f, const qd_cli_sim_work *w, const qd_cli_sim_group *groups, int count) {
     const qd_sim_report *r = w->report;
     const qd_sim_resources *s = &r->resources;
     char design[160];
     qd_cli_sim_design_text(&r->design, design, sizeof design);
-    fprintf(f, "<!DOCTYPE html>\n<html lang=\"en\"><head><meta charset=\"utf-8\"/><title>");
-    qd_cli_svg_text(f, w->what);
-    fprintf(f, " on %s</title><style>%s</style></head>\n<body><h1>", r->board, style);
-    qd_cli_svg_text(f, w->what);
-    fprintf(f, " on %s</h1>\n<p>%s. %lld of %lld LUTs, %lld of %lld DSP blocks, %lld of %lld RAM blocks.</p>\n",
-            r->board, design, (long long)s->luts, (long long)s->has_luts, (long long)s->dsps, (long long)s->has_dsps,
-            (long long)s->brams, (long long)s->has_brams);
+    write_head(f, w->what, " on", r->board);
+    fprintf(f, "<p>%s. %lld of %lld LUTs, %lld of %lld DSP blocks, %lld of %lld RAM blocks.</p>\n", design,
+            (long long)s->luts, (long long)s->has_luts, (long long)s->dsps, (long long)s->has_dsps, (long long)s->brams,
+            (long long)s->has_brams);
     write_facts(f, w);
     fprintf(f, "<h2>Timeline</h2>\n");
     write_key(f, r);
@@ -142,6 +147,32 @@ static void write_page(FILE *f, const qd_cli_sim_work *w, const qd_cli_sim_group
     fprintf(f,
             "<p class=\"note\">qdot %s. Time is that of a model: see sim/MODEL.md for its error.</p>\n</body></html>\n",
             qd_version());
+}
+
+bool qd_cli_sim_write_front(const char *path, const qd_cli_sim_found *found) {
+    const qd_sim_search *s = found->search;
+    FILE *f = qd_cli_sim_create(path);
+    if (!f) return false;
+    write_head(f, found->what, ": shapes for", s->board);
+    fprintf(
+        f,
+        "<p>%lld shapes, of which %lld do not fit the board; the cycle model ran %d. The line is the front: nothing as "
+        "small is faster.</p>\n",
+        (long long)s->considered, (long long)s->refused, s->count);
+    qd_cli_svg_front(f, found, false);
+    fprintf(f, "<table><tr><th>design</th><th>%s/s</th><th>LUTs</th><th>DSP blocks</th><th>RAM blocks</th></tr>\n",
+            found->unit);
+    for (int i = 0; i < s->count; i++) {
+        const qd_sim_candidate *c = &s->candidate[i];
+        char design[160];
+        if (!c->front) continue;
+        qd_cli_sim_design_text(&c->design, design, sizeof design);
+        fprintf(f, "<tr><td>%s</td><td>%.3f</td><td>%lld</td><td>%lld</td><td>%lld</td></tr>\n", design,
+                found->count / c->seconds, (long long)c->resources.luts, (long long)c->resources.dsps,
+                (long long)c->resources.brams);
+    }
+    fprintf(f, "</table>\n</body></html>\n");
+    return qd_cli_sim_close(f, path);
 }
 
 bool qd_cli_sim_write_page(const char *path, const qd_cli_sim_work *w) {

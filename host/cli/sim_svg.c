@@ -193,3 +193,62 @@ void qd_cli_svg_roofline(FILE *f, const qd_sim_report *r, const qd_cli_sim_group
     }
     fprintf(f, "</svg>\n");
 }
+
+/* ---- Speed against resources -------------------------------------------------------------------------------- */
+
+void qd_cli_svg_front(FILE *f, const qd_cli_sim_found *found, bool alone) {
+    const qd_sim_search *s = found->search;
+    double low = INFINITY, high = 0;
+    for (int i = 0; i < s->count; i++) {
+        const double rate = found->count / s->candidate[i].seconds;
+        if (!(rate > 0)) continue;
+        low = fmin(low, rate);
+        high = fmax(high, rate);
+    }
+    const plot p = {0.001, 1, decade(low, false), decade(high * 1.0001, true)};
+    fprintf(f, "<svg viewBox=\"0 0 %d %d\" role=\"img\" aria-label=\"front\" id=\"front\"%s>\n", WIDTH,
+            PLOT_TOP + PLOT_HEIGHT + 44, alone ? " xmlns=\"http://www.w3.org/2000/svg\"" : "");
+    if (alone)
+        fprintf(f,
+                "<style>text{font:12px sans-serif}.grid{stroke:#ddd}.front{fill:none;stroke:#b2182b;stroke-width:2}"
+                "</style>\n<rect width=\"100%%\" height=\"100%%\" fill=\"#fff\"/>\n");
+    for (double x = p.x_low; x <= p.x_high * 1.001; x *= 10) {
+        fprintf(f, "<line x1=\"%.1f\" y1=\"%d\" x2=\"%.1f\" y2=\"%d\" class=\"grid\"/>", plot_x(&p, x), PLOT_TOP,
+                plot_x(&p, x), PLOT_TOP + PLOT_HEIGHT);
+        fprintf(f, "<text x=\"%.1f\" y=\"%d\" text-anchor=\"middle\">%g %%</text>\n", plot_x(&p, x),
+                PLOT_TOP + PLOT_HEIGHT + 18, 100 * x);
+    }
+    for (double y = p.y_low; y <= p.y_high * 1.001; y *= 10) {
+        fprintf(f, "<line x1=\"%d\" y1=\"%.1f\" x2=\"%d\" y2=\"%.1f\" class=\"grid\"/>", PLOT_LEFT, plot_y(&p, y),
+                PLOT_LEFT + PLOT_WIDTH, plot_y(&p, y));
+        fprintf(f, "<text x=\"%d\" y=\"%.1f\" text-anchor=\"end\">%g</text>\n", PLOT_LEFT - 8, plot_y(&p, y) + 4, y);
+    }
+    fprintf(f, "<text x=\"%d\" y=\"%d\" text-anchor=\"end\">of %s's scarcest resource</text>\n", PLOT_LEFT + PLOT_WIDTH,
+            PLOT_TOP + PLOT_HEIGHT + 36, s->board);
+    fprintf(f, "<text x=\"4\" y=\"12\">%s/s</text>\n<polyline class=\"front\" points=\"", found->unit);
+    for (int i = 0; i < s->count; i++) {
+        if (s->candidate[i].front)
+            fprintf(f, "%.1f,%.1f ", plot_x(&p, fmax(s->candidate[i].share, p.x_low)),
+                    plot_y(&p, found->count / s->candidate[i].seconds));
+    }
+    fprintf(f, "\"/>\n");
+    for (int i = 0; i < s->count; i++) {
+        const qd_sim_candidate *c = &s->candidate[i];
+        const double rate = found->count / c->seconds;
+        if (!(rate > 0)) continue;
+        fprintf(f,
+                "<circle cx=\"%.1f\" cy=\"%.1f\" r=\"%d\" fill=\"%s\"><title>%d x %d x %d, %d results a cycle, "
+                "2^%d and 2^%d words: %.3g %s/s, %lld LUTs, %lld DSP blocks, %lld RAM blocks</title></circle>\n",
+                plot_x(&p, fmax(c->share, p.x_low)), plot_y(&p, rate),
+                i == s->best ? 7
+                : c->front   ? 5
+                             : 3,
+                i == s->best ? "#1b7837"
+                : c->front   ? "#b2182b"
+                             : "#999",
+                c->design.rows, c->design.cols, c->design.lanes, c->design.quants, c->design.w_address,
+                c->design.x_address, rate, found->unit, (long long)c->resources.luts, (long long)c->resources.dsps,
+                (long long)c->resources.brams);
+    }
+    fprintf(f, "</svg>\n");
+}

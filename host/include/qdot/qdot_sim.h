@@ -153,6 +153,7 @@ typedef struct qd_sim_report {
     const char *board;
     qd_sim_design design;
     qd_sim_resources resources;
+    bool wide_multipliers;            /* of 27 bits or more: two int8 products fit one (hls/pack.h) */
     double peak_macs, peak_macs_int4; /* of the array, a second */
     double memory_rate;               /* bytes/s of all channels, as the model has them */
     int channels;
@@ -177,6 +178,30 @@ QD_API qd_status qd_sim_report_device(qd_context *c, qd_sim_report **out);
 QD_API void qd_sim_report_free(qd_sim_report *r);
 /** Seconds that a device "sim:…" has worked, by its model. QD_ERR_UNSUPPORTED: another device. */
 QD_API qd_status qd_sim_seconds(qd_context *c, double *out);
+
+/* ---- Design search ------------------------------------------------------------------------------------------ */
+
+typedef struct qd_sim_candidate {
+    qd_sim_design design;
+    qd_sim_resources resources;
+    double share;   /* of the board's scarcest resource: the largest of the three shares */
+    double seconds; /* for the work */
+    bool front;     /* nothing that takes as little is faster */
+} qd_sim_candidate;
+
+typedef struct qd_sim_search {
+    const char *board;
+    int64_t considered, refused; /* shapes; those that break a limit of the unit or of the board */
+    int count, best;             /* the fastest, and among equals the smallest */
+    qd_sim_candidate *candidate; /* those that the cycle model was asked for, by share */
+} qd_sim_search;
+
+/** Finds shapes of the unit for the work of a report, on the report's board. *out is to be freed with
+ *  qd_sim_search_free. `progress` (may be NULL) is called by the caller's thread and returns false to stop, which gives
+ *  QD_ERR_CANCELLED. QD_ERR_ARGUMENT: the report has nothing for the unit. */
+QD_API qd_status qd_sim_search_run(const qd_sim_report *work, bool (*progress)(void *user, int done, int total),
+                                   void *user, qd_sim_search **out);
+QD_API void qd_sim_search_free(qd_sim_search *s);
 
 #ifdef __cplusplus
 }
