@@ -133,7 +133,8 @@ error:
  * channels of their own where there are two. */
 static void run_vector(const qd_sim_machine *m, const qd_sim_task *t, qd_sim_step *out) {
     const double lanes = fmax(1, floor((double)m->board->port_bits / (t->element_bits ? t->element_bits : 32)));
-    const double all = t->reads + t->writes, alone = m->board->channels > 1;
+    const double all = t->reads + t->writes;
+    const bool alone = m->board->channels > 1;
     const double reads = t->reads > 0 ? t->reads / port_rate(m, false, alone ? 1 : t->reads / all, 0) : 0,
                  writes = t->writes > 0 ? t->writes / port_rate(m, true, alone ? 1 : t->writes / all, 0) : 0;
     const double work = fmax(1, ceil(fmax(t->macs, t->elements) / lanes));
