@@ -327,6 +327,11 @@ START_TEST(test_refusals) {
     REFUSES("never loaded", c.flags &= ~(uint32_t)RTL_LOAD_W);
     REFUSES("never loaded", c.flags &= ~(uint32_t)RTL_LOAD_X);
     REFUSES("never loaded", c.flags &= ~(uint32_t)RTL_LOAD_C);
+    /* Fields are of 16 bits. */
+    REFUSES("weight buffer", c.words = 0x8001);
+    REFUSES("column buffer", c.groups = 0x8001);
+    REFUSES("more channels", c.channels = 0x8001, c.flags &= ~(uint32_t)RTL_LOAD_C);
+    REFUSES("more columns", c.edge = 0x8001);
     if (s.x_words > s.w_words) REFUSES("weight buffer", c.groups = (uint32_t)s.w_words + 1, c.flags |= RTL_STEP_W);
 }
 END_TEST
