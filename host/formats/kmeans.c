@@ -13,9 +13,9 @@ enum { MOST_VALUES = 1 << 20, LEAST_PARTS = 256, MOST_PARTS = 4096, MOST_TURNS =
 
 /* ---- Sorting ------------------------------------------------------------------------------------------------ */
 
-/* Bits of a float as a number that grows with it; -0 becomes 0. */
+/* Bits of a float as a number that grows with it. */
 static uint32_t key_of(float x) {
-    const uint32_t u = qd_as_u32(x + 0.0f);
+    const uint32_t u = qd_as_u32(x);
     return u >> 31 ? ~u : u | 0x80000000u;
 }
 
@@ -61,8 +61,10 @@ typedef struct sorted {
     double mean;
 } sorted;
 
+/* Within the values, where sums of far larger ones leave nothing of them: so means rise strictly with the pieces. */
 static double mean_of(const sorted *s, int64_t from, int64_t to) {
-    return s->mean + (s->sum[to] - s->sum[from]) / (double)(to - from);
+    const double mean = s->mean + (s->sum[to] - s->sum[from]) / (double)(to - from);
+    return fmin(fmax(mean, (double)s->value[from]), (double)s->value[to - 1]);
 }
 
 /* Cuts the sorted values into at most `most` parts, between different values only: one for each different value when
@@ -94,16 +96,16 @@ static int find_parts(const sorted *s, int most, int64_t *start) {
  * of them starts. */
 typedef struct table {
     int parts;
-    const double *count, *sum, *square; /* of the parts before each */
-    double *cost, *next;                /* parts + 1 */
-    int16_t *from;                      /* [k][parts + 1] */
+    const double *count, *sum; /* of the parts before each */
+    double *cost, *next;       /* parts + 1 */
+    int16_t *from;             /* [k][parts + 1] */
 } table;
 
-/* Squared error of parts a … b - 1 as one cluster. */
+/* Squared error of parts a … b - 1 as one cluster, less the sum of their squares: those of all pieces are the same
+ * however they are cut. */
 static double piece(const table *t, int a, int b) {
-    const double count = t->count[b] - t->count[a], sum = t->sum[b] - t->sum[a];
-    const double error = t->square[b] - t->square[a] - sum * sum / count;
-    return error > 0 ? error : 0;
+    const double sum = t->sum[b] - t->sum[a];
+    return -sum * sum / (t->count[b] - t->count[a]);
 }
 
 /* For each b in [low, high] the best start of its last piece, which lies in [first, last]: these rise with b, so that
@@ -149,19 +151,16 @@ static void find_pieces(table *t, int k, int *cut) {
 /* The first values of the best k pieces; end[k] = n. */
 static qd_status best_pieces(const sorted *s, const int64_t *start, int parts, int k, int64_t *end) {
     const size_t row = (size_t)parts + 1;
-    double *memory = qd_alloc(5 * row * sizeof *memory + (size_t)k * row * sizeof(int16_t));
+    double *memory = qd_alloc(4 * row * sizeof *memory + (size_t)k * row * sizeof(int16_t));
     if (!memory) return QD_ERR_MEMORY;
-    double *count = memory, *sum = count + row, *square = sum + row;
-    table t = {.parts = parts, .count = count, .sum = sum, .square = square, .cost = square + row};
+    double *count = memory, *sum = count + row;
+    table t = {.parts = parts, .count = count, .sum = sum, .cost = sum + row};
     t.next = t.cost + row;
     t.from = (int16_t *)(t.next + row);
-    count[0] = sum[0] = square[0] = 0;
+    count[0] = sum[0] = 0;
     for (int p = 0; p < parts; p++) {
-        /* What happens inside of a part is the same wherever the part goes: only its mean counts. */
-        const double n = (double)(start[p + 1] - start[p]), part = s->sum[start[p + 1]] - s->sum[start[p]];
-        count[p + 1] = count[p] + n;
-        sum[p + 1] = sum[p] + part;
-        square[p + 1] = square[p] + part * part / n;
+        count[p + 1] = (double)start[p + 1];
+        sum[p + 1] = s->sum[start[p + 1]];
     }
     int cut[QD_CODEBOOK_MOST + 1];
     find_pieces(&t, k, cut);
@@ -212,14 +211,9 @@ static qd_status cluster(const sorted *s, int k, float *centroids, int *found) {
     const qd_status status = best_pieces(s, start, parts, clusters, end);
     if (status != QD_OK) return status;
     improve(s, clusters, end);
-    int different = 0;
-    for (int j = 0; j < clusters; j++) {
-        const float mean = (float)mean_of(s, end[j], end[j + 1]);
-        if (different == 0 || mean > centroids[different - 1]) centroids[different++] = mean;
-    }
-    for (int j = different; j < k; j++)
-        centroids[j] = centroids[different - 1];
-    *found = different;
+    for (int j = 0; j < k; j++)
+        centroids[j] = j < clusters ? (float)mean_of(s, end[j], end[j + 1]) : centroids[j - 1];
+    *found = clusters;
     return QD_OK;
 }
 

@@ -42,24 +42,11 @@ static const struct {
 
 /* What qdot does not do yet. Take a line out when it does. */
 static const char *const skipped[] = {
-    "gguf_dequantize/IQ4_NL",
-    "gguf_dequantize/IQ4_XS",
-    "gguf_dequantize/MXFP4",
-    "gguf_dequantize/NVFP4",
-    "gguf_dequantize/Q2_K",
-    "gguf_dequantize/Q3_K",
-    "gguf_dequantize/Q4_K",
-    "gguf_dequantize/Q5_0",
-    "gguf_dequantize/Q5_1",
-    "gguf_dequantize/Q5_K",
-    "gguf_dequantize/Q6_K",
-    "gguf_dequantize/TQ1_0",
-    "gguf_dequantize/TQ2_0",
-    "gguf_quantize/MXFP4",
-    "gguf_quantize/Q5_0",
-    "gguf_quantize/Q5_1",
-    "gguf_quantize/TQ1_0",
-    "gguf_quantize/TQ2_0",
+    "gguf_dequantize/IQ4_NL", "gguf_dequantize/IQ4_XS", "gguf_dequantize/MXFP4", "gguf_dequantize/NVFP4",
+    "gguf_dequantize/Q2_K",   "gguf_dequantize/Q3_K",   "gguf_dequantize/Q4_K",  "gguf_dequantize/Q5_0",
+    "gguf_dequantize/Q5_1",   "gguf_dequantize/Q5_K",   "gguf_dequantize/Q6_K",  "gguf_dequantize/TQ1_0",
+    "gguf_dequantize/TQ2_0",  "gguf_quantize/MXFP4",    "gguf_quantize/Q5_0",    "gguf_quantize/Q5_1",
+    "gguf_quantize/TQ1_0",    "gguf_quantize/TQ2_0",
 };
 #define SKIPPED_COUNT (int)(sizeof skipped / sizeof skipped[0])
 
@@ -230,8 +217,7 @@ START_TEST(test_changed_bytes) {
     const cJSON *bytes = cJSON_GetObjectItemCaseSensitive(output, "nbytes");
     ck_assert(cJSON_IsNumber(offset) && cJSON_IsNumber(bytes));
     char *changed = cJSON_PrintUnformatted(json);
-    cJSON_ReplaceItemInObjectCaseSensitive(cJSON_GetObjectItemCaseSensitive(c, "quality"), "mse",
-                                           cJSON_CreateNumber(-1));
+    if (bounded) cJSON_SetNumberValue(cJSON_GetObjectItem(cJSON_GetObjectItem(c, "quality"), "mse"), -1);
     char *without_error = cJSON_PrintUnformatted(json);
     make_folder();
     write_file("cases.json", changed, strlen(changed));

@@ -335,6 +335,13 @@ START_TEST(test_4bit) {
     ck_ok(qd_dequantize_4bit(&b, 32, packed, absmax, 5, y));
     for (int i = 0; i < 5; i++)
         ck_assert(y[i] == x[i]);
+    static const float example[] = {-2, 1, 0.1f, 0}; /* of FORMATS.md */
+    static const uint8_t bytes[] = {0x0c, 0x87};
+    qd_codebook nf4;
+    ck_ok(qd_codebook_fixed(QD_CODEBOOK_NF4, &nf4));
+    ck_ok(qd_quantize_4bit(&nf4, 64, example, 4, packed, absmax));
+    ck_assert_mem_eq(packed, bytes, 2);
+    ck_assert(absmax[0] == 2);
     static const int64_t blocks[] = {0, -64, 16, 48, 8192};
     for (size_t i = 0; i < sizeof blocks / sizeof blocks[0]; i++) {
         ck_fails(qd_quantize_4bit(&b, blocks[i], x, 5, packed, absmax), QD_ERR_ARGUMENT, "powers of two");

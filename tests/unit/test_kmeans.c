@@ -56,6 +56,79 @@ START_TEST(test_optimum) {
 }
 END_TEST
 
+/* The same by dynamic programming over all pieces, for larger sets. */
+static double least_error(const float *x, int n, int k) {
+    double *sum = calloc((size_t)n + 1, sizeof *sum), *square = calloc((size_t)n + 1, sizeof *square);
+    double *cost = calloc((size_t)n + 1, sizeof *cost), *next = calloc((size_t)n + 1, sizeof *next);
+    ck_assert(sum && square && cost && next);
+    for (int i = 0; i < n; i++) {
+        sum[i + 1] = sum[i] + (double)x[i];
+        square[i + 1] = square[i] + (double)x[i] * (double)x[i];
+        cost[i + 1] = INFINITY;
+    }
+    for (int j = 0; j < k; j++) {
+        for (int b = 0; b <= n; b++) {
+            next[b] = INFINITY;
+            for (int a = 0; a < b; a++) {
+                const double s = sum[b] - sum[a];
+                next[b] = fmin(next[b], cost[a] + square[b] - square[a] - s * s / (b - a));
+            }
+        }
+        memcpy(cost, next, ((size_t)n + 1) * sizeof *cost);
+    }
+    const double error = cost[n];
+    free(sum);
+    free(square);
+    free(cost);
+    free(next);
+    return error;
+}
+
+static void normal_values(uint32_t *rng, float *x, int n) {
+    for (int i = 0; i < n; i++) {
+        const double u = ((double)random_bits(rng) + 1) / 0x1p24, v = (double)random_bits(rng) / 0x1p24;
+        x[i] = (float)(sqrt(-2 * log(u)) * cos(2 * acos(-1) * v));
+    }
+}
+
+/* Exact up to 256 different values; close to it beyond. */
+START_TEST(test_larger_sets) {
+    static float x[1200], centroids[16];
+    uint32_t rng = 9;
+    int found;
+    for (int round = 0; round < 12; round++) {
+        const int n = round < 9 ? 250 : 1200, k = round < 9 ? 5 : 16;
+        normal_values(&rng, x, n);
+        ck_ok(qd_kmeans(x, n, k, centroids, &found));
+        const double got = error_of(x, n, centroids, found);
+        qsort(x, (size_t)n, sizeof *x, compare);
+        const double want = least_error(x, n, k);
+        ck_assert_msg(got <= want * (n == 250 ? 1.000001 : 1.002), "round %d: %g, not %g", round, got, want);
+    }
+}
+END_TEST
+
+/* Of more than 2^20 values a part is taken: not always from the same places of a pattern. */
+START_TEST(test_pattern) {
+    enum { N = 1 << 21 };
+    float *x = malloc(N * sizeof *x), centroids[2];
+    uint32_t rng = 7;
+    int found;
+    ck_assert_ptr_nonnull(x);
+    for (int i = 0; i < N; i++)
+        x[i] = i % 2 ? (float)random_between(&rng, 0, 3) : -1;
+    ck_ok(qd_kmeans(x, N, 2, centroids, &found));
+    /* Half of them are -1; it takes 0 with it. */
+    ck_assert_msg(fabsf(centroids[0] + 0.8f) < 0.01f && fabsf(centroids[1] - 2) < 0.01f, "%g, %g", (double)centroids[0],
+                  (double)centroids[1]);
+    for (int i = 0; i < N; i++)
+        x[i] = i % 2 ? -1 : (float)random_between(&rng, 0, 3);
+    ck_ok(qd_kmeans(x, N, 2, centroids, &found));
+    ck_assert(fabsf(centroids[0] + 0.8f) < 0.01f && fabsf(centroids[1] - 2) < 0.01f);
+    free(x);
+}
+END_TEST
+
 /* A normal distribution: what Lloyd (1957) and Max (1960) found for it. */
 START_TEST(test_normal) {
     enum { MOST = 1300000 };
@@ -66,10 +139,7 @@ START_TEST(test_normal) {
     float *x = malloc(MOST * sizeof *x), centroids[16];
     uint32_t rng = 1;
     ck_assert_ptr_nonnull(x);
-    for (int i = 0; i < MOST; i++) {
-        const double u = ((double)random_bits(&rng) + 1) / 0x1p24, v = (double)random_bits(&rng) / 0x1p24;
-        x[i] = (float)(sqrt(-2 * log(u)) * cos(2 * acos(-1) * v));
-    }
+    normal_values(&rng, x, MOST);
     for (int i = 0; i < 4; i++) {
         int found;
         ck_ok(qd_kmeans(x, known[i].n, known[i].k, centroids, &found));
@@ -77,6 +147,17 @@ START_TEST(test_normal) {
         const double error = error_of(x, known[i].n, centroids, found) / known[i].n;
         ck_assert_msg(fabs(error / known[i].error - 1) < 0.01, "%d of %d: %g, not %g", known[i].k, known[i].n, error,
                       known[i].error);
+        /* Each is the mean of the values next to it. */
+        double sum[16] = {0}, count[16] = {0};
+        for (int v = 0; v < known[i].n; v++) {
+            int nearest = 0;
+            while (nearest + 1 < found && x[v] > centroids[nearest] / 2 + centroids[nearest + 1] / 2)
+                nearest++;
+            sum[nearest] += (double)x[v];
+            count[nearest]++;
+        }
+        for (int c = 0; c < found && known[i].n < MOST; c++)
+            ck_assert_double_eq_tol(sum[c] / count[c], (double)centroids[c], 2e-5);
     }
     free(x);
 }
@@ -97,16 +178,17 @@ START_TEST(test_few_values) {
     static const float ends[] = {-3e38f, 3e38f, 1e-44f, 2e-44f};
     ck_ok(qd_kmeans(ends, 4, 3, centroids, &found));
     ck_assert(found == 3 && centroids[0] == -3e38f && centroids[2] == 3e38f);
+    ck_assert(centroids[1] >= 1e-44f && centroids[1] <= 2e-44f);
 }
 END_TEST
 
 START_TEST(test_refused) {
-    float x[8] = {0}, centroids[8];
+    float x[8] = {0}, centroids[16]; /* of product quantization from 8 on */
     uint8_t codes[8];
     int found = 77;
     double error;
     memset(centroids, 0x5a, sizeof centroids);
-    float noise[8];
+    float noise[16];
     memcpy(noise, centroids, sizeof noise);
     ck_fails(qd_kmeans(x, 0, 2, centroids, &found), QD_ERR_ARGUMENT, "0 values");
     ck_fails(qd_kmeans(x, 8, 0, centroids, &found), QD_ERR_ARGUMENT, "0 centroids");
@@ -137,12 +219,12 @@ START_TEST(test_refused) {
         qd_alloc_fail_after(n);
         const qd_status one = qd_kmeans(x, 8, 2, centroids, &found);
         qd_alloc_fail_after(n);
-        const qd_status many = qd_product_train(&p, x, 2, 4, NULL, centroids + 4, codes);
+        const qd_status many = qd_product_train(&p, x, 2, 4, NULL, centroids + 8, codes);
         qd_alloc_fail_after(-1);
         ck_assert(one == QD_OK || one == QD_ERR_MEMORY);
         ck_assert(many == QD_OK || many == QD_ERR_MEMORY);
-        if (one != QD_OK) ck_assert_mem_eq(centroids, noise, 8);
-        if (many != QD_OK) ck_assert_mem_eq(centroids + 4, noise, 8);
+        if (one != QD_OK) ck_assert_mem_eq(centroids, noise, 8 * sizeof *noise);
+        if (many != QD_OK) ck_assert_mem_eq(centroids + 8, noise, 8 * sizeof *noise);
         failed += (one != QD_OK) + (many != QD_OK);
     }
     ck_assert_int_ge(failed, 4);
@@ -168,7 +250,7 @@ START_TEST(test_clusters) {
                              (float)random_between(&rng, -100, 100) * 0.001f;
         }
     }
-    const qd_kmeans_options options = {.restarts = 4, .sample = -1};
+    const qd_kmeans_options options = {.seed = 5, .sample = -1};
     ck_ok(qd_kmeans_vectors(x, N, DIM, K, &options, centroids, codes, &error));
     for (int i = 0; i < N; i++) {
         ck_assert_int_eq(codes[i], codes[i % K]);
@@ -179,6 +261,16 @@ START_TEST(test_clusters) {
     ck_assert(error / N < 0.02);
     ck_ok(qd_kmeans_vectors(x, N, DIM, K, &options, again, NULL, NULL));
     ck_assert_mem_eq(again, centroids, sizeof again);
+    /* The first start is one of several, of which the best counts. */
+    random_floats(&rng, x, N * DIM);
+    for (uint64_t seed = 0; seed < 8; seed++) {
+        double best;
+        const qd_kmeans_options one = {.seed = seed, .sample = -1},
+                                several = {.seed = seed, .sample = -1, .restarts = 3};
+        ck_ok(qd_kmeans_vectors(x, N, DIM, 8, &one, again, NULL, &error));
+        ck_ok(qd_kmeans_vectors(x, N, DIM, 8, &several, again, NULL, &best));
+        ck_assert(best <= error);
+    }
 }
 END_TEST
 
@@ -255,6 +347,8 @@ END_TEST
 int main(void) {
     TCase *tc = tcase_create("kmeans");
     tcase_add_test(tc, test_optimum);
+    tcase_add_test(tc, test_larger_sets);
+    tcase_add_test(tc, test_pattern);
     tcase_add_test(tc, test_normal);
     tcase_add_test(tc, test_few_values);
     tcase_add_test(tc, test_refused);

@@ -103,6 +103,7 @@ END_TEST
 /* The casts of qdot_num.h, which devices use, are others in the making. */
 START_TEST(test_same_as_devices) {
     uint32_t rng = 11;
+    ck_assert_int_eq(qd_minifloat_code(QD_MINIFLOAT_F8E4M3FN, true, 0.3f), 0x2a); /* of FORMATS.md */
     for (int i = 0; i < 300000; i++) {
         const float x = qd_as_f32(random_bits(&rng) << 16 ^ random_bits(&rng));
         if (isnan(x)) continue;
