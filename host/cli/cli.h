@@ -127,6 +127,8 @@ qd_context_options qd_cli_context_options(const qd_cli_common *c);
 /** Opens the model file, its tokenizer, the device, and loads. Prints a message and returns false on failure; then,
  * too, qd_cli_close frees what there is. `profile`: record device times. */
 bool qd_cli_open(const qd_cli_common *c, qd_format activations, int64_t chunk, bool profile, qd_cli_session *out);
+/** The same with `observe`: see qd_model_input_find. */
+bool qd_cli_open_observed(const qd_cli_common *c, int64_t chunk, qd_cli_session *out);
 void qd_cli_close(qd_cli_session *s);
 
 /** −ln softmax(logits)[token], by log-sum-exp in double. */
@@ -143,6 +145,7 @@ void qd_cli_digest_end(qd_cli_digest *d, char text[QD_CLI_DIGEST_TEXT]);
 /* ---- Sub-commands: argv[0] is the name; they return an exit code ---------------------------------------------- */
 
 int qd_cmd_bench(int argc, char **argv);
+int qd_cmd_calibrate(int argc, char **argv);
 int qd_cmd_compare(int argc, char **argv);
 int qd_cmd_devices(int argc, char **argv);
 int qd_cmd_formats(int argc, char **argv);

@@ -18,7 +18,7 @@ qd_context_options qd_cli_context_options(const qd_cli_common *c) {
     return o;
 }
 
-bool qd_cli_open(const qd_cli_common *c, qd_format activations, int64_t chunk, bool profile, qd_cli_session *out) {
+static bool open_session(const qd_cli_common *c, const qd_model_options *wanted, bool profile, qd_cli_session *out) {
     *out = (qd_cli_session){0};
     if (!c->model) {
         qd_cli_fail("no model was given: -m FILE (`sh host/fetch_model.sh` fetches one and prints its path)");
@@ -26,10 +26,8 @@ bool qd_cli_open(const qd_cli_common *c, qd_format activations, int64_t chunk, b
     }
     qd_context_options context = qd_cli_context_options(c);
     context.profile = profile;
-    qd_model_options model = qd_model_defaults();
+    qd_model_options model = *wanted;
     model.context = c->context;
-    model.chunk = chunk;
-    model.activations = activations;
     model.progress = qd_cli_load_progress;
     if (qd_gguf_open(c->model, &out->gguf) != QD_OK || qd_tokenizer_create(out->gguf, &out->tokenizer) != QD_OK ||
         qd_context_create(c->device, &context, &out->context) != QD_OK ||
@@ -38,6 +36,20 @@ bool qd_cli_open(const qd_cli_common *c, qd_format activations, int64_t chunk, b
         return false;
     }
     return true;
+}
+
+bool qd_cli_open(const qd_cli_common *c, qd_format activations, int64_t chunk, bool profile, qd_cli_session *out) {
+    qd_model_options model = qd_model_defaults();
+    model.chunk = chunk;
+    model.activations = activations;
+    return open_session(c, &model, profile, out);
+}
+
+bool qd_cli_open_observed(const qd_cli_common *c, int64_t chunk, qd_cli_session *out) {
+    qd_model_options model = qd_model_defaults();
+    model.chunk = chunk;
+    model.observe = true;
+    return open_session(c, &model, false, out);
 }
 
 void qd_cli_close(qd_cli_session *s) {

@@ -107,3 +107,36 @@ double qd_histogram_error(const qd_histogram *h, const qd_code_range *codes, dou
     }
     return sum * scale * scale / h->total;
 }
+
+/* The code of a bin's middle, before it is limited. */
+static double code_of(const qd_histogram *h, int i, double scale, int32_t zero_point) {
+    return rint(((double)(h->first + i) + 0.5) * h->width / scale) + zero_point;
+}
+
+double qd_histogram_divergence(const qd_histogram *h, const qd_code_range *codes, double scale, int32_t zero_point) {
+    int low = 0, high = h->bins - 1;
+    while (low < high && code_of(h, low, scale, zero_point) < codes->qmin)
+        low++;
+    while (high > low && code_of(h, high, scale, zero_point) > codes->qmax)
+        high--;
+    double below = 0, above = 0, inside = 0, sum = 0;
+    for (int i = 0; i < h->bins; i++)
+        *(i < low ? &below : i > high ? &above : &inside) += h->count[i];
+    if (inside == 0) return INFINITY;
+    for (int i = low, end; i <= high; i = end) {
+        const double code = code_of(h, i, scale, zero_point);
+        double mass = 0;
+        int used = 0;
+        for (end = i; end <= high && code_of(h, end, scale, zero_point) == code; end++) {
+            mass += h->count[end];
+            used += h->count[end] > 0;
+        }
+        for (int k = i; k < end; k++) {
+            const double p = (h->count[k] + (k == low ? below : 0) + (k == high ? above : 0)) / h->total;
+            if (p == 0) continue;
+            if (h->count[k] == 0) return INFINITY;
+            sum += p * log(p / (mass / used / inside));
+        }
+    }
+    return sum > 0 ? sum : 0; /* rounding */
+}

@@ -22,5 +22,9 @@ void qd_histogram_add(qd_histogram *h, const float *x, int64_t n, float min, flo
 double qd_histogram_quantile(const qd_histogram *h, double part);
 /** Mean squared error when values, equally likely everywhere in a bin, are given codes of this scale and zero point. */
 double qd_histogram_error(const qd_histogram *h, const qd_code_range *codes, double scale, int32_t zero_point);
+/** Kullback-Leibler divergence, in nats, of what the codes tell of the distribution from what it is within the range of
+ *  the codes. Values beyond it count in its outermost bins; the values of a code are taken as equally likely in all of
+ *  its bins that have any. Infinite when a bin that has values gets none. */
+double qd_histogram_divergence(const qd_histogram *h, const qd_code_range *codes, double scale, int32_t zero_point);
 
 #endif

@@ -51,7 +51,7 @@ struct qd_observer {
 };
 
 static bool has_histogram(const qd_observer *o) {
-    return o->options.kind == QD_OBSERVE_PERCENTILE || o->options.kind == QD_OBSERVE_ERROR;
+    return o->options.kind >= QD_OBSERVE_PERCENTILE;
 }
 
 qd_status qd_observer_create(const qd_observer_options *options, qd_observer **out) {
@@ -61,7 +61,7 @@ qd_status qd_observer_create(const qd_observer_options *options, qd_observer **o
     if (o.percentile == 0) o.percentile = 99.99;
     if (!o.bins) o.bins = 2048;
     const bool by_channel = o.kind == QD_OBSERVE_MINMAX || o.kind == QD_OBSERVE_AVERAGE;
-    if (!out || (unsigned)o.kind > QD_OBSERVE_ERROR || o.channels < 1 || (o.channels > 1 && !by_channel) ||
+    if (!out || (unsigned)o.kind > QD_OBSERVE_ENTROPY || o.channels < 1 || (o.channels > 1 && !by_channel) ||
         o.channels > INT64_MAX / 64 || !(o.averaging > 0 && o.averaging <= 1) ||
         !(o.percentile > 0 && o.percentile <= 100) || o.bins < 16 || o.bins > 1 << 20) {
         return qd_fail(
@@ -135,12 +135,15 @@ qd_status qd_observer_update(qd_observer *o, const float *x, int64_t outer, int6
     return QD_OK;
 }
 
-/* ---- The range with the least error ------------------------------------------------------------------------- */
+/* ---- The range with the least error or divergence
+ * ------------------------------------------------------------------------- */
 
 static double error_of(const qd_observer *o, const qd_code_range *codes, float min, float max) {
     float scale;
     int32_t zero_point;
     choose(codes, min, max, &scale, &zero_point);
+    if (o->options.kind == QD_OBSERVE_ENTROPY)
+        return qd_histogram_divergence(&o->histogram, codes, (double)scale, zero_point);
     return qd_histogram_error(&o->histogram, codes, (double)scale, zero_point);
 }
 
@@ -203,7 +206,7 @@ qd_status qd_observer_scale(const qd_observer *o, const qd_code_range *codes, fl
     }
     for (int64_t c = 0; c < o->options.channels; c++) {
         float low = o->min[c], high = o->max[c];
-        if (o->options.kind == QD_OBSERVE_ERROR) find_best_range(o, codes, &low, &high);
+        if (o->options.kind >= QD_OBSERVE_ERROR) find_best_range(o, codes, &low, &high);
         if (o->options.kind == QD_OBSERVE_PERCENTILE) {
             const double cut = (100 - o->options.percentile) / 200;
             low = clamp(o, qd_histogram_quantile(&o->histogram, cut));

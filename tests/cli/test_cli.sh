@@ -8,7 +8,7 @@ set -u
 run 0 --help
 prints "usage: qdot COMMAND"
 commands=$(sed -n '/^commands:/,/^$/s/^  \([a-z]*\) .*/\1/p' "$work/out" | grep -v '^help$')
-for known in devices inspect tokenize run logits perplexity compare verify bench; do
+for known in devices inspect tokenize run logits perplexity calibrate compare verify bench; do
     echo "$commands" | grep -qx "$known" || say_bad "qdot --help does not list $known"
 done
 for command in $commands; do

@@ -3,6 +3,7 @@
 #include <math.h>
 
 #include "qdot/qdot_quant.h"
+#include "quant/histogram.h"
 #include "unit/devices.h"
 
 static const qd_code_range u8 = {0, 255, false}, i8 = {-128, 127, false}, symmetric = {-128, 127, true},
@@ -79,11 +80,46 @@ START_TEST(test_min_max) {
 }
 END_TEST
 
+/* Bins 3, 1, 2, 2 of width 1, codes 0 and 1 of scale 2: the last bin is beyond the codes and counts in the one before.
+ * What the values are: 3/8, 1/8, 4/8; what codes tell, code 1 being half of the values within: 1/2, 1/4, 1/4. */
+START_TEST(test_divergence) {
+    double count[] = {3, 1, 2, 2};
+    const qd_histogram h = {.bins = 4, .width = 1, .first = 0, .count = count, .total = 8};
+    const double want = 3.0 / 8 * log(3.0 / 4) + 1.0 / 8 * log(1.0 / 2) + 4.0 / 8 * log(2);
+    ck_assert_double_eq_tol(qd_histogram_divergence(&h, &(qd_code_range){0, 1, false}, 2, 0), want, 1e-12);
+    ck_assert_double_eq(qd_histogram_divergence(&h, &(qd_code_range){0, 15, false}, 0.25, 0),
+                        0); /* each bin its code */
+    count[2] = 0;           /* only what is beyond would be in it */
+    ck_assert_double_infinite(
+        qd_histogram_divergence(&(qd_histogram){4, 1, 0, count, 6}, &(qd_code_range){0, 1, false}, 2, 0));
+}
+END_TEST
+
+/* One value far away widens the range of all codes; the least error and the least divergence do without it. */
+START_TEST(test_outlier) {
+    enum { N = 20001 };
+    static float x[N];
+    for (int i = 0; i + 1 < N; i++)
+        x[i] = (float)sin(i) * (float)(i % 100) / 100;
+    x[N - 1] = 60;
+    float scale, max[2];
+    int32_t zero;
+    for (int i = 0; i < 2; i++) {
+        qd_observer *o = make(i ? QD_OBSERVE_ENTROPY : QD_OBSERVE_MINMAX, 1);
+        ck_ok(qd_observer_update(o, x, 1, N));
+        ck_ok(qd_observer_scale(o, &u8, &scale, &zero, NULL, &max[i]));
+        qd_observer_free(o);
+    }
+    ck_assert(max[0] == 60);
+    ck_assert_msg(max[1] < 12 && max[1] > 0.5f, "%g", (double)max[1]);
+}
+END_TEST
+
 /* A refused batch does not count. */
 START_TEST(test_refused_batches) {
     float x[4] = {1, 2, 3, NAN}, scale, min, max;
     int32_t zero;
-    for (int kind = QD_OBSERVE_MINMAX; kind <= QD_OBSERVE_ERROR; kind++) {
+    for (int kind = QD_OBSERVE_MINMAX; kind <= QD_OBSERVE_ENTROPY; kind++) {
         qd_observer *o = make((qd_observe)kind, 1);
         x[3] = 100;
         ck_ok(qd_observer_update(o, x, 1, 3));
@@ -200,7 +236,7 @@ END_TEST
 START_TEST(test_wide_histogram) {
     static const float batches[][3] = {{0, 0, 0},          {0x1p-149f, 0, -0x1p-149f}, {1, -1, 0.5f},
                                        {-1e6f, 3, 1e-30f}, {1e38f, 1e37f, -1e38f},     {0, 5, -5}};
-    for (int kind = QD_OBSERVE_PERCENTILE; kind <= QD_OBSERVE_ERROR; kind++) {
+    for (int kind = QD_OBSERVE_PERCENTILE; kind <= QD_OBSERVE_ENTROPY; kind++) {
         qd_observer *o = make((qd_observe)kind, 1);
         float scale, min, max;
         int32_t zero;
@@ -313,6 +349,8 @@ int main(void) {
     TCase *tc = tcase_create("quant");
     tcase_add_test(tc, test_scales);
     tcase_add_test(tc, test_min_max);
+    tcase_add_test(tc, test_divergence);
+    tcase_add_test(tc, test_outlier);
     tcase_add_test(tc, test_refused_batches);
     tcase_add_test(tc, test_percentile);
     tcase_add_test(tc, test_least_error);

@@ -31,7 +31,9 @@ typedef enum qd_observe {
     QD_OBSERVE_MINMAX,     /* the least and the largest value of all */
     QD_OBSERVE_AVERAGE,    /* those of each batch, averaged: m += averaging · (batch's - m) */
     QD_OBSERVE_PERCENTILE, /* what cuts off (100 - percentile) % of the values, half of them at each end */
-    QD_OBSERVE_ERROR       /* the range whose codes have the least mean squared error */
+    QD_OBSERVE_ERROR,      /* the range whose codes have the least mean squared error */
+    QD_OBSERVE_ENTROPY     /* the range whose codes have the distribution that is nearest to the values': the least
+                              Kullback-Leibler divergence (Migacz, 8-bit Inference with TensorRT, 2017) */
 } qd_observe;
 
 typedef struct qd_observer_options {
@@ -39,7 +41,7 @@ typedef struct qd_observer_options {
     int64_t channels;  /* 0 or 1: one range for all; more only for MINMAX and AVERAGE */
     float averaging;   /* 0: 0.01 */
     double percentile; /* above 0; 0: 99.99 */
-    int bins;          /* of the histogram behind PERCENTILE and ERROR, 16 … 2^20; 0: 2048 */
+    int bins;          /* of the histogram behind PERCENTILE, ERROR and ENTROPY, 16 … 2^20; 0: 2048 */
 } qd_observer_options;
 
 /** Collects the range of batches of values. A histogram's bins are as wide as a power of two, and become twice as wide
