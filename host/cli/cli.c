@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -270,6 +271,11 @@ bool qd_cli_read(const char *path, char **text, size_t *size) {
     }
     if (f && !is_stdin) fclose(f);
     return ok;
+}
+
+bool qd_cli_same_file(const char *a, const char *b) {
+    struct stat x, y;
+    return stat(a, &x) == 0 && stat(b, &y) == 0 && x.st_dev == y.st_dev && x.st_ino == y.st_ino;
 }
 
 double qd_cli_seconds(void) {

@@ -87,6 +87,8 @@ int qd_cli_failed(void);
 /** Reads a file, or standard input for "-". *text has a zero after it and is to be freed with free(). On failure prints
  *  a message and returns false. */
 bool qd_cli_read(const char *path, char **text, size_t *size);
+/** True when both paths lead to one file that is there. */
+bool qd_cli_same_file(const char *a, const char *b);
 /** Seconds on a clock that only goes forward. */
 double qd_cli_seconds(void);
 /** Writes a size for people ("93.8 MiB") to `buffer` and returns it. */
@@ -113,6 +115,9 @@ void qd_cli_json_text(cJSON *object, const char *name, const char *text, size_t 
 void qd_cli_json_tokens(cJSON *object, const char *name, const int32_t *tokens, size_t count);
 
 /* ---- Models ------------------------------------------------------------------------------------------------- */
+
+/** True for the row of floats of a coded matrix, which belongs to the matrix. */
+bool qd_cli_is_side(const qd_gguf *g, qd_string name);
 
 /** A model ready to run, with what it stands on. */
 typedef struct qd_cli_session {
@@ -147,6 +152,7 @@ void qd_cli_digest_end(qd_cli_digest *d, char text[QD_CLI_DIGEST_TEXT]);
 int qd_cmd_bench(int argc, char **argv);
 int qd_cmd_calibrate(int argc, char **argv);
 int qd_cmd_compare(int argc, char **argv);
+int qd_cmd_convert(int argc, char **argv);
 int qd_cmd_devices(int argc, char **argv);
 int qd_cmd_formats(int argc, char **argv);
 int qd_cmd_fpga(int argc, char **argv);

@@ -148,18 +148,6 @@ static bool show_tensor(const qd_gguf *g, uint64_t index, shown *out) {
     return true;
 }
 
-/* The side row of a coded matrix is told about with the matrix. */
-static bool is_side(const qd_gguf *g, const qd_gguf_tensor *t) {
-    static const char suffix[] = ".side";
-    const size_t size = t->name.size, end = sizeof suffix - 1;
-    char name[160];
-    qd_gguf_coded c;
-    bool coded = false;
-    if (size <= end || size >= sizeof name || memcmp(t->name.data + size - end, suffix, end) != 0) return false;
-    snprintf(name, sizeof name, "%.*s", (int)(size - end), t->name.data);
-    return qd_gguf_find_coded(g, name, &coded, &c) == QD_OK && coded;
-}
-
 static bool add_tensor(cJSON *tensors, const shown *s) {
     const qd_gguf_tensor *t = &s->t;
     cJSON *entry = cJSON_CreateObject();
@@ -226,7 +214,7 @@ static bool add_tensors(cJSON *document, const qd_gguf *g) {
     for (uint64_t i = 0; ok && i < qd_gguf_tensor_count(g); i++) {
         shown s;
         ok = show_tensor(g, i, &s);
-        if (!ok || is_side(g, &s.t)) continue;
+        if (!ok || qd_cli_is_side(g, s.t.name)) continue;
         ok = add_tensor(tensors, &s);
         count_tensor(s.coded ? find_coding(codings, CODINGS, s.format) : &formats[s.t.desc.format], &s);
         if (s.t.desc.format != QD_FORMAT_COUNT) count_tensor(&known, &s);
@@ -297,18 +285,19 @@ static bool print_member(const cJSON *o, const char *name, int width) {
     return true;
 }
 
-static int longest_name(const cJSON *list) {
+/* Of the members' names, or of this text in each item. */
+static int longest_text(const cJSON *list, const char *text) {
     size_t longest = 0;
     const cJSON *e;
     cJSON_ArrayForEach(e, list) {
-        const char *name = e->string ? e->string : text_of(e, "name");
+        const char *name = e->string ? e->string : text_of(e, text);
         if (strlen(name) > longest) longest = strlen(name);
     }
     return longest < 48 ? (int)longest : 48;
 }
 
 static bool print_metadata(const cJSON *metadata) {
-    const int width = longest_name(metadata);
+    const int width = longest_text(metadata, NULL);
     const cJSON *e;
     cJSON_ArrayForEach(e, metadata) {
         char type[40];
@@ -328,12 +317,12 @@ static bool print_metadata(const cJSON *metadata) {
 }
 
 static bool print_tensors(const cJSON *tensors) {
-    const int width = longest_name(tensors);
+    const int width = longest_text(tensors, "name"), formats = longest_text(tensors, "format");
     const cJSON *e;
     cJSON_ArrayForEach(e, tensors) {
         printf("  ");
         print_safe(text_of(e, "name"), width);
-        printf("  %-8s  ", text_of(e, "format"));
+        printf("  %-*s  ", formats > 8 ? formats : 8, text_of(e, "format"));
         if (!print_member(e, "shape", 16)) return false;
         if (member(e, "bytes") && !cJSON_IsNull(member(e, "bytes"))) printf("  %12s bytes", text_of(e, "bytes"));
         if (member(e, "problem")) printf("  ! %s", text_of(e, "problem"));
@@ -342,9 +331,9 @@ static bool print_tensors(const cJSON *tensors) {
     return true;
 }
 
-static void print_total(const char *name, const cJSON *e) {
+static void print_total(const char *name, int width, const cJSON *e) {
     char size[24];
-    printf("  %-6s  %5s tensors  %10.2f M elements  %10s  %6.3f bits per weight\n", name, text_of(e, "tensors"),
+    printf("  %-*s  %5s tensors  %10.2f M elements  %10s  %6.3f bits per weight\n", width, name, text_of(e, "tensors"),
            member(e, "elements")->valuedouble / 1e6, qd_cli_size(strtoull(text_of(e, "bytes"), NULL, 10), size),
            member(e, "bits_per_weight")->valuedouble);
 }
@@ -361,8 +350,9 @@ static bool print_text(const cJSON *d) {
     if (cJSON_GetArraySize(member(d, "tensors")) == 0) return true;
     printf("\nformats\n");
     const cJSON *e;
-    cJSON_ArrayForEach(e, member(d, "formats")) print_total(e->string, e);
-    if (member(d, "total")) print_total("total", member(d, "total"));
+    const int width = longest_text(member(d, "formats"), NULL) > 6 ? longest_text(member(d, "formats"), NULL) : 6;
+    cJSON_ArrayForEach(e, member(d, "formats")) print_total(e->string, width, e);
+    if (member(d, "total")) print_total("total", width, member(d, "total"));
     if (strcmp(text_of(d, "unknown_tensors"), "0") != 0) {
         printf("  not counted: %s tensors of types that this program does not know\n", text_of(d, "unknown_tensors"));
     }

@@ -4,7 +4,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 
 #include "cli/quantize.h"
 
@@ -41,11 +40,6 @@ static bool show(void *user, double done) {
     /* At the end the bar goes away, which is for the caller to do. */
     qd_cli_progress(text, weights < p->total ? weights : 0.999 * p->total, p->total);
     return !qd_cli_stopped();
-}
-
-static bool same_file(const char *a, const char *b) {
-    struct stat x, y;
-    return stat(a, &x) == 0 && stat(b, &y) == 0 && x.st_dev == y.st_dev && x.st_ino == y.st_ino;
 }
 
 static bool begins(qd_string key, const char *prefix) {
@@ -232,7 +226,7 @@ int qd_cmd_quantize(int argc, char **argv) {
     if (!input || !output) {
         return qd_cli_fail("quantize: two files are needed: qdot quantize IN.gguf OUT.gguf --format q4_0");
     }
-    if (same_file(input, output)) {
+    if (qd_cli_same_file(input, output)) {
         return qd_cli_fail("quantize: '%s' and '%s' are the same file; write to another one", input, output);
     }
     signal(SIGXFSZ, SIG_IGN); /* a limit of file sizes is a failed write, not the end */

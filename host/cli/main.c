@@ -14,6 +14,7 @@ static const struct {
     {"inspect", qd_cmd_inspect, "show what is in a model file"},
     {"formats", qd_cmd_formats, "list number formats and codings"},
     {"quantize", qd_cmd_quantize, "store a model's weights in another format, and tell what that costs"},
+    {"convert", qd_cmd_convert, "packed weights of GPTQ and AWQ, to and from GGUF; orders of packed codes"},
     {"tokenize", qd_cmd_tokenize, "turn text into tokens and back"},
     {"run", qd_cmd_run, "generate text with a model"},
     {"logits", qd_cmd_logits, "give a model's exact answer to a prompt, for comparing"},

@@ -157,19 +157,6 @@ static void decide(const qd_cli_rules *rules, qd_cli_change *c) {
                4 * (uint64_t)qd_storage_side_count(&c->to, c->src.rows, c->src.cols);
 }
 
-/* The row of floats of a coded tensor, which is written with it. */
-static bool is_side(const qd_gguf *g, const char *name) {
-    char owner[128];
-    qd_gguf_tensor unused;
-    qd_gguf_coded coded;
-    bool is_coded = false;
-    const size_t size = strlen(name);
-    if (size < 6 || strcmp(name + size - 5, ".side")) return false;
-    snprintf(owner, sizeof owner, "%.*s", (int)(size - 5), name);
-    return qd_gguf_tensor_find(g, owner, &unused) == QD_OK &&
-           qd_gguf_find_coded(g, owner, &is_coded, &coded) == QD_OK && is_coded;
-}
-
 bool qd_cli_plan_make(const qd_gguf *g, const qd_cli_rules *rules, qd_cli_plan *out) {
     const uint64_t tensors = qd_gguf_tensor_count(g);
     *out = (qd_cli_plan){.changes = calloc((size_t)tensors + 1, sizeof *out->changes)};
@@ -189,7 +176,7 @@ bool qd_cli_plan_make(const qd_gguf *g, const qd_cli_rules *rules, qd_cli_plan *
             return false;
         }
         memcpy(c->name, c->tensor.name.data, c->tensor.name.size);
-        if (is_side(g, c->name)) continue;
+        if (qd_cli_is_side(g, c->tensor.name)) continue;
         if (!describe(g, c)) return false;
         decide(rules, c);
         out->count++;

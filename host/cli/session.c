@@ -113,3 +113,16 @@ void qd_cli_digest_end(qd_cli_digest *d, char text[QD_CLI_DIGEST_TEXT]) {
     EVP_MD_CTX_free(d->state);
     free(d);
 }
+
+bool qd_cli_is_side(const qd_gguf *g, qd_string name) {
+    static const char end[] = ".side";
+    const size_t tail = sizeof end - 1;
+    char owner[160];
+    bool coded = false;
+    qd_gguf_coded found;
+    if (name.size <= tail || name.size >= sizeof owner || memcmp(name.data + name.size - tail, end, tail) != 0) {
+        return false;
+    }
+    snprintf(owner, sizeof owner, "%.*s", (int)(name.size - tail), name.data);
+    return qd_gguf_find_coded(g, owner, &coded, &found) == QD_OK && coded;
+}

@@ -89,7 +89,7 @@ START_TEST(damaged) {
     put(&m, 1, 4), put_entry(&m, "a", UINT32_MAX, 2, 1);
     expect_bad(&m, m.size, "the number of calls at byte 9");
     image_free(&m);
-    put(&m, 1, 4), put(&m, UINT32_MAX, 4), put(&m, 0, 16);
+    put(&m, 1, 4), put(&m, UINT32_MAX, 4), put(&m, 0, 8), put(&m, 0, 8);
     expect_bad(&m, m.size, "the length of a name at byte 4");
     image_free(&m);
     m = gguf_form("model", TYPE_F32);
