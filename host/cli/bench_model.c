@@ -62,12 +62,12 @@ bool qd_bench_model_run(const qd_cli_session *s, const qd_bench_effort *effort, 
     /* The two in turn, so that a busy moment does not hit only one of them. Run -1 warms up. */
     for (int run = -1; !status && run < effort->runs; run++) {
         qd_cli_progress("model", 2.0 * run + 2, total);
-        const double start = qd_cli_seconds();
+        const double start = qd_cli_clock(s->context);
         status = run_script(&prompts);
-        const double middle = qd_cli_seconds();
+        const double middle = qd_cli_clock(s->context);
         qd_cli_progress("model", 2.0 * run + 3, total);
         if (!status) status = run_script(&tokens);
-        const double end = qd_cli_seconds();
+        const double end = qd_cli_clock(s->context);
         if (run < 0 || status) continue;
         prompt_rates[run] = (double)prompt / (middle - start);
         token_rates[run] = (double)generate / (end - middle);

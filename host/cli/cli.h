@@ -91,6 +91,8 @@ bool qd_cli_read(const char *path, char **text, size_t *size);
 bool qd_cli_same_file(const char *a, const char *b);
 /** Seconds on a clock that only goes forward. */
 double qd_cli_seconds(void);
+/** The same on the clock of a context's device: a simulated board has its own, which only its work moves. */
+double qd_cli_clock(qd_context *c);
 /** Writes a size for people ("93.8 MiB") to `buffer` and returns it. */
 const char *qd_cli_size(uint64_t bytes, char buffer[24]);
 /** Length of the longest start of `text` that ends no UTF-8 sequence in its middle. Bytes that are not UTF-8 count as

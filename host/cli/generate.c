@@ -156,7 +156,7 @@ static bool evaluate_prompt(qd_generation *g, const int32_t *tokens, int64_t cou
 
 bool qd_generate(qd_generation *g, const int32_t *tokens, size_t count) {
     const int64_t context = qd_model_describe(g->session->model)->context;
-    const double start = qd_cli_seconds();
+    const double start = qd_cli_clock(g->session->context);
     int32_t next = 0;
     g->text_size = g->text_shown = 0;
     g->prompt_tokens = g->generated_tokens = 0;
@@ -167,7 +167,7 @@ bool qd_generate(qd_generation *g, const int32_t *tokens, size_t count) {
         return false;
     }
     if (!evaluate_prompt(g, tokens, (int64_t)count, &next)) return false;
-    g->first_seconds = qd_cli_seconds() - start;
+    g->first_seconds = qd_cli_clock(g->session->context) - start;
     while (!qd_cli_stopped()) {
         g->stop = QD_STOP_LENGTH;
         if (g->generated_tokens == g->limit) break;
@@ -184,7 +184,7 @@ bool qd_generate(qd_generation *g, const int32_t *tokens, size_t count) {
         g->stop = QD_STOP_INTERRUPT;
     }
     show_text(g, true);
-    g->seconds = qd_cli_seconds() - start;
+    g->seconds = qd_cli_clock(g->session->context) - start;
     return true;
 }
 

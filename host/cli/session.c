@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "cli/cli.h"
+#include "qdot/qdot_sim.h"
 
 static void print_log(void *unused, const char *line) {
     (void)unused;
@@ -50,6 +51,12 @@ bool qd_cli_open_observed(const qd_cli_common *c, int64_t chunk, qd_cli_session 
     model.chunk = chunk;
     model.observe = true;
     return open_session(c, &model, false, out);
+}
+
+double qd_cli_clock(qd_context *c) {
+    double seconds;
+    const bool simulated = strncmp(qd_context_device(c)->id, "sim:", 4) == 0;
+    return simulated && qd_sim_seconds(c, &seconds) == QD_OK ? seconds : qd_cli_seconds();
 }
 
 void qd_cli_close(qd_cli_session *s) {

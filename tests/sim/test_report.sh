@@ -96,6 +96,14 @@ run 0 verify --device sim:U50 --cases 1 --json
 json "o['devices'][0]['different'] == 0 and o['devices'][0]['cases'] > 100"
 json "{'matmul_hls', 'matmul_int_hls', 'conv_int_hls', 'table_hls'} <= {r['variant'] for r in o['devices'][0]['rows']}"
 
+# ---- Its own clock: not this machine's, and the same every time ----
+run 0 bench --device sim:KV260 --seconds 0.001 --runs 2 --json
+json "all(p['kernel'] == 'matmul_hls' and p['seconds']['most'] < p['seconds']['least'] * (1 + 1e-6) for p in o['products'] if 'kernel' in p and p['weights'] in ('q4_0', 'q4_1', 'q8_0') and p['activations'] == 'a8')"
+json "0 < o['roof']['memory_gb_per_s'] < 19.2"
+cp "$work/out" "$work/before"
+run 0 bench --device sim:KV260:dry --seconds 0.001 --runs 2 --json
+cmp -s "$work/before" "$work/out" || say_bad "$what: another time"
+
 # ---- What is refused, and which limit was met ----
 fails "no board was given" sim report --network cnv
 fails "Alveo-U280" sim report --board U251 --network cnv
