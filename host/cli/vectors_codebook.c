@@ -235,8 +235,8 @@ qd_status qd_vec_kmeans(qd_vec_run *r) {
     QD_VEC_TRY(qd_vec_need_f32(r, "x", &t, &x));
     QD_VEC_TRY(qd_vec_attr_needed(r, "k", 1, QD_CODEBOOK_MOST, &k));
     QD_VEC_TRY(qd_vec_attr(r, "dim", 1, 1, 1 << 20, &dim));
-    QD_VEC_TRY(qd_vec_alloc(r, k * dim, sizeof *centroids, &centroids));
     if (t->count % dim) return qd_vec_bad(r, "x is no whole number of vectors");
+    QD_VEC_TRY(qd_vec_alloc(r, k * dim, sizeof *centroids, &centroids));
     if (dim > 1) {
         QD_VEC_TRY(qd_vec_library(
             r, qd_kmeans_vectors(x, t->count / dim, (int)dim, (int)k, &thorough, centroids, NULL, &error)));

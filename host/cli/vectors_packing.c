@@ -82,6 +82,13 @@ static qd_status matrix(qd_vec_run *r, const qd_vec_tensor *t, int64_t *rows, in
     return t->rank == 2 ? QD_OK : qd_vec_bad(r, "%.32s is no matrix", t->name);
 }
 
+/* The one convention of an operation that is known. */
+static qd_status check_convention(qd_vec_run *r, const char *known) {
+    const char *convention = qd_vec_attr_text(r, "convention", "");
+    if (strcmp(convention, known) == 0) return QD_OK;
+    return qd_vec_skip(r, r->c->op, "no convention \"%.24s\" of %.24s yet", convention, r->c->op);
+}
+
 qd_status qd_vec_pack(qd_vec_run *r) {
     const qd_vec_tensor *t, *want;
     qd_packing order;
@@ -107,6 +114,7 @@ qd_status qd_vec_pack_words(qd_vec_run *r) {
     int64_t bits, axis, rows, cols;
     uint8_t *codes, *back;
     uint32_t *words;
+    QD_VEC_TRY(check_convention(r, "compressed-tensors"));
     QD_VEC_TRY(qd_vec_attr_needed(r, "bits", 1, 8, &bits));
     QD_VEC_TRY(qd_vec_attr_needed(r, "packed_dim", 0, 1, &axis));
     QD_VEC_TRY(load_codes(r, "codes", 1 << (bits - 1), (int)bits, &t, &codes));
@@ -123,18 +131,21 @@ qd_status qd_vec_pack_words(qd_vec_run *r) {
 
 qd_status qd_vec_pack_gptq(qd_vec_run *r) {
     const qd_vec_tensor *t, *z, *s, *want_weight, *want_zero, *want;
-    int64_t bits, rows, cols, groups, zero_cols;
+    int64_t bits, group, rows, cols, groups, zero_cols;
     uint8_t *codes, *zeros, *back, *back_zeros;
     uint32_t *qweight, *qzeros;
     float *scales, *w;
+    QD_VEC_TRY(check_convention(r, "gptq"));
     QD_VEC_TRY(qd_vec_attr_needed(r, "bits", 1, 8, &bits));
+    QD_VEC_TRY(qd_vec_attr_needed(r, "group_size", 1, 1 << 30, &group));
     QD_VEC_TRY(load_codes(r, "codes", 0, (int)bits, &t, &codes));
     QD_VEC_TRY(load_codes(r, "zeros", 0, (int)bits, &z, &zeros));
     QD_VEC_TRY(matrix(r, t, &rows, &cols));
     QD_VEC_TRY(matrix(r, z, &groups, &zero_cols));
     QD_VEC_TRY(qd_vec_need(r, "scales", &s));
     QD_VEC_TRY(qd_vec_floats(r, s, &scales));
-    if (zero_cols != cols || s->count != z->count) return qd_vec_bad(r, "zeros or scales have not the shape of codes");
+    if (zero_cols != cols || s->count != z->count || groups != (rows + group - 1) / group)
+        return qd_vec_bad(r, "zeros or scales have not the shape that codes need");
     QD_VEC_TRY(qd_vec_want(r, "qweight", &want_weight));
     QD_VEC_TRY(qd_vec_want(r, "qzeros", &want_zero));
     QD_VEC_TRY(qd_vec_want(r, "w", &want));
@@ -150,6 +161,6 @@ qd_status qd_vec_pack_gptq(qd_vec_run *r) {
     QD_VEC_TRY(qd_vec_library(r, qd_gptq_unpack((int)bits, qweight, qzeros, rows, cols, groups, back, back_zeros)));
     QD_VEC_TRY(same_codes(r, codes, back, t->count));
     QD_VEC_TRY(same_codes(r, zeros, back_zeros, z->count));
-    QD_VEC_TRY(qd_vec_library(r, qd_grouped_dequantize(back, back_zeros, scales, NULL, rows, cols, groups, w)));
+    QD_VEC_TRY(qd_vec_library(r, qd_grouped_dequantize(back, back_zeros, scales, NULL, rows, cols, group, w)));
     return qd_vec_judge(r, want, w, (size_t)t->count * sizeof *w);
 }

@@ -42,20 +42,20 @@ qd_status qd_gptq_unpack(int bits, const uint32_t *qweight, const uint32_t *qzer
 }
 
 qd_status qd_grouped_dequantize(const uint8_t *codes, const uint8_t *zeros, const float *scales,
-                                const int32_t *group_of, int64_t rows, int64_t cols, int64_t groups, float *w) {
+                                const int32_t *group_of, int64_t rows, int64_t cols, int64_t group, float *w) {
     int64_t count;
-    if (rows < 1 || cols < 1 || groups < 1 || groups > rows || __builtin_mul_overflow(rows, cols, &count)) {
-        return qd_fail(QD_ERR_ARGUMENT, "qd_grouped_dequantize: %lld rows of %lld columns in %lld groups",
-                       (long long)rows, (long long)cols, (long long)groups);
+    if (rows < 1 || cols < 1 || group < 0 || __builtin_mul_overflow(rows, cols, &count)) {
+        return qd_fail(QD_ERR_ARGUMENT, "qd_grouped_dequantize: %lld rows of %lld columns in groups of %lld",
+                       (long long)rows, (long long)cols, (long long)group);
     }
     if (!codes || !zeros || !scales || !w)
         return qd_fail(QD_ERR_ARGUMENT, "qd_grouped_dequantize: only group_of may be NULL");
+    const int64_t each = group && group < rows ? group : rows, groups = rows / each + (rows % each != 0);
     for (int64_t k = 0; group_of && k < rows; k++) {
         if (group_of[k] >= 0 && group_of[k] < groups) continue;
         return qd_fail(QD_ERR_ARGUMENT, "qd_grouped_dequantize: row %lld is in group %d of %lld", (long long)k,
                        group_of[k], (long long)groups);
     }
-    const int64_t each = (rows + groups - 1) / groups;
     for (int64_t k = 0; k < rows; k++) {
         const int64_t g = group_of ? group_of[k] : k / each;
         for (int64_t n = 0; n < cols; n++) {

@@ -130,7 +130,7 @@ START_TEST(test_words) {
 END_TEST
 
 START_TEST(test_gptq) {
-    enum { ROWS = 64, COLS = 32, GROUPS = 2, MOST = ROWS * COLS };
+    enum { ROWS = 64, COLS = 32, GROUP = 48, GROUPS = 2, MOST = ROWS * COLS }; /* a short last group */
     static const int bits[] = {2, 3, 4, 8};
     uint8_t codes[MOST], zeros[GROUPS * COLS], back[MOST], back_zeros[GROUPS * COLS];
     uint32_t qweight[MOST], qzeros[GROUPS * COLS];
@@ -152,16 +152,18 @@ START_TEST(test_gptq) {
     for (int k = 0; k < ROWS; k++)
         order[k] = k % 2;
     for (int with = 0; with < 2; with++) {
-        ck_ok(qd_grouped_dequantize(codes, zeros, scales, with ? order : NULL, ROWS, COLS, GROUPS, w));
+        ck_ok(qd_grouped_dequantize(codes, zeros, scales, with ? order : NULL, ROWS, COLS, GROUP, w));
         for (int i = 0; i < MOST; i++) {
-            const int g = (with ? i / COLS % 2 : i / COLS / 32) * COLS + i % COLS;
+            const int g = (with ? i / COLS % 2 : i / COLS / GROUP) * COLS + i % COLS;
             ck_assert(w[i] == scales[g] * (float)(codes[i] - zeros[g]));
         }
     }
+    ck_ok(qd_grouped_dequantize(codes, zeros, scales, NULL, ROWS, COLS, 0, w)); /* all are one group */
+    ck_assert(w[MOST - 1] == scales[COLS - 1] * (float)(codes[MOST - 1] - zeros[COLS - 1]));
     order[5] = GROUPS;
-    ck_fails(qd_grouped_dequantize(codes, zeros, scales, order, ROWS, COLS, GROUPS, w), QD_ERR_ARGUMENT,
+    ck_fails(qd_grouped_dequantize(codes, zeros, scales, order, ROWS, COLS, GROUP, w), QD_ERR_ARGUMENT,
              "row 5 is in group 2");
-    ck_fails(qd_grouped_dequantize(codes, zeros, scales, NULL, ROWS, COLS, 0, w), QD_ERR_ARGUMENT, "0 groups");
+    ck_fails(qd_grouped_dequantize(codes, zeros, scales, NULL, ROWS, COLS, -1, w), QD_ERR_ARGUMENT, "groups of -1");
     ck_fails(qd_grouped_dequantize(codes, NULL, scales, NULL, ROWS, COLS, 1, w), QD_ERR_ARGUMENT, "NULL");
     ck_fails(qd_gptq_pack(5, codes, zeros, ROWS, COLS, 2, qweight, qzeros), QD_ERR_ARGUMENT, "2, 3, 4 or 8 bits");
     ck_fails(qd_gptq_pack(4, codes, zeros, ROWS + 1, COLS, 2, qweight, qzeros), QD_ERR_ARGUMENT, "whole words");

@@ -7,9 +7,13 @@
 #define VECTORS "tests/golden/vectors"
 
 static const char *const groups[] = {
+    "bnb_4bit",
+    "bnb_8bit",
     "gguf_dequantize",
     "gguf_quantize",
     "half_bf16",
+    "kmeans_bound",
+    "minifloat",
     "onnx_conv_integer",
     "onnx_dequantize_linear",
     "onnx_dynamic_quantize",
@@ -20,8 +24,11 @@ static const char *const groups[] = {
     "onnx_qlinear_matmul",
     "onnx_qlinear_ops",
     "onnx_quantize_linear",
+    "packing",
     "tflite_ops",
     "tflite_requantize",
+    "torch_fake_quantize",
+    "torch_observers",
     "torch_quantize",
 };
 #define GROUP_COUNT (int)(sizeof groups / sizeof groups[0])

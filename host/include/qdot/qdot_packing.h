@@ -63,11 +63,11 @@ QD_API qd_status qd_gptq_pack(int bits, const uint8_t *codes, const uint8_t *zer
 /** The inverse. */
 QD_API qd_status qd_gptq_unpack(int bits, const uint32_t *qweight, const uint32_t *qzeros, int64_t rows, int64_t cols,
                                 int64_t groups, uint8_t *codes, uint8_t *zeros);
-/** w[k][n] = f32(scales[g][n] · (codes[k][n] - zeros[g][n])), g = group_of[k] (GPTQ's g_idx, for act-order), or
- *  k / ceil(rows / groups) when group_of is NULL. scales: [groups][cols]. Errors: QD_ERR_ARGUMENT: a group that is not
- *  there. */
+/** w[k][n] = f32(scales[g][n] · (codes[k][n] - zeros[g][n])), g = group_of[k] (GPTQ's g_idx, for act-order), or k /
+ * group when group_of is NULL. Groups are of `group` rows (0: all are one), the last may be short; scales, zeros:
+ *  [ceil(rows / group)][cols]. Errors: QD_ERR_ARGUMENT: sizes, NULL, a group that is not there. */
 QD_API qd_status qd_grouped_dequantize(const uint8_t *codes, const uint8_t *zeros, const float *scales,
-                                       const int32_t *group_of, int64_t rows, int64_t cols, int64_t groups, float *w);
+                                       const int32_t *group_of, int64_t rows, int64_t cols, int64_t group, float *w);
 
 #ifdef __cplusplus
 }
