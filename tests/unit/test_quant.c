@@ -218,6 +218,7 @@ START_TEST(test_least_error) {
         const double whole = error_of(x, N, &ranges[r], scale, zero);
         ck_ok(qd_observer_scale(o, &ranges[r], &scale, &zero, &min, &max));
         const double got = error_of(x, N, &ranges[r], scale, zero);
+        if (ranges[r].symmetric) ck_assert(min == -max);
         double best = INFINITY;
         for (int i = 1; i <= 40; i++) {
             for (int j = 1; j <= 40; j++) {
