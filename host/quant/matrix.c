@@ -108,7 +108,7 @@ static qd_status measure_piece(const job *j, int64_t first, int64_t count, const
     qd_status status;
     QD_TRY(qd_storage_decode(j->to, dst, j->side, rows, cols, first, count, m->y));
     if (!all_finite(m->y, count * cols)) return refuse(j, first, x, m->y, cols);
-    if (j->steps.any) QD_TRY(qd_steps_fill(&j->steps, dst, j->side, rows, first, count, m->copy, m->low, m->steps));
+    if (j->steps.any) QD_TRY(qd_steps_fill(&j->steps, dst, j->side, first, count, m->copy, m->low, m->steps));
     add_losses(x, m->y, j->steps.any ? m->steps : NULL, count * cols, out);
 error:
     return status;

@@ -1,10 +1,9 @@
-/* The step of stored weights: the mean distance between neighbouring values that a block can hold. It is found through
- * the format's own decoder, so that no second place knows how scales are stored: the codes of a copy are set to the
- * lowest, then to the highest one. */
+/* The step of stored weights: the mean distance between neighbouring values that a block can hold. That of a format is
+ * found through its own decoder, so that no second place knows how scales are stored: the codes of a copy are set to
+ * the lowest, then to the highest one. */
 #include <math.h>
 #include <string.h>
 
-#include "formats/coding.h"
 #include "quant/steps.h"
 
 /* Where the codes of a block stand, and the bytes that hold its lowest and its highest ones. */
@@ -30,42 +29,34 @@ static quant_steps steps_of_format(const qd_storage *s, int64_t cols) {
         q.block_bytes = (size_t)f->bytes;
         q.first = blocks[i].first;
         q.end = blocks[i].end;
-        q.bits = 8;
-        q.lowest = blocks[i].low;
-        q.highest = blocks[i].high;
+        q.low = blocks[i].low;
+        q.high = blocks[i].high;
         q.levels = blocks[i].levels;
     }
     return q;
 }
 
-/* Codes of the least and the greatest value of a table. */
-static void table_ends(const float *table, int bits, int *lowest, int *highest) {
+/* Codes of the least and the greatest value of a row's table. */
+static void table_ends(const qd_coded_row *row, int *lowest, int *highest) {
     *lowest = *highest = 0;
-    for (int i = 1; i < 1 << bits; i++) {
-        if (table[i] < table[*lowest]) *lowest = i;
-        if (table[i] > table[*highest]) *highest = i;
+    for (int i = 1; i < 1 << row->p->bits; i++) {
+        const float v = qd_coded_value(row, i, 0);
+        if (v < qd_coded_value(row, *lowest, 0)) *lowest = i;
+        if (v > qd_coded_value(row, *highest, 0)) *highest = i;
     }
 }
 
 static quant_steps steps_of_coding(const qd_storage *s, int64_t rows, int64_t cols, const float *side) {
     quant_steps q = {.storage = *s, .cols = cols, .row_bytes = qd_coding_row_bytes(&s->coding, cols)};
     const qd_coding *c = &s->coding;
-    qd_coded_params p;
-    if (qd_coding_layout(c, rows, cols, &p) != QD_OK) return q;
-    q.block_bytes = q.end = q.row_bytes;
-    q.first = (size_t)p.codes_at;
-    q.bits = c->bits;
-    if (c->kind == QD_CODING_UNIFORM) {
-        q.any = true;
-        q.lowest = c->lowest;
-        q.highest = c->highest;
-        q.levels = c->highest - c->lowest;
-    } else if (c->kind == QD_CODING_TABLE) {
-        q.any = true;
-        q.levels = (1 << c->bits) - 1;
-        q.own_table = c->per_row;
-        if (!q.own_table) table_ends(side + p.table_at, c->bits, &q.lowest, &q.highest);
-    }
+    if (qd_coding_layout(c, rows, cols, &q.params) != QD_OK) return q;
+    q.any = c->kind == QD_CODING_UNIFORM || c->kind == QD_CODING_TABLE;
+    q.lowest = c->lowest;
+    q.highest = c->highest;
+    q.levels = c->highest - c->lowest;
+    if (c->kind != QD_CODING_TABLE) return q;
+    q.levels = (1 << c->bits) - 1;
+    if (!c->per_row) table_ends(&(qd_coded_row){&q.params, NULL, side, 0}, &q.lowest, &q.highest);
     return q;
 }
 
@@ -80,42 +71,38 @@ qd_status qd_storage_decode(const qd_storage *s, const void *data, const float *
     return qd_dequantize(s->format, data, count, cols, dst);
 }
 
-/* Sets all codes of a row, the first in the low bits. Eight codes fill whole bytes. */
-static void set_codes(const quant_steps *q, unsigned char *row, int code) {
-    unsigned char pattern[8] = {0};
-    for (int i = 0; i < 8; i++) {
-        for (int b = 0; b < q->bits; b++) {
-            const int at = i * q->bits + b;
-            pattern[at / 8] = (unsigned char)(pattern[at / 8] | (code >> b & 1) << at % 8);
-        }
-    }
-    for (size_t block = 0; block < q->row_bytes; block += q->block_bytes) {
-        for (size_t i = q->first; i < q->end; i++)
-            row[block + i] = pattern[(i - q->first) % (size_t)q->bits];
+/* All weights of a group have one step. */
+static void fill_coded_row(const quant_steps *q, const qd_coded_row *row, float *steps) {
+    const int64_t group = q->params.group;
+    int lowest = q->lowest, highest = q->highest;
+    if (q->storage.coding.per_row) table_ends(row, &lowest, &highest);
+    const float span = qd_coded_value(row, highest, 0) - qd_coded_value(row, lowest, 0);
+    for (int64_t g = 0; g < q->params.groups; g++) {
+        const float step = fabsf(qd_coded_scale(row, g) * span) / (float)q->levels;
+        for (int64_t k = g * group; k < (g + 1) * group && k < q->cols; k++)
+            steps[k] = step;
     }
 }
 
-/* Decodes rows with one and the same code: the highest, or the lowest. */
-static qd_status decode_end(const quant_steps *q, bool high, const float *side, int64_t rows, int64_t first,
-                            int64_t count, unsigned char *copy, float *dst) {
-    for (int64_t r = 0; r < count; r++) {
-        unsigned char *row = copy + (size_t)r * q->row_bytes;
-        int lowest = q->lowest, highest = q->highest;
-        if (q->own_table) {
-            float table[256];
-            memcpy(table, row, (size_t)4 << q->bits);
-            table_ends(table, q->bits, &lowest, &highest);
-        }
-        set_codes(q, row, high ? highest : lowest);
-    }
-    return qd_storage_decode(&q->storage, copy, side, rows, q->cols, first, count, dst);
+/* Decodes rows of a format with one and the same code everywhere. */
+static qd_status decode_all(const quant_steps *q, unsigned char code, int64_t count, unsigned char *copy, float *dst) {
+    for (size_t block = 0; block < (size_t)count * q->row_bytes; block += q->block_bytes)
+        memset(copy + block + q->first, code, q->end - q->first);
+    return qd_dequantize(q->storage.format, copy, count, q->cols, dst);
 }
 
-qd_status qd_steps_fill(const quant_steps *q, const void *data, const float *side, int64_t rows, int64_t first,
-                        int64_t count, void *copy, float *low, float *steps) {
+qd_status qd_steps_fill(const quant_steps *q, const void *data, const float *side, int64_t first, int64_t count,
+                        void *copy, float *low, float *steps) {
+    if (q->storage.format == QD_FORMAT_COUNT) {
+        for (int64_t r = 0; r < count; r++) {
+            const uint8_t *bytes = (const uint8_t *)data + (size_t)r * q->row_bytes;
+            fill_coded_row(q, &(qd_coded_row){&q->params, bytes, side, first + r}, steps + r * q->cols);
+        }
+        return QD_OK;
+    }
     memcpy(copy, data, (size_t)count * q->row_bytes);
-    qd_status status = decode_end(q, false, side, rows, first, count, copy, low);
-    if (status == QD_OK) status = decode_end(q, true, side, rows, first, count, copy, steps);
+    qd_status status = decode_all(q, q->low, count, copy, low);
+    if (status == QD_OK) status = decode_all(q, q->high, count, copy, steps);
     for (int64_t i = 0; status == QD_OK && i < count * q->cols; i++)
         steps[i] = fabsf(steps[i] - low[i]) / (float)q->levels;
     return status;

@@ -52,9 +52,10 @@ static void drop(result *r) {
     free(r->side);
 }
 
-static const char *const targets[] = {"f32",      "f16",         "bf16",      "q8_0",     "q4_0",    "q4_1",
-                                      "int8",     "int4-g64",    "int3-asym", "nf4",      "nf4-dq",  "log4",
-                                      "fp8_e4m3", "int4-tensor", "int4-e4m3", "fp4-e8m0", "normal4", "fp4_e3m0"};
+static const char *const targets[] = {"f32",         "f16",         "bf16",      "q8_0",     "q4_0",    "q4_1",
+                                      "int8",        "int4-g64",    "int3-asym", "nf4",      "nf4-dq",  "log4",
+                                      "fp8_e4m3",    "int4-tensor", "int4-e4m3", "fp4-e8m0", "normal4", "fp4_e3m0",
+                                      "kmeans2-row", "kmeans4",     "pq4-d4"};
 
 START_TEST(same_bytes_and_loss) {
     float *x = weights(ROWS * COLS, 1), *y = malloc(sizeof *y * ROWS * COLS);

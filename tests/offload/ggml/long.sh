@@ -11,6 +11,20 @@ check "every operator gives the reference's bytes" sh -c "grep -q Paris '$work/t
 check "test-backend-ops, every operator compared with the reference" run_cases "$work/verified" QDOT_VERIFY=1 \
     -o ADD,RMS_NORM,ROPE,SOFT_MAX,SET_ROWS,GET_ROWS,CPY,SWIGLU
 
+# ---- Files that `qdot quantize` writes --------------------------------------------------------------------------------
+
+# Without the backend: what llama.cpp's own processor code makes of them.
+settings=
+original=$model
+for format in q8_0 q4_0 f16; do
+    model=$work/$format.gguf
+    "$qdot" quantize "$original" "$model" --format "$format" >"$work/out" 2>&1 || cat "$work/out"
+    write_text "The capital of France is" 8
+    check "llama.cpp reads the model in $format" sh -c "grep -q 'file type *= ' '$work/log' && [ -s '$work/text' ]"
+    [ "$format" = q4_0 ] || check "and knows what the original knows" grep -q Paris "$work/text"
+done
+model=$original
+
 # ---- Two machines ----------------------------------------------------------------------------------------------------
 
 # serve PORT: sets $server.
