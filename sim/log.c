@@ -86,7 +86,7 @@ qd_status qd_sim_log_add(qd_sim_log *l, const qd_sim_task *t, const qd_sim_step 
     if (!same) {
         qd_sim_step *s = grow(&l->known, l->n_known, &l->known_capacity);
         if (!s) return QD_ERR_MEMORY;
-        const qd_status status = qd_sim_task_run(&l->machine, t, false, s);
+        const qd_status status = qd_sim_task_run(&l->machine, t, s);
         if (status) return status;
         l->n_known++;
         same = s;

@@ -27,9 +27,8 @@ static inline int qd_sim_ports(const qd_sim_board *b, bool is_w) {
 }
 qd_unit_shape qd_sim_unit_shape(const qd_sim_design *d);
 
-/** Fills all of *out but `start`. `bound`: memory that never waits and no latency, a lower bound that takes half the
- *  time. Errors: those of qd_unit_give_product. */
-qd_status qd_sim_task_run(const qd_sim_machine *m, const qd_sim_task *t, bool bound, qd_sim_step *out);
+/** Fills all of *out but `start`. Errors: those of qd_unit_give_product. */
+qd_status qd_sim_task_run(const qd_sim_machine *m, const qd_sim_task *t, qd_sim_step *out);
 /** Whether both take the same: everything but the name. */
 bool qd_sim_task_same(const qd_sim_task *a, const qd_sim_task *b);
 

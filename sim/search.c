@@ -65,7 +65,7 @@ static qd_status measure(const search *s, qd_sim_candidate *c) {
     m.design = c->design;
     for (int i = 0; i < s->n_kinds; i++) {
         qd_sim_step step;
-        const qd_status status = qd_sim_task_run(&m, &s->kinds[i].task, false, &step);
+        const qd_status status = qd_sim_task_run(&m, &s->kinds[i].task, &step);
         if (status) return status;
         cycles += s->kinds[i].times * (double)step.cycles;
     }

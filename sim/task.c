@@ -91,7 +91,7 @@ static void set_streams(const qd_sim_machine *m, const qd_sim_task *t, const qd_
     }
 }
 
-static qd_status run_unit(const qd_sim_machine *m, const qd_sim_task *t, bool bound, qd_sim_step *out) {
+static qd_status run_unit(const qd_sim_machine *m, const qd_sim_task *t, qd_sim_step *out) {
     const qd_unit_shape shape = qd_sim_unit_shape(&m->design);
     const qd_unit_product p = {t->m, t->n, t->k, t->w_bits, t->part};
     qd_unit_streams streams = {0};
@@ -103,21 +103,16 @@ static qd_status run_unit(const qd_sim_machine *m, const qd_sim_task *t, bool bo
     QD_TRY(qd_unit_give_product(u, &p, NULL, NULL));
     qd_unit_report r = qd_unit_report_of(u);
     count_bytes(m, t, &r, bytes);
-    if (bound) {
-        out->cycles = r.counters.issued * (uint64_t)t->times;
-        out->cause[QD_SIM_CAUSE_WORK] = out->cycles;
-    } else {
-        qd_unit_close(u);
-        u = NULL;
-        set_streams(m, t, &r, bytes, &streams);
-        QD_TRY(qd_unit_open(&shape, &streams, &u));
-        for (int64_t i = 0; i < t->times; i++)
-            QD_TRY(qd_unit_give_product(u, &p, NULL, NULL));
-        r = qd_unit_report_of(u);
-        out->cycles = r.cycles;
-        for (int i = 0; i < QD_UNIT_CAUSES; i++)
-            out->cause[i] = r.cause[i];
-    }
+    qd_unit_close(u);
+    u = NULL;
+    set_streams(m, t, &r, bytes, &streams);
+    QD_TRY(qd_unit_open(&shape, &streams, &u));
+    for (int64_t i = 0; i < t->times; i++)
+        QD_TRY(qd_unit_give_product(u, &p, NULL, NULL));
+    r = qd_unit_report_of(u);
+    out->cycles = r.cycles;
+    for (int i = 0; i < QD_UNIT_CAUSES; i++)
+        out->cause[i] = r.cause[i];
     out->products = out->cause[QD_SIM_CAUSE_WORK] * (uint64_t)m->design.rows * (uint64_t)m->design.cols *
                     (uint64_t)m->design.lanes * (t->w_bits == 4 ? 2 : 1);
     for (int i = 0; i < QD_SIM_TRAFFIC; i++)
@@ -148,12 +143,12 @@ static void run_vector(const qd_sim_machine *m, const qd_sim_task *t, qd_sim_ste
 
 /* ---- Any ---------------------------------------------------------------------------------------------------- */
 
-qd_status qd_sim_task_run(const qd_sim_machine *m, const qd_sim_task *t, bool bound, qd_sim_step *out) {
+qd_status qd_sim_task_run(const qd_sim_machine *m, const qd_sim_task *t, qd_sim_step *out) {
     memset(out, 0, sizeof *out);
     out->task = *t;
     switch (t->place) {
         case QD_SIM_UNIT:
-            return run_unit(m, t, bound, out);
+            return run_unit(m, t, out);
         case QD_SIM_VECTOR:
             run_vector(m, t, out);
             return QD_OK;

@@ -33,7 +33,7 @@ const char *sim_function(const qd_node *n) {
         case QD_OP_MATMUL_INT:
             return "matmul_int_hls";
         case QD_OP_CONV_INT:
-            return QD_CODE_BITS(n->params.conv_int.w_code) == 8 ? "conv_int_hls" : NULL;
+            return "conv_int_hls";
         case QD_OP_TABLE:
             return "table_hls";
         default:

@@ -7,6 +7,7 @@
 #include "core/verify.h"
 #include "e2e/networks.h"
 #include "qdot/qdot_sim.h"
+#include "sim/log.h"
 #include "unit/devices.h"
 #include "unit/model_image.h"
 
@@ -101,7 +102,7 @@ START_TEST(test_operators) {
     ck_ok(qd_context_create(devices[_i], NULL, &c));
     ck_ok(qd_verify(c, 11, cases, count_row, &t, &different));
     ck_assert_msg(different == 0, "%s: %d cases differ; %s", devices[_i], different, t.first);
-    /* MATMUL_INT, CONV_INT with weights of 8 bits, TABLE; MATMUL with q8_0, q4_0 and q4_1. */
+    /* MATMUL_INT, CONV_INT, TABLE; MATMUL with q8_0, q4_0 and q4_1. */
     ck_assert_int_ge(t.by_hls, 27);
     qd_context_free(c);
 }
@@ -225,6 +226,36 @@ START_TEST(test_more_is_faster) {
 }
 END_TEST
 
+/* Where memory is slow, a task takes as long as its bytes do; all streams share the channel. */
+START_TEST(test_memory_bound) {
+    qd_sim_machine m;
+    ck_ok(qd_sim_machine_open("U250", NULL, &m));
+    for (int channels = 1; channels <= 4; channels *= 2) {
+        qd_sim_board slow = *m.board;
+        qd_sim_step s;
+        const qd_sim_task t = {.place = QD_SIM_UNIT,
+                               .n = 512,
+                               .m = 512,
+                               .k = 512,
+                               .times = 4,
+                               .w_bits = 8,
+                               .w_memory = 1,
+                               .x_memory = 1,
+                               .y_memory = 1};
+        slow.channels = channels;
+        slow.channel_gbps = 0.2;
+        const qd_sim_machine on = {&slow, m.params, m.design};
+        ck_ok(qd_sim_task_run(&on, &t, &s));
+        double bytes = 0;
+        for (int i = 0; i < QD_SIM_TRAFFIC; i++)
+            bytes += (double)s.bytes[i];
+        const double rate = channels * qd_sim_channel_rate(&slow, &m.params);
+        const double share = bytes / rate / ((double)s.cycles / (1e6 * m.design.clock_mhz));
+        ck_assert_msg(share > 0.85 && share <= 1, "%d channels: %.3f of the memory's rate", channels, share);
+    }
+}
+END_TEST
+
 /* ---- What is refused ---------------------------------------------------------------------------------------- */
 
 START_TEST(test_refused) {
@@ -299,8 +330,8 @@ START_TEST(test_resources) {
         ck_ok(qd_sim_design_of(counted[i].board, counted[i].changes, &d, &r));
         ck_assert_int_eq(r.dsps, counted[i].dsps);
         ck_assert_int_eq(r.brams, counted[i].brams);
-        ck_assert_msg(fabs((double)r.luts / counted[i].luts - 1) < 0.15, "%s %s: %lld LUTs, yosys: %d",
-                      counted[i].board, counted[i].changes, (long long)r.luts, counted[i].luts);
+        ck_assert_msg(fabs((double)r.luts / counted[i].luts - 1) < 0.1, "%s %s: %lld LUTs, yosys: %d", counted[i].board,
+                      counted[i].changes, (long long)r.luts, counted[i].luts);
     }
     for (int i = 0; qd_sim_board_name(i); i++) {
         qd_sim_design d;
@@ -321,6 +352,7 @@ int main(int argc, char **argv) {
     tcase_add_loop_test(tc, test_layer, 0, DEVICES);
     tcase_add_loop_test(tc, test_known_networks, 0, 2);
     tcase_add_test(tc, test_more_is_faster);
+    tcase_add_test(tc, test_memory_bound);
     tcase_add_test(tc, test_refused);
     tcase_add_test(tc, test_memory);
     tcase_add_test(tc, test_resources);
