@@ -13,7 +13,7 @@
 #include "strides.h"
 
 /* Whether rows may end within 16 elements: those of blocks do not. */
-#if defined(QD_W_Q8_0) || defined(QD_W_Q4_0) || defined(QD_W_Q4_1)
+#ifdef QD_W_BLOCK
 #define QD_TILE_ENDS 0
 #else
 #define QD_TILE_ENDS 1

@@ -447,7 +447,8 @@ qd_status qd_vec_judge(qd_vec_run *r, const qd_vec_tensor *want, const void *val
             if (!r->different) snprintf(r->text, sizeof r->text, "%s", result.first);
             return QD_OK;
         case QD_VEC_INFORMATIVE:
-            return qd_vec_skip(r, "quality", "no error bounds yet");
+            if (want - r->c->outputs < QD_VEC_OUTPUTS) r->compared[want - r->c->outputs] = false;
+            return QD_OK; /* qd_vec_quality judges it */
         default:
             if (!r->different) {
                 snprintf(r->text, sizeof r->text, "%lld different: %s", (long long)result.different, result.first);

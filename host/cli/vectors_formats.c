@@ -1,6 +1,7 @@
 /* Number formats: qd_quantize and qd_dequantize. Their outputs are followed by bytes that nothing may write, and a call
  * that fails must leave them all. */
 #include <ctype.h>
+#include <math.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -40,9 +41,9 @@ static void rows_and_columns(const qd_vec_tensor *t, int64_t *rows, int64_t *col
     *rows = *cols ? t->count / *cols : 0;
 }
 
-/* `row_bytes` bytes of each of `rows` rows to floats, compared with output `name`. */
+/* `row_bytes` bytes of each of `rows` rows to floats, compared with output `name`; *values: those floats. */
 static qd_status dequantize(qd_vec_run *r, qd_format f, const void *data, int64_t rows, int64_t row_bytes,
-                            const char *name) {
+                            const char *name, const float **values) {
     const qd_format_info *info = qd_format_get(f);
     /* The bytes of a part of a block stand for at least one element. */
     const int64_t cols = row_bytes / info->bytes * info->block + (row_bytes % info->bytes != 0);
@@ -54,11 +55,13 @@ static qd_status dequantize(qd_vec_run *r, qd_format f, const void *data, int64_
     const qd_status status = qd_vec_library(r, qd_dequantize(f, data, rows, cols, (float *)(void *)y));
     QD_VEC_TRY(untouched(r, y, status == QD_OK ? (size_t)bytes : 0, (size_t)bytes + GUARD));
     QD_VEC_TRY(status);
+    *values = (const float *)(const void *)y;
     return qd_vec_judge(r, want, y, (size_t)bytes);
 }
 
-/* Input x to format f, compared with output `packed`; what that gives back is compared with output "dequantized". */
-static qd_status quantize(qd_vec_run *r, qd_format f, const char *packed) {
+/* Input x to format f, compared with output `packed`; what that gives back, *values, is compared with output
+ * "dequantized", where there is one. */
+static qd_status quantize(qd_vec_run *r, qd_format f, const char *packed, const float **values) {
     const qd_vec_tensor *x, *want;
     int64_t rows, cols;
     unsigned char *data;
@@ -74,18 +77,46 @@ static qd_status quantize(qd_vec_run *r, qd_format f, const char *packed) {
     QD_VEC_TRY(untouched(r, data, used, (size_t)bytes + GUARD));
     QD_VEC_TRY(status);
     QD_VEC_TRY(qd_vec_judge(r, want, data, used));
+    *values = NULL;
     if (!qd_vec_output(r->c, "dequantized")) return QD_OK;
-    return dequantize(r, f, data, rows, (int64_t)qd_format_row_bytes(f, cols), "dequantized");
+    return dequantize(r, f, data, rows, (int64_t)qd_format_row_bytes(f, cols), "dequantized", values);
 }
 
+/* The case's format, whose block must be the manifest's. */
 static qd_status case_format(qd_vec_run *r, qd_format *f) {
-    return r->c->format ? find_format(r, r->c->format, f) : qd_vec_bad(r, "the case names no format");
+    int64_t block, bytes;
+    if (!r->c->format) return qd_vec_bad(r, "the case names no format");
+    QD_VEC_TRY(find_format(r, r->c->format, f));
+    const qd_format_info *info = qd_format_get(*f);
+    QD_VEC_TRY(qd_vec_attr(r, "block_size", info->block, 1, 1 << 20, &block));
+    QD_VEC_TRY(qd_vec_attr(r, "type_size", info->bytes, 1, 1 << 20, &bytes));
+    if (block == info->block && bytes == info->bytes) return QD_OK;
+    return qd_vec_bad(r, "%s has blocks of %d elements in %d bytes, not of %lld in %lld", info->name, info->block,
+                      info->bytes, (long long)block, (long long)bytes);
 }
 
 qd_status qd_vec_gguf_quantize(qd_vec_run *r) {
+    const float *values;
     qd_format f;
     QD_VEC_TRY(case_format(r, &f));
-    return quantize(r, f, qd_vec_output(r->c, "y") ? "y" : "data");
+    return quantize(r, f, qd_vec_output(r->c, "y") ? "y" : "data", &values);
+}
+
+/* Bytes of a search are an example: the root of the mean squared error is what has a bound. */
+qd_status qd_vec_bounded_quantize(qd_vec_run *r) {
+    const qd_vec_tensor *x;
+    const float *values;
+    qd_format f;
+    QD_VEC_TRY(case_format(r, &f));
+    QD_VEC_TRY(quantize(r, f, "data", &values));
+    QD_VEC_TRY(qd_vec_need(r, "x", &x));
+    if (!values) return QD_OK; /* an error case that did not fail */
+    double sum = 0;
+    for (int64_t i = 0; i < x->count; i++) {
+        const double error = qd_vec_float(x, i) - (double)values[i];
+        sum += error * error;
+    }
+    return qd_vec_quality(r, sqrt(sum / (double)x->count));
 }
 
 qd_status qd_vec_gguf_dequantize(qd_vec_run *r) {
@@ -93,10 +124,11 @@ qd_status qd_vec_gguf_dequantize(qd_vec_run *r) {
     int64_t rows, row_bytes;
     qd_format f;
     QD_VEC_TRY(case_format(r, &f));
+    const float *values;
     QD_VEC_TRY(qd_vec_need(r, "data", &data));
     if (data->dtype != QD_VEC_U8) return qd_vec_bad(r, "data must be u8");
     rows_and_columns(data, &rows, &row_bytes);
-    return dequantize(r, f, data->data, rows, row_bytes, "y");
+    return dequantize(r, f, data->data, rows, row_bytes, "y", &values);
 }
 
 qd_status qd_vec_cast(qd_vec_run *r) {
@@ -107,7 +139,8 @@ qd_status qd_vec_cast(qd_vec_run *r) {
     const bool encodes = strcmp(from, "f32") == 0;
     if (!encodes && strcmp(to, "f32") != 0) return qd_vec_skip(r, "cast", "no cast of %.20s to %.20s yet", from, to);
     QD_VEC_TRY(find_format(r, encodes ? to : from, &f));
-    if (encodes) return quantize(r, f, "y");
+    const float *values;
+    if (encodes) return quantize(r, f, "y", &values);
     QD_VEC_TRY(qd_vec_need(r, "x", &x));
-    return dequantize(r, f, x->data, 1, (int64_t)x->bytes, "y");
+    return dequantize(r, f, x->data, 1, (int64_t)x->bytes, "y", &values);
 }

@@ -111,6 +111,7 @@ qd_status qd_vec_check(qd_vec_run *r, const qd_vec_tensor *want, qd_tensor *t);
 
 qd_status qd_vec_gguf_quantize(qd_vec_run *r);
 qd_status qd_vec_gguf_dequantize(qd_vec_run *r);
+qd_status qd_vec_bounded_quantize(qd_vec_run *r);
 qd_status qd_vec_cast(qd_vec_run *r);
 
 qd_status qd_vec_quantize_4bit(qd_vec_run *r);

@@ -1,10 +1,12 @@
 /* Random problems made from the operand column of qdot_ops.def, answered by the reference. */
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "core/context.h"
 #include "core/rules/rules.h"
+#include "formats/formats.h"
 #include "qdot/qdot_num.h"
 
 /* Bytes behind each operand that must stay as they are. */
@@ -12,7 +14,7 @@ enum { GUARD = 128 };
 
 /* ---- Format combinations ------------------------------------------------------------------------------------ */
 
-static qd_format nth_format(uint32_t mask, int n) {
+static qd_format nth_format(uint64_t mask, int n) {
     for (int f = 0; f < QD_FORMAT_COUNT; f++) {
         if (mask >> f & 1 && n-- == 0) return (qd_format)f;
     }
@@ -26,7 +28,7 @@ bool qd_case_formats(qd_op op, int index, qd_format formats[QD_OPERANDS]) {
     int total = 1;
     for (int i = 0; i < QD_OPERANDS; i++) {
         const qd_operand_spec *o = qd_operand_at(&spec, i);
-        if (o && !o->same_format) total *= __builtin_popcount(o->formats);
+        if (o && !o->same_format) total *= __builtin_popcountll(o->formats);
     }
     for (int code = 0; code < total; code++) {
         int rest = code;
@@ -38,8 +40,8 @@ bool qd_case_formats(qd_op op, int index, qd_format formats[QD_OPERANDS]) {
                 formats[i] = formats[0];
                 continue;
             }
-            formats[i] = nth_format(o->formats, rest % __builtin_popcount(o->formats));
-            rest /= __builtin_popcount(o->formats);
+            formats[i] = nth_format(o->formats, rest % __builtin_popcountll(o->formats));
+            rest /= __builtin_popcountll(o->formats);
         }
         if (rules->formats && rules->formats(op, formats, formats + QD_MAX_IN) != QD_OK) continue;
         if (index-- == 0) return true;
@@ -89,6 +91,27 @@ static bool holds_bytes(const qd_format_info *info) {
     return info->kind == QD_KIND_INTEGER || info->bytes * info->block < 2;
 }
 
+/* Any codes under any scales that do not make sums infinite: a quantizer makes only some of these blocks. */
+static void random_block(qd_format f, uint64_t *rng, unsigned char *p) {
+    const qd_format_info *info = qd_format_get(f);
+    union {
+        uint64_t align;
+        unsigned char bytes[256];
+    } block;
+    bool fits;
+    do {
+        for (int i = 0; i < info->bytes; i++)
+            block.bytes[i] = (unsigned char)qd_next_random(rng);
+        fits = true;
+        for (int i = 0; i < info->block / 16; i++) {
+            qd_sixteen s;
+            qd_codec_get(f)->sixteen(block.bytes, i, &s);
+            fits = fits && fabsf(s.scale) < 1e9f && fabsf(s.offset) < 1e9f; /* so that NaN does not fit */
+        }
+    } while (!fits);
+    memcpy(p, block.bytes, (size_t)info->bytes);
+}
+
 static qd_status fill_row(qd_format f, uint64_t *rng, int style, float *scratch, int64_t cols, void *row) {
     const qd_format_info *info = qd_format_get(f);
     const size_t bytes = qd_format_row_bytes(f, cols);
@@ -100,14 +123,8 @@ static qd_status fill_row(qd_format f, uint64_t *rng, int style, float *scratch,
         scratch[i] = random_float(rng, style);
     const qd_status status = qd_quantize(f, scratch, 1, cols, row);
     if (status || style != 1 || f == QD_FORMAT_A8 || info->kind != QD_KIND_BLOCKED) return status;
-    /* Any codes under scales of either sign that are not infinite: a quantizer makes only some of these blocks. */
-    unsigned char *p = row;
-    for (size_t i = 0; i < bytes; i++)
-        p[i] = (unsigned char)qd_next_random(rng);
-    for (int64_t b = 0; b < cols / info->block; b++) {
-        p[b * info->bytes + 1] &= 0xbb;
-        if (f == QD_FORMAT_Q4_1) p[b * info->bytes + 3] &= 0xbb;
-    }
+    for (size_t i = 0; i < bytes; i += (size_t)info->bytes)
+        random_block(f, rng, (unsigned char *)row + i);
     return QD_OK;
 }
 
@@ -229,7 +246,7 @@ static qd_status make_operand(qd_case *c, qd_problem *p, int i, const qd_operand
     const size_t row = qd_format_row_bytes(d->format, qd_columns(t));
     t->stride = row;
     /* Weights are constants mostly; tables, gains and biases now and then. What has a row for each row never is. */
-    const bool weights = i == 0 && (__builtin_popcount(o->formats) > 2 && !o->any_shape ? true : o->name[0] == 'w');
+    const bool weights = i == 0 && (__builtin_popcountll(o->formats) > 2 && !o->any_shape ? true : o->name[0] == 'w');
     const bool fixed = i < QD_MAX_IN && !weights && !o->any_shape && d->rank < 3 && o->dim[0].a != 'R';
     bool constant = false;
     snprintf(name, sizeof name, "%.12s constant", o->name);

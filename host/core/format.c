@@ -26,7 +26,7 @@ qd_format qd_format_from_gguf(uint32_t gguf_type) {
 }
 
 qd_status qd_format_find(const char *name, qd_format *out) {
-    char known[256] = "";
+    char known[512] = "";
     size_t used = 0;
     if (!name || !out) return qd_fail(QD_ERR_ARGUMENT, "format: pass a name and a place for the result, not NULL");
     for (int f = 0; f < QD_FORMAT_COUNT; f++) {
@@ -105,17 +105,32 @@ static qd_status check_finite(qd_format f, const float *src, int64_t rows, int64
     return QD_OK;
 }
 
-qd_status qd_quantize(qd_format f, const float *src, int64_t rows, int64_t cols, void *dst) {
+static qd_status check_importance(const float *importance, int64_t cols) {
+    for (int64_t col = 0; importance && col < cols; col++) {
+        if (isfinite(importance[col]) && importance[col] >= 0) continue;
+        return qd_fail(QD_ERR_ARGUMENT,
+                       "quantize: the importance of column %lld is %g; it must be finite and at least 0",
+                       (long long)col, (double)importance[col]);
+    }
+    return QD_OK;
+}
+
+qd_status qd_quantize_weighted(qd_format f, const float *src, int64_t rows, int64_t cols, const float *importance,
+                               void *dst) {
     qd_status status;
     QD_TRY(check_arguments("quantize", f, src, rows, cols, dst));
     if (cols == 0) return QD_OK; /* however many rows */
+    QD_TRY(check_importance(importance, cols));
     if (needs_finite(f)) QD_TRY(check_finite(f, src, rows, cols));
     const size_t row_bytes = qd_format_row_bytes(f, cols);
-    for (int64_t row = 0; row < rows; row++) {
-        qd_codec_get(f)->quantize_row(src + row * cols, (char *)dst + (size_t)row * row_bytes, cols);
-    }
+    for (int64_t row = 0; row < rows; row++)
+        qd_codec_get(f)->quantize_row(src + row * cols, importance, (char *)dst + (size_t)row * row_bytes, cols);
 error:
     return status;
+}
+
+qd_status qd_quantize(qd_format f, const float *src, int64_t rows, int64_t cols, void *dst) {
+    return qd_quantize_weighted(f, src, rows, cols, NULL, dst);
 }
 
 qd_status qd_dequantize(qd_format f, const void *src, int64_t rows, int64_t cols, float *dst) {

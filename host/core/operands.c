@@ -17,12 +17,12 @@ const qd_op_info *qd_op_get(qd_op op) {
 /* ---- Reading the operand column ----------------------------------------------------------------------------- */
 
 /* "f32|a8" up to '['; advances *p. No format given: every format that files may hold numbers in. */
-static uint32_t read_formats(const char **p) {
-    uint32_t mask = 0;
+static uint64_t read_formats(const char **p) {
+    uint64_t mask = 0;
     if (**p == '[') {
         for (int f = 0; f < QD_FORMAT_COUNT; f++) {
             const qd_format_info *info = qd_format_get((qd_format)f);
-            if (info->gguf_type >= 0 && info->kind != QD_KIND_INTEGER) mask |= 1u << f;
+            if (info->gguf_type >= 0 && info->kind != QD_KIND_INTEGER) mask |= UINT64_C(1) << f;
         }
         return mask;
     }
@@ -31,7 +31,7 @@ static uint32_t read_formats(const char **p) {
         const size_t n = strcspn(*p, "|[");
         for (int f = 0; f < QD_FORMAT_COUNT; f++) {
             const char *name = qd_format_get((qd_format)f)->name;
-            if (strlen(name) == n && !strncmp(name, *p, n)) mask |= 1u << f;
+            if (strlen(name) == n && !strncmp(name, *p, n)) mask |= UINT64_C(1) << f;
         }
         *p += n;
     }
@@ -56,7 +56,7 @@ static void read_dim(const char **p, qd_dim_spec *d) {
     if (d->may_lack || d->may_be_one) (*p)++;
 }
 
-static void read_operand(const char **p, uint32_t first, qd_operand_spec *o) {
+static void read_operand(const char **p, uint64_t first, qd_operand_spec *o) {
     memset(o, 0, sizeof *o);
     if (**p == '(') {
         o->optional = true;

@@ -19,7 +19,7 @@ typedef struct qd_operand_spec {
     char name[12];
     bool optional;
     bool any_shape;   /* "[...]": rank 1 … QD_MAX_RANK; the rules know more */
-    uint32_t formats; /* bit mask over qd_format */
+    uint64_t formats; /* bit mask over qd_format */
     bool same_format; /* ":=": as the first input */
     int rank;
     qd_dim_spec dim[QD_MAX_RANK];

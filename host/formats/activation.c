@@ -7,35 +7,28 @@
 
 #define BLOCK 16
 
-void qd_quantize_row_a8(const float *x, void *dst, int64_t n) {
-    unsigned char *out = dst;
-    for (int64_t i = 0; i < n; i += BLOCK, x += BLOCK, out += sizeof(qd_block_a8)) {
-        qd_block_a8 b;
-        float max = 0.0f;
-        for (int j = 0; j < BLOCK; j++) {
-            const float a = qd_fabs(x[j]);
-            max = a > max ? a : max; /* skips NaN, and so do the devices */
-        }
-        const float inverse = qd_a8_inverse(max);
-        int sum = 0;
-        for (int j = 0; j < BLOCK; j++) {
-            const qd_i32 code = qd_a8_code(x[j], inverse);
-            b.q[j] = (qd_i8)code;
-            sum += code;
-        }
-        b.d = qd_a8_scale(max);
-        b.sum = (float)sum;
-        memcpy(out, &b, sizeof b);
+void qd_quantize_block_a8(const float *x, const float *importance, void *block) {
+    (void)importance;
+    qd_block_a8 *b = block;
+    float max = 0.0f;
+    for (int j = 0; j < BLOCK; j++) {
+        const float a = qd_fabs(x[j]);
+        max = a > max ? a : max; /* skips NaN, and so do the devices */
     }
+    const float inverse = qd_a8_inverse(max);
+    int sum = 0;
+    for (int j = 0; j < BLOCK; j++) {
+        const qd_i32 code = qd_a8_code(x[j], inverse);
+        b->q[j] = (qd_i8)code;
+        sum += code;
+    }
+    b->d = qd_a8_scale(max);
+    b->sum = (float)sum;
 }
 
-void qd_dequantize_row_a8(const void *src, float *x, int64_t n) {
-    const unsigned char *in = src;
-    for (int64_t i = 0; i < n; i += BLOCK, x += BLOCK, in += sizeof(qd_block_a8)) {
-        qd_block_a8 b;
-        memcpy(&b, in, sizeof b);
-        for (int j = 0; j < BLOCK; j++) {
-            x[j] = b.d * (float)b.q[j];
-        }
-    }
+void qd_sixteen_a8(const void *block, int i, qd_sixteen *out) {
+    (void)i;
+    const qd_block_a8 *b = block;
+    *out = (qd_sixteen){.scale = b->d};
+    memcpy(out->code, b->q, sizeof out->code);
 }

@@ -1,4 +1,4 @@
-/* F32, F16, BF16: one number per element. */
+/* F32, TF32, F16, BF16, FP8, FP4: one number per element. */
 #include <string.h>
 
 #include "formats/formats.h"
@@ -9,6 +9,25 @@ void qd_quantize_row_f32(const float *x, void *dst, int64_t n) {
 }
 
 void qd_dequantize_row_f32(const void *src, float *x, int64_t n) {
+    memcpy(x, src, (size_t)n * sizeof *x);
+}
+
+/* The float with 10 bits of mantissa: the others are rounded away, to nearest even. */
+static float to_tf32(float x) {
+    const qd_u32 u = qd_as_u32(x);
+    if ((u & 0x7fffffffu) > 0x7f800000u) return qd_as_f32((u | 0x400000u) & ~0x1fffu);
+    return qd_as_f32((u + 0xfffu + ((u >> 13) & 1u)) & ~0x1fffu);
+}
+
+void qd_quantize_row_tf32(const float *x, void *dst, int64_t n) {
+    unsigned char *p = dst;
+    for (int64_t i = 0; i < n; i++) {
+        const float rounded = to_tf32(x[i]);
+        memcpy(p + 4 * i, &rounded, sizeof rounded);
+    }
+}
+
+void qd_dequantize_row_tf32(const void *src, float *x, int64_t n) {
     memcpy(x, src, (size_t)n * sizeof *x);
 }
 

@@ -98,7 +98,7 @@ qd_status qd_ref_set_rows(const qd_node *n, const qd_operand in[], const qd_oper
             more = next(&x->desc, rows, index);
         } while (index[3]);
         if (id < 0 || id >= count) continue;
-        qd_codec_get(y->desc.format)->quantize_row(values, bytes, cols);
+        qd_codec_get(y->desc.format)->quantize_row(values, NULL, bytes, cols);
         for (; to[3] < cols / f->block; to[3]++)
             memcpy(element(y, out[0], to), bytes + to[3] * f->bytes, (size_t)f->bytes);
     }

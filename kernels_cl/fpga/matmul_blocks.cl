@@ -65,9 +65,7 @@ static inline weight_word read_weights(const unit *u, const turn *s, const int i
     for (int q = 0; q < QD_PE; q++) {
 #pragma unroll
         for (int l = 0; l < QD_LANES; l++) {
-            char16 lo, hi;
-            qd_w_codes(block_of(u, s, i, l, q), &lo, &hi);
-            word.row[q][l] = ((s->word + i) * QD_LANES + l) % 2 ? hi : lo;
+            word.row[q][l] = qd_w_codes(block_of(u, s, i, l, q), ((s->word + i) * QD_LANES + l) % 2);
         }
     }
     return word;
@@ -95,9 +93,9 @@ static inline void read_column(const unit *u, const turn *s, const int t, const 
     for (int q = 0; q < QD_PE; q++) {
 #pragma unroll
         for (int b = 0; b < QD_WORD_BLOCKS; b++) {
-            scale.d[q][b] = qd_w_scale(block_of(u, s, i, 2 * b, q));
+            scale.d[q][b] = qd_w_scale(block_of(u, s, i, 2 * b, q), 0);
 #ifdef QD_W_Q4_1
-            scale.min[q][b] = qd_w_min(block_of(u, s, i, 2 * b, q));
+            scale.min[q][b] = qd_w_offset(block_of(u, s, i, 2 * b, q), 0);
 #else
             scale.min[q][b] = 0.0f;
 #endif

@@ -1,7 +1,7 @@
 /* y = x · wᵀ (+ addend) for blocked weights and A8 activations, as matmul_blocks.cl; a sub-group works on one row of w,
  * its members side by side on neighbouring blocks, so that together they read one stretch of memory.
  *
- *   w [count, K]  rows as in a GGUF file (Q8_0, Q4_0, Q4_1: -DQD_W_<FORMAT>), output columns first … first+count-1
+ *   w [count, K]  rows as in a GGUF file (a block format: -DQD_W_<FORMAT>), output columns first … first+count-1
  *   x A8 [rows, K], addend F32 [rows, N] or one row for all (stride 0), y F32 [rows, N]
  *
  *   unit u = (QD_TOKENS rows of x, row i of w)        K →
@@ -40,16 +40,13 @@ static inline void rows_times_row(__global const uchar *w, __global const uchar 
         for (int t = 0; t < tokens; t++)
             term[t] = 0.0f; /* beyond the row: changes no sum, which is never -0 */
         if (b < blocks) {
-            __global const uchar *block = w + (ulong)b * QD_W_BYTES;
-            char16 lo, hi;
-            qd_w_codes(block, &lo, &hi);
-            const float d = qd_w_scale(block);
+            __global const uchar *block = qd_w_block(w, 32 * b);
+            const int i = qd_w_part(32 * b);
+            const char16 lo = qd_w_codes(block, i), hi = qd_w_codes(block, i + 1);
+            const qd_w_scales scales = qd_w_scales_of(block, i);
             for (int t = 0; t < tokens; t++) {
                 __global const qd_block_a8 *a = (__global const qd_block_a8 *)(x + (ulong)t * x_stride) + 2 * b;
-                term[t] = d * (a[0].d * (float)qd_dot16_a8(lo, a) + a[1].d * (float)qd_dot16_a8(hi, a + 1));
-#ifdef QD_W_Q4_1
-                term[t] += qd_w_min(block) * (a[0].d * a[0].sum + a[1].d * a[1].sum);
-#endif
+                term[t] = qd_w_term(scales, a, qd_dot16_a8(lo, a), qd_dot16_a8(hi, a + 1));
             }
         }
         const int terms = min(size, blocks - first);

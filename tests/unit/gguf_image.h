@@ -101,7 +101,7 @@ static inline void pad(image *m, size_t alignment) {
 
 /* ---- Whole files -------------------------------------------------------------------------------------------- */
 
-enum { TYPE_F32 = 0, TYPE_F16 = 1, TYPE_Q4_1 = 3, TYPE_UNKNOWN = 14 };
+enum { TYPE_F32 = 0, TYPE_F16 = 1, TYPE_Q4_1 = 3, TYPE_UNKNOWN = 16 };
 
 /* One value of every type and one array of every item type, in the order of the numbers of qd_gguf_type. */
 static inline void put_values(image *m) {

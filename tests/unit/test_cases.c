@@ -18,12 +18,12 @@ static void ck_dim(const char *op, const char *text, qd_dim_spec d) {
 }
 
 /* The formats of "f32|a8", by name. */
-static uint32_t mask_of(char *text) {
-    uint32_t mask = 0;
+static uint64_t mask_of(char *text) {
+    uint64_t mask = 0;
     for (char *save, *name = strtok_r(text, "|", &save); name; name = strtok_r(NULL, "|", &save)) {
         qd_format f;
         ck_ok(qd_format_find(name, &f));
-        mask |= 1u << f;
+        mask |= UINT64_C(1) << f;
     }
     return mask;
 }
@@ -223,13 +223,13 @@ START_TEST(test_formats) {
     while (n < MOST && qd_case_formats((qd_op)_i, n, all[n]))
         n++;
     ck_assert(n > 0 && n < MOST);
-    uint32_t used[OPERANDS] = {0};
+    uint64_t used[OPERANDS] = {0};
     for (int k = 0; k < n; k++) {
         for (int i = 0; i < OPERANDS; i++) {
             const qd_operand_spec *o = qd_operand_at(&spec, i);
             if (o) ck_assert(o->same_format ? all[k][i] == all[k][0] : (o->formats >> all[k][i] & 1) != 0);
             if (!o) ck_assert_int_eq(all[k][i], QD_FORMAT_COUNT);
-            used[i] |= o ? 1u << all[k][i] : 0;
+            used[i] |= o ? UINT64_C(1) << all[k][i] : 0;
         }
         for (int j = 0; j < k; j++)
             ck_assert_mem_ne(all[j], all[k], sizeof all[k]);

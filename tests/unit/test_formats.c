@@ -12,8 +12,12 @@
 #include "qdot/qdot_blocks.h"
 #include "qdot/qdot_num.h"
 
-static const qd_format blocked_in_files[] = {QD_FORMAT_Q8_0, QD_FORMAT_Q4_0, QD_FORMAT_Q4_1};
-#define BLOCKED_COUNT (sizeof blocked_in_files / sizeof blocked_in_files[0])
+/* The largest block of any format. */
+#define MOST 256
+
+static bool blocked_in_files(qd_format f) {
+    return qd_format_get(f)->kind == QD_KIND_BLOCKED && qd_format_get(f)->gguf_type >= 0;
+}
 
 static uint32_t random_state;
 
@@ -155,22 +159,23 @@ END_TEST
 
 START_TEST(test_not_finite) {
     static const float bad[] = {NAN, INFINITY, -INFINITY};
-    for (size_t k = 0; k < BLOCKED_COUNT; k++) {
-        for (int b = 0; b < 3; b++) {
-            float x[3 * 64] = {0};
-            unsigned char data[256], fresh[256];
+    for (int f = 0; f < QD_FORMAT_COUNT; f++) {
+        for (int b = 0; b < 3 && blocked_in_files((qd_format)f); b++) {
+            float x[3 * 2 * MOST] = {0};
+            unsigned char data[3 * 512], fresh[3 * 512];
+            const int cols = 2 * qd_format_get((qd_format)f)->block;
             memset(data, 0x5a, sizeof data);
             memset(fresh, 0x5a, sizeof fresh);
-            x[2 * 64 + 37] = bad[b];
-            ck_assert_int_eq(qd_quantize(blocked_in_files[k], x, 3, 64, data), QD_ERR_ARGUMENT);
+            x[2 * cols + 37] = bad[b];
+            ck_assert_int_eq(qd_quantize((qd_format)f, x, 3, cols, data), QD_ERR_ARGUMENT);
             ck_assert_ptr_nonnull(strstr(qd_last_message(), "row 2, column 37"));
             ck_assert_ptr_nonnull(strstr(qd_last_message(), b ? "infinity" : "NaN"));
-            ck_assert_ptr_nonnull(strstr(qd_last_message(), qd_format_get(blocked_in_files[k])->name));
+            ck_assert_ptr_nonnull(strstr(qd_last_message(), qd_format_get((qd_format)f)->name));
             ck_assert_mem_eq(data, fresh, sizeof data);
         }
     }
-    static const qd_format plain[] = {QD_FORMAT_F32, QD_FORMAT_F16, QD_FORMAT_BF16};
-    for (int k = 0; k < 3; k++) {
+    static const qd_format plain[] = {QD_FORMAT_F32, QD_FORMAT_TF32, QD_FORMAT_F16, QD_FORMAT_BF16};
+    for (int k = 0; k < 4; k++) {
         unsigned char data[12];
         float y[3];
         ck_assert_int_eq(qd_quantize(plain[k], bad, 1, 3, data), QD_OK);
@@ -180,16 +185,36 @@ START_TEST(test_not_finite) {
 }
 END_TEST
 
+/* Half of the widest step of a format's codes for values up to 1. */
+static float coarsest_of(qd_format f) {
+    switch (f) {
+        case QD_FORMAT_TQ1_0:
+        case QD_FORMAT_TQ2_0:
+            return 0.501f;
+        case QD_FORMAT_Q2_K: /* scales that fit most of a group leave a few values far off */
+        case QD_FORMAT_Q3_K:
+            return 0.4f;
+        case QD_FORMAT_IQ4_NL:
+        case QD_FORMAT_IQ4_XS:
+            return 0.16f;
+        case QD_FORMAT_F4E2M1:
+        case QD_FORMAT_MXFP4:
+        case QD_FORMAT_NVFP4:
+            return 0.251f;
+        default:
+            return 0.13f;
+    }
+}
+
 /* Rows stand one after the other, and the packed side may lie anywhere. */
 START_TEST(test_rows_and_alignment) {
     for (int f = 0; f < QD_FORMAT_COUNT; f++) {
         const qd_format_info *info = qd_format_get((qd_format)f);
         const qd_codec *codec = qd_codec_get((qd_format)f);
         enum { ROWS = 5 };
-        /* Two last bits of mantissa near 1, or the widest step among the codes of a block. */
-        const float coarsest = f == QD_FORMAT_F4E2M1 ? 0.251f : 0.13f;
-        float x[ROWS * 64], y[ROWS * 64], again[64];
-        unsigned char data[ROWS * 256 + 1], row[256 + 1];
+        const float coarsest = coarsest_of((qd_format)f);
+        float x[ROWS * 2 * MOST], y[ROWS * 2 * MOST], again[2 * MOST];
+        unsigned char data[ROWS * 512 + 1], row[512 + 1];
         if (!codec) continue;
         const int cols = 2 * info->block + (info->kind != QD_KIND_BLOCKED); /* packed codes end inside a byte */
         const size_t bytes = qd_format_row_bytes((qd_format)f, cols);
@@ -199,7 +224,7 @@ START_TEST(test_rows_and_alignment) {
         ck_assert_int_eq(qd_quantize((qd_format)f, x, ROWS, cols, data + 1), QD_OK);
         ck_assert_int_eq(qd_dequantize((qd_format)f, data + 1, ROWS, cols, y), QD_OK);
         for (int r = 0; r < ROWS; r++) {
-            codec->quantize_row(x + r * cols, row + 1, cols);
+            codec->quantize_row(x + r * cols, NULL, row + 1, cols);
             codec->dequantize_row(row + 1, again, cols);
             ck_assert_mem_eq(row + 1, data + 1 + (size_t)r * bytes, bytes);
             ck_assert_mem_eq(again, y + r * cols, (size_t)cols * sizeof(float));
@@ -318,6 +343,82 @@ START_TEST(test_dequantize_any_bytes) {
 }
 END_TEST
 
+/* ---- Scales by search ------------------------------------------------------------------------------------------ */
+
+static double weighted_error(const float *x, const float *y, const float *importance, int n) {
+    double sum = 0;
+    for (int i = 0; i < n; i++) {
+        const double e = (double)x[i] - (double)y[i];
+        sum += (double)importance[i] * e * e;
+    }
+    return sum;
+}
+
+/* Columns that count more have less error, in every format that searches. */
+START_TEST(test_importance) {
+    enum { COLS = 2 * MOST, ROWS = 8 };
+    static const qd_format searched[] = {QD_FORMAT_Q4_0, QD_FORMAT_Q4_1,   QD_FORMAT_Q5_0,   QD_FORMAT_Q5_1,
+                                         QD_FORMAT_Q2_K, QD_FORMAT_Q3_K,   QD_FORMAT_Q4_K,   QD_FORMAT_Q5_K,
+                                         QD_FORMAT_Q6_K, QD_FORMAT_IQ4_NL, QD_FORMAT_IQ4_XS, QD_FORMAT_NVFP4};
+    static float x[ROWS * COLS], y[ROWS * COLS], importance[COLS];
+    static unsigned char data[ROWS * 1024];
+    random_state = 7;
+    for (int i = 0; i < COLS; i++)
+        importance[i] = random_bits() % 8 ? 0.01f : 3.0f;
+    for (int i = 0; i < ROWS * COLS; i++)
+        x[i] = random_unit() * random_unit() * 0.1f;
+    for (size_t k = 0; k < sizeof searched / sizeof searched[0]; k++) {
+        double plain = 0, weighted = 0;
+        ck_assert_int_eq(qd_quantize(searched[k], x, ROWS, COLS, data), QD_OK);
+        ck_assert_int_eq(qd_dequantize(searched[k], data, ROWS, COLS, y), QD_OK);
+        for (int r = 0; r < ROWS; r++)
+            plain += weighted_error(x + r * COLS, y + r * COLS, importance, COLS);
+        ck_assert_int_eq(qd_quantize_weighted(searched[k], x, ROWS, COLS, importance, data), QD_OK);
+        ck_assert_int_eq(qd_dequantize(searched[k], data, ROWS, COLS, y), QD_OK);
+        for (int r = 0; r < ROWS; r++)
+            weighted += weighted_error(x + r * COLS, y + r * COLS, importance, COLS);
+        ck_assert_msg(weighted < 0.9 * plain, "%s: %g, without importances %g", qd_format_get(searched[k])->name,
+                      weighted, plain);
+    }
+    static const float bad[] = {NAN, INFINITY, -1.0f};
+    for (int k = 0; k < 3; k++) {
+        importance[41] = bad[k];
+        ck_assert_int_eq(qd_quantize_weighted(QD_FORMAT_Q4_K, x, ROWS, COLS, importance, data), QD_ERR_ARGUMENT);
+        ck_assert_ptr_nonnull(strstr(qd_last_message(), "column 41"));
+    }
+    memset(importance, 0, sizeof importance); /* nothing counts: as if all did */
+    static unsigned char same[ROWS * 1024];
+    ck_assert_int_eq(qd_quantize_weighted(QD_FORMAT_Q4_K, x, ROWS, COLS, importance, data), QD_OK);
+    ck_assert_int_eq(qd_quantize(QD_FORMAT_Q4_K, x, ROWS, COLS, same), QD_OK);
+    ck_assert_mem_eq(data, same, (size_t)ROWS * qd_format_row_bytes(QD_FORMAT_Q4_K, COLS));
+}
+END_TEST
+
+/* Values of any size: what comes back is finite, and where halves can hold the scale, near. */
+START_TEST(test_any_magnitude) {
+    for (int f = 0; f < QD_FORMAT_COUNT; f++) {
+        const qd_format_info *info = qd_format_get((qd_format)f);
+        if (!blocked_in_files((qd_format)f) || info->block < 256 || f == QD_FORMAT_TQ1_0 || f == QD_FORMAT_TQ2_0)
+            continue;
+        for (int exponent = -149; exponent < 128; exponent++) {
+            float x[MOST], y[MOST], error = 0;
+            unsigned char data[256];
+            for (int i = 0; i < MOST; i++)
+                x[i] = ldexpf(random_unit(), exponent);
+            ck_assert_int_eq(qd_quantize((qd_format)f, x, 1, MOST, data), QD_OK);
+            ck_assert_int_eq(qd_dequantize((qd_format)f, data, 1, MOST, y), QD_OK);
+            for (int i = 0; i < MOST; i++) {
+                ck_assert_msg(isfinite(y[i]), "%s at 2^%d: %g", info->name, exponent, (double)y[i]);
+                error = fmaxf(error, fabsf(y[i] - x[i]));
+            }
+            if (exponent >= -5 && exponent <= 15)
+                ck_assert_float_le(error, ldexpf(coarsest_of((qd_format)f), exponent));
+            if (exponent < -40) ck_assert_float_le(error, ldexpf(1, exponent));
+        }
+    }
+}
+END_TEST
+
 /* ---- Examples of FORMATS.md --------------------------------------------------------------------------------- */
 
 /* Reads numbers "1 -2 0*26" into floats; returns how many. */
@@ -361,18 +462,18 @@ static char *labelled(FILE *file, const char *label, char *line, int size) {
 
 START_TEST(test_examples) {
     bool shown[QD_FORMAT_COUNT] = {false};
-    char line[1024], name[32];
+    char line[2048], name[32];
     FILE *file = fopen("host/formats/FORMATS.md", "r");
     ck_assert_msg(file != NULL, "run this test in the repository's root");
     while (fgets(line, sizeof line, file)) {
-        float x[64], want[64], y[64];
+        float x[MOST], want[MOST], y[MOST];
         unsigned char bytes[256], got[256];
         qd_format f;
         if (sscanf(line, "```example %31s", name) != 1) continue;
         ck_assert_int_eq(qd_format_find(name, &f), QD_OK);
-        const int n = read_values(labelled(file, "x ", line, sizeof line), x, 64);
+        const int n = read_values(labelled(file, "x ", line, sizeof line), x, MOST);
         const int n_bytes = read_bytes(labelled(file, "bytes ", line, sizeof line), bytes, 256);
-        ck_assert_int_eq(read_values(labelled(file, "y ", line, sizeof line), want, 64), n);
+        ck_assert_int_eq(read_values(labelled(file, "y ", line, sizeof line), want, MOST), n);
         ck_assert_uint_eq(qd_format_row_bytes(f, n), (size_t)n_bytes);
         ck_assert_int_eq(qd_quantize(f, x, 1, n, got), QD_OK);
         for (int i = 0; i < n_bytes; i++) {
@@ -477,6 +578,8 @@ int main(void) {
     tcase_add_test(tc, test_rounding_of_codes);
     tcase_add_test(tc, test_signs_of_zero);
     tcase_add_test(tc, test_dequantize_any_bytes);
+    tcase_add_test(tc, test_importance);
+    tcase_add_test(tc, test_any_magnitude);
     tcase_add_test(tc, test_examples);
     tcase_add_test(tc, test_a8_blocks);
     tcase_add_test(tc, test_a8_not_finite);

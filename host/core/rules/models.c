@@ -29,7 +29,8 @@ static void choose_sizes(qd_choices *c, qd_problem *p) {
             }
         }
         const char name[] = {*letter, unit > 1 ? '/' : 0, 'b', 0};
-        of[*letter - 'A'] = unit * qd_choose(c, name, 1, unit > 1 ? 7 * c->size : 75 * c->size);
+        const int64_t count = unit == 1 ? 75 : unit <= 32 ? 7 : 1 + 256 / unit;
+        of[*letter - 'A'] = unit * qd_choose(c, name, 1, count * c->size);
     }
     if (of['C' - 'A'] > 1 && wide) of['C' - 'A'] *= 1 + 512 / of['C' - 'A'];
     const int64_t R = of['R' - 'A'];

@@ -76,6 +76,11 @@ QD_API size_t qd_format_row_bytes(qd_format f, int64_t cols);
 /** Quantizes rows × cols floats (row-major) to `f`. dst holds rows × qd_format_row_bytes(f, cols) bytes.
  *  GGUF block formats follow gguf-py byte for byte; A8 is qdot's activation format (see FORMATS.md). */
 QD_API qd_status qd_quantize(qd_format f, const float *src, int64_t rows, int64_t cols, void *dst);
+/** The same, but the squared error of column c counts importance[c] times, finite and not negative (an "importance
+ *  matrix" has the mean square of each activation there). NULL: as qd_quantize. Formats whose scales are not searched
+ * for (see FORMATS.md) take no notice. */
+QD_API qd_status qd_quantize_weighted(qd_format f, const float *src, int64_t rows, int64_t cols,
+                                      const float *importance, void *dst);
 /** Dequantizes rows × cols elements of `f` to floats, the products in the order of the format's formula. */
 QD_API qd_status qd_dequantize(qd_format f, const void *src, int64_t rows, int64_t cols, float *dst);
 
