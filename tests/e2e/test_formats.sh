@@ -11,7 +11,7 @@ work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 bad=0
 
-for format in int8 int4-g64-asym nf4-dq log4 pq6; do
+for format in int8 int4-g64-asym nf4-dq log4 pq6 q4_k mxfp4; do
     if ! "$qdot" quantize "$QDOT_TEST_MODEL" "$work/model.gguf" --format "$format" >"$work/out" 2>&1; then
         echo "FAILED: quantize --format $format"
         tail -n 3 "$work/out"
