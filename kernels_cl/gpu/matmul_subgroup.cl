@@ -10,6 +10,7 @@
  *                         partial sum         p0     p1     p2     p3   …  terms broadcast and added in their order
  *
  * S is a multiple of 4, as on every known device; another one gives wrong sums and is refused for that. */
+#define QD_SIDE_BY_SIDE /* sub-groups are work-items side by side */
 #include "decode.h"
 #include "dot16.h"
 #include "gpu/features.h"
