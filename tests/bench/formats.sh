@@ -6,6 +6,7 @@
 #              FORMATS         others than the usual ones
 #              TEXT            what perplexity is of (default: the first 9000 bytes of the GPL, which every Debian has)
 #              TOKENS          generated for the speed (default 32)
+#              KEEP            folder for the models and all but the speeds, of which a second call makes use
 set -eu
 cd "$(dirname "$0")/../.."
 qdot=${QDOT_BUILD_DIR:-build}/qdot
@@ -23,6 +24,7 @@ formats=${FORMATS:-"int8 int4 int4-g64 int4-g128 int4-g64-asym q8_0 q4_0 q4_k q6
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 
+keep=${KEEP:-$work}
 text=${TEXT:-$work/text}
 [ -n "${TEXT:-}" ] || head -c 9000 /usr/share/common-licenses/GPL-3 >"$text"
 
@@ -31,32 +33,41 @@ number() {
     python3 -c 'import json, sys; o = json.load(open(sys.argv[1])); print(eval(sys.argv[2]))' "$1" "$2"
 }
 
-# row NAME FILE: of the table. The error is what quantize said of all tensors.
-row() {
-    "$qdot" perplexity -m "$2" -f "$text" --ctx 256 --json >"$work/ppl"
-    # Once so that kernels are there, then for the speed.
-    "$qdot" run -m "$2" -p "The" -n 2 --greedy >/dev/null 2>&1
-    speed=$("$qdot" run -m "$2" -p "The" -n "${TOKENS:-32}" --greedy --no-stop 2>&1 >/dev/null | sed -n 's/^generated [0-9]* tokens, \([0-9.]*\) tokens\/s.*/\1/p')
-    printf '| %s | %.1f | %s | %s | %.2f | %s |\n' "$1" "$(number "$work/ppl" "$(stat -c %s "$2") / 2 ** 20")" \
-        "$3" "$4" "$(number "$work/ppl" "o['perplexity']")" "$speed"
+# model_in FORMAT: makes $keep/FORMAT.gguf, of which quantize's report is FORMAT.report.
+model_in() {
+    from=$keep/f16.gguf
+    [ "$1" != f16 ] || from=$model
+    "$qdot" quantize "$from" "$keep/$1.gguf" --format "$1" --json >"$work/report" 2>"$work/log" || {
+        cat "$work/log" >&2
+        exit 1
+    }
+    mv "$work/report" "$keep/$1.report"
 }
 
-"$qdot" quantize "$model" "$work/f16.gguf" --format f16 >"$work/log" 2>&1 || {
-    cat "$work/log" >&2
-    exit 1
+# row FORMAT: of the table. The error is that of all matrices.
+row() {
+    file=$keep/$1.gguf
+    [ -f "$keep/$1.report" ] || model_in "$1"
+    if [ ! -f "$keep/$1.ppl" ]; then
+        "$qdot" perplexity -m "$file" -f "$text" --ctx 256 --json >"$work/ppl"
+        mv "$work/ppl" "$keep/$1.ppl"
+    fi
+    # Once so that kernels are there, then for the speed.
+    "$qdot" run -m "$file" -p "The" -n 2 --greedy >/dev/null 2>&1
+    speed=$("$qdot" run -m "$file" -p "The" -n "${TOKENS:-32}" --greedy --no-stop 2>&1 >/dev/null |
+        sed -n 's/^generated [0-9]* tokens, \([0-9.]*\) tokens\/s.*/\1/p')
+    snr=$(number "$keep/$1.report" "'%.1f' % o['quantized']['snr_db']")
+    [ "$1" != f16 ] || snr= # of the model it comes from, nothing is lost
+    printf '| %s | %.1f | %s | %s | %.2f | %s |\n' "$1" "$(number "$keep/$1.ppl" "$(stat -c %s "$file") / 2 ** 20")" \
+        "$(number "$keep/$1.report" "'%.3f' % o['bits_per_weight']")" "$snr" "$(number "$keep/$1.ppl" "o['perplexity']")" "$speed"
+    echo "$1" >&2
 }
+
 {
     echo "| format | MiB | bits per weight | SNR, dB | perplexity | tokens/s |"
     echo "|---|---:|---:|---:|---:|---:|"
-    row f16 "$work/f16.gguf" 16.00 "" 
-    for format in $formats; do
-        "$qdot" quantize "$work/f16.gguf" "$work/q.gguf" --format "$format" --json >"$work/report" 2>"$work/log" || {
-            cat "$work/log" >&2
-            exit 1
-        }
-        row "$format" "$work/q.gguf" "$(number "$work/report" "'%.3f' % o['bits_per_weight']")" \
-            "$(number "$work/report" "'%.1f' % o['quantized']['snr_db']")"
-        echo "$format" >&2
+    for format in f16 $formats; do
+        row "$format"
     done
 } >"$work/table"
 cat "$work/table"
