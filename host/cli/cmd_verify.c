@@ -116,6 +116,8 @@ int qd_cmd_verify(int argc, char **argv) {
         {"fuzz", 0, QD_CLI_INT, &s.fuzz.cases, 1, 1000000000000.0, "N",
          "instead: N random cases over all operators; stops at the first difference and shrinks it"},
         {"op", 0, QD_CLI_TEXT, &s.fuzz.op, 0, 0, "NAME", "with --fuzz: only this operator"},
+        {"formats", 0, QD_CLI_TEXT, &s.fuzz.formats, 0, 0, "TEXT",
+         "with --fuzz: only formats of operands that begin so: \"q4_0 a8\""},
         {"size", 0, QD_CLI_INT, &s.fuzz.size, 0, 10, "S", "with --fuzz: of the shapes, 1 to 10 (default: mostly 1)"},
         {"coverage", 0, QD_CLI_FLAG, &s.fuzz.coverage, 0, 0, NULL, "with --fuzz: how often each choice was tried"},
         {"case", 0, QD_CLI_TEXT, &s.fuzz.repeat, 0, 0, "CASE", "instead: one case, as --fuzz printed it"},
@@ -139,8 +141,8 @@ int qd_cmd_verify(int argc, char **argv) {
     }
     if (!!s.fuzz.cases + !!s.fuzz.repeat + !!s.vectors > 1)
         return qd_cli_fail("verify: give only one of --fuzz, --case and --vectors");
-    if (!s.fuzz.cases && (s.fuzz.op || s.fuzz.size || s.fuzz.coverage))
-        return qd_cli_fail("verify: --op, --size and --coverage go with --fuzz");
+    if (!s.fuzz.cases && (s.fuzz.op || s.fuzz.formats || s.fuzz.size || s.fuzz.coverage))
+        return qd_cli_fail("verify: --op, --formats, --size and --coverage go with --fuzz");
     s.fuzz.seed = (uint64_t)s.seed;
     qd_cli_catch_interrupt();
     const bool all = s.common.device && strcmp(s.common.device, "all") == 0;

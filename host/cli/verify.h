@@ -5,11 +5,12 @@
 #include "cli/cli.h"
 
 typedef struct qd_cli_fuzz {
-    int64_t cases;      /* 0: no fuzzing */
-    const char *repeat; /* a case to run again, or NULL */
-    const char *op;     /* only this operator, or NULL */
-    int64_t size;       /* of the shapes; 0: mixed */
-    bool coverage;      /* print what the cases tried */
+    int64_t cases;       /* 0: no fuzzing */
+    const char *repeat;  /* a case to run again, or NULL */
+    const char *op;      /* only this operator, or NULL */
+    const char *formats; /* only formats that begin so, or NULL */
+    int64_t size;        /* of the shapes; 0: mixed */
+    bool coverage;       /* print what the cases tried */
     uint64_t seed;
 } qd_cli_fuzz;
 

@@ -63,8 +63,12 @@ static void report(const qd_context *c, const qd_cli_fuzz *f, const qd_fuzz_resu
 
 int qd_cli_fuzz_device(qd_context *c, const qd_cli_fuzz *f, cJSON *json) {
     qd_fuzz_result r = {0};
-    const qd_fuzz_options o = {
-        .seed = f->seed, .cases = f->cases, .op = f->op, .size = (int)f->size, .progress = show_progress};
+    const qd_fuzz_options o = {.seed = f->seed,
+                               .cases = f->cases,
+                               .op = f->op,
+                               .formats = f->formats,
+                               .size = (int)f->size,
+                               .progress = show_progress};
     const qd_status status = f->repeat ? qd_fuzz_repeat(c, f->repeat, &r) : qd_fuzz(c, &o, &r);
     qd_cli_progress("fuzzing", 1, 1);
     int code = status ? qd_cli_failed() : r.different ? QD_EXIT_DIFFERENT : QD_EXIT_OK;

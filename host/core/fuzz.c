@@ -16,13 +16,16 @@ typedef struct combination {
     qd_format formats[QD_MAX_IN + QD_MAX_OUT];
 } combination;
 
-static qd_status list_combinations(const char *op_name, combination **out, int *count) {
+static qd_status list_combinations(const char *op_name, const char *formats, combination **out, int *count) {
     combination *all = NULL;
     int n = 0;
     for (int op = 0; op < QD_OP_COUNT; op++) {
         if (op_name && strcmp(op_name, qd_op_get((qd_op)op)->name)) continue;
         combination next = {.op = (qd_op)op};
         for (; qd_case_formats(next.op, next.index, next.formats); next.index++) {
+            char text[64];
+            qd_formats_describe(next.formats, text, sizeof text);
+            if (formats && strncmp(text, formats, strlen(formats))) continue;
             combination *grown = qd_realloc(all, (size_t)(n + 1) * sizeof *grown);
             if (!grown) {
                 free(all);
@@ -32,7 +35,10 @@ static qd_status list_combinations(const char *op_name, combination **out, int *
             all[n++] = next;
         }
     }
-    if (!n) return qd_fail(QD_ERR_ARGUMENT, "there is no operator \"%.40s\"", op_name);
+    if (!n) {
+        return qd_fail(QD_ERR_ARGUMENT, "there is no operator \"%.40s\"%s%.40s", op_name ? op_name : "",
+                       formats ? " with formats that begin with " : "", formats ? formats : "");
+    }
     *out = all;
     *count = n;
     return QD_OK;
@@ -248,7 +254,7 @@ qd_status qd_fuzz(qd_context *c, const qd_fuzz_options *o, qd_fuzz_result *out) 
     int n;
     qd_fuzz_result r = {0};
     qd_status status;
-    QD_TRY(list_combinations(o->op, &all, &n));
+    QD_TRY(list_combinations(o->op, o->formats, &all, &n));
     for (int64_t i = 0; i < o->cases && !r.different; i++) {
         const combination *k = &all[i % n];
         const int64_t turn = i / n;
@@ -323,7 +329,7 @@ qd_status qd_fuzz_repeat(qd_context *c, const char *text, qd_fuzz_result *out) {
     if (!read_repeat(text, op, &index, &seed, &size, &fixed)) {
         return qd_fail(QD_ERR_ARGUMENT, "\"%.60s\" describes no case: OPERATOR/FORMATS/SEED/SIZE[/NAME=VALUE…]", text);
     }
-    QD_TRY(list_combinations(op, &all, &n));
+    QD_TRY(list_combinations(op, NULL, &all, &n));
     if (index >= n) {
         status = qd_fail(QD_ERR_ARGUMENT, "%s has %d combinations of formats; there is no number %d", op, n, index);
         goto error;

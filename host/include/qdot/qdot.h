@@ -506,9 +506,10 @@ QD_API qd_status qd_verify(qd_context *c, uint64_t seed, int cases, bool (*row)(
 
 typedef struct qd_fuzz_options {
     uint64_t seed;
-    int64_t cases;  /* in all, spread over operators and formats */
-    const char *op; /* only this operator; NULL: all */
-    int size;       /* of the shapes: 1 (small) … 10; 0: mostly 1, some larger */
+    int64_t cases;       /* in all, spread over operators and formats */
+    const char *op;      /* only this operator; NULL: all */
+    const char *formats; /* only where the operands' formats, as in qd_verify_row, begin so: "q4_0 a8"; NULL: all */
+    int size;            /* of the shapes: 1 (small) … 10; 0: mostly 1, some larger */
     bool (*progress)(void *user, int64_t done, int64_t total); /* now and then; may be NULL; false stops */
     void *user;
 } qd_fuzz_options;
