@@ -79,8 +79,9 @@ static bool all_finite(const float *x, int64_t n) {
 static qd_status quantize_piece(const job *j, int64_t first, int64_t count, const float *x, float *side) {
     const int64_t cols = j->src->cols;
     unsigned char *dst = j->dst + (size_t)first * j->dst_row;
-    if (j->to->format != QD_FORMAT_COUNT) return qd_quantize(j->to->format, x, count, cols, dst);
-    return qd_coding_quantize(&j->to->coding, x, count, cols, j->options->importance, dst, side);
+    const float *importance = j->options->importance;
+    if (j->to->format != QD_FORMAT_COUNT) return qd_quantize_weighted(j->to->format, x, count, cols, importance, dst);
+    return qd_coding_quantize(&j->to->coding, x, count, cols, importance, dst, side);
 }
 
 static void add_losses(const float *x, const float *y, const float *steps, int64_t n, qd_loss *out) {

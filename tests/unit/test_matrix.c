@@ -57,16 +57,20 @@ static const char *const targets[] = {"f32",         "f16",         "bf16",     
                                       "fp8_e4m3",    "int4-tensor", "int4-e4m3", "fp4-e8m0", "normal4", "fp4_e3m0",
                                       "kmeans2-row", "kmeans4",     "pq4-d4"};
 
+/* Each target, without and with the importance of columns. */
 START_TEST(same_bytes_and_loss) {
-    float *x = weights(ROWS * COLS, 1), *y = malloc(sizeof *y * ROWS * COLS);
+    float *x = weights(ROWS * COLS, 1), *y = malloc(sizeof *y * ROWS * COLS), *squares = weights(COLS, 2);
+    for (int i = 0; i < COLS; i++)
+        squares[i] *= squares[i];
+    const float *importance = _i % 2 ? squares : NULL;
     const qd_matrix m = {storage("f32"), ROWS, COLS, x, NULL};
-    const qd_storage to = storage(targets[_i]);
+    const qd_storage to = storage(targets[_i / 2]);
     result want = make(&m, &to);
     if (to.format == QD_FORMAT_COUNT) {
-        GOOD(qd_coding_quantize(&to.coding, x, ROWS, COLS, NULL, want.data, want.side));
+        GOOD(qd_coding_quantize(&to.coding, x, ROWS, COLS, importance, want.data, want.side));
         GOOD(qd_coding_dequantize(&to.coding, want.data, want.side, ROWS, COLS, 0, ROWS, y));
     } else {
-        GOOD(qd_quantize(to.format, x, ROWS, COLS, want.data));
+        GOOD(qd_quantize_weighted(to.format, x, ROWS, COLS, importance, want.data));
         GOOD(qd_dequantize(to.format, want.data, ROWS, COLS, y));
     }
     qd_loss l = {.count = ROWS * COLS};
@@ -81,7 +85,7 @@ START_TEST(same_bytes_and_loss) {
     }
     for (int threads = 1; threads <= 5; threads += 2) {
         result got = make(&m, &to);
-        const qd_quantize_options o = {.threads = threads};
+        const qd_quantize_options o = {.importance = importance, .threads = threads};
         GOOD(qd_matrix_quantize(&m, &to, &o, got.data, got.side, &got.loss));
         ck_assert_mem_eq(got.data, want.data, want.bytes);
         ck_assert_mem_eq(got.side, want.side, want.side_bytes);
@@ -98,6 +102,7 @@ START_TEST(same_bytes_and_loss) {
     drop(&want);
     free(x);
     free(y);
+    free(squares);
 }
 END_TEST
 
@@ -243,7 +248,7 @@ int main(void) {
     TCase *c = tcase_create("matrix");
     tcase_set_timeout(c, 120);
     suite_add_tcase(suite, c);
-    tcase_add_loop_test(c, same_bytes_and_loss, 0, sizeof targets / sizeof targets[0]);
+    tcase_add_loop_test(c, same_bytes_and_loss, 0, 2 * (int)(sizeof targets / sizeof targets[0]));
     tcase_add_test(c, steps);
     tcase_add_test(c, losses_add);
     tcase_add_test(c, refused);
