@@ -183,15 +183,6 @@ bool qd_cli_parse(int argc, char **argv, const char *usage, const char *about, c
     return store_operands(argv, optind, argc, options);
 }
 
-bool qd_cli_activations(const char *word, qd_format *out) {
-    if (word && strcmp(word, "a8") != 0 && strcmp(word, "f32") != 0) {
-        qd_cli_fail("--activations is a8 (8-bit integers) or f32, not '%s'", word);
-        return false;
-    }
-    *out = word && strcmp(word, "f32") == 0 ? QD_FORMAT_F32 : QD_FORMAT_A8;
-    return true;
-}
-
 bool qd_cli_token_list(const char *text, int32_t **tokens, size_t *count) {
     size_t n = 1;
     for (const char *p = text; *p; p++)

@@ -49,7 +49,7 @@ bool qd_cli_parse(int argc, char **argv, const char *usage, const char *about, c
 
 /** Options that several sub-commands have. */
 typedef struct qd_cli_common {
-    const char *model, *device;
+    const char *model, *device, *activations;
     bool json, verbose;
     int64_t threads, context;
     uint64_t memory;
@@ -62,6 +62,8 @@ typedef struct qd_cli_common {
         "device", 'd', QD_CLI_TEXT, &(c).device, 0, 0, "DEVICE",                                                \
             "ref, opencl, opencl:gpu, opencl:NAME[:INDEX], rtl, sim:BOARD (default: $QDOT_DEVICE, else opencl)" \
     }
+#define QD_CLI_ACTIVATIONS_OPTION(c) \
+    { "activations", 0, QD_CLI_TEXT, &(c).activations, 0, 0, "A", "a8 (8-bit integers, the default) or f32" }
 #define QD_CLI_JSON_OPTION(c) \
     { "json", 0, QD_CLI_FLAG, &(c).json, 0, 0, NULL, "one JSON object on standard output" }
 #define QD_CLI_VERBOSE_OPTION(c) \
@@ -73,8 +75,6 @@ typedef struct qd_cli_common {
 #define QD_CLI_CONTEXT_OPTION(c) \
     { "context", 'c', QD_CLI_INT, &(c).context, 0, 16777216, "N", "tokens that fit; 0: the model's own, at most 4096" }
 
-/** "a8" or "f32" as the format of activations; prints a message and returns false for anything else. */
-bool qd_cli_activations(const char *word, qd_format *out);
 /** Reads "1,2,3" into *tokens (free with free()); prints a message and returns false if it is anything else. */
 bool qd_cli_token_list(const char *text, int32_t **tokens, size_t *count);
 
@@ -133,7 +133,7 @@ typedef struct qd_cli_session {
 qd_context_options qd_cli_context_options(const qd_cli_common *c);
 /** Opens the model file, its tokenizer, the device, and loads. Prints a message and returns false on failure; then,
  * too, qd_cli_close frees what there is. `profile`: record device times. */
-bool qd_cli_open(const qd_cli_common *c, qd_format activations, int64_t chunk, bool profile, qd_cli_session *out);
+bool qd_cli_open(const qd_cli_common *c, int64_t chunk, bool profile, qd_cli_session *out);
 /** The same with `observe`: see qd_model_input_find. */
 bool qd_cli_open_observed(const qd_cli_common *c, int64_t chunk, qd_cli_session *out);
 void qd_cli_close(qd_cli_session *s);

@@ -241,7 +241,7 @@ static int bench_model(settings *s) {
     qd_cli_session session;
     int code = QD_EXIT_FAILED;
     s->common.context = s->prompt > s->generate ? s->prompt : s->generate;
-    if (qd_cli_open(&s->common, QD_FORMAT_A8, 0, false, &session)) {
+    if (qd_cli_open(&s->common, 0, false, &session)) {
         report r = {.settings = s, .context = session.context};
         code = bench(&r, &session);
     }
@@ -285,6 +285,7 @@ int qd_cmd_bench(int argc, char **argv) {
          "for all runs of a product, and for the memory roof (0.5); products that need 4 S are left out"},
         {"prompt", 'p', QD_CLI_INT, &s.prompt, 1, 1000000, "P", "with a model: tokens of the prompt (128)"},
         {"generate", 'n', QD_CLI_INT, &s.generate, 1, 1000000, "N", "with a model: tokens one by one (64)"},
+        QD_CLI_ACTIVATIONS_OPTION(s.common),
         QD_CLI_THREADS_OPTION(s.common),
         QD_CLI_MEMORY_OPTION(s.common),
         QD_CLI_JSON_OPTION(s.common),

@@ -104,14 +104,14 @@ static qd_status time_model(pair *p, int i, const int32_t *tokens, size_t count)
     return status;
 }
 
-static bool open_model(pair *p, int i, const qd_cli_common *common, qd_format activations, const char *path) {
+static bool open_model(pair *p, int i, const qd_cli_common *common, const char *path) {
     qd_compare_model *m = &p->report.model[i];
     qd_cli_common c = *common;
     struct stat file;
     qd_memory_info memory = {0};
     c.model = m->path = path;
     const double start = qd_cli_seconds();
-    if (!qd_cli_open(&c, activations, 0, false, &p->session[i])) return false;
+    if (!qd_cli_open(&c, 0, false, &p->session[i])) return false;
     m->load_seconds = qd_cli_seconds() - start;
     m->name = qd_model_describe(p->session[i].model)->name;
     m->bytes = stat(path, &file) == 0 ? (double)file.st_size : 0;
@@ -210,7 +210,7 @@ static int compare(pair *p, const char *text, size_t size, bool json, const char
 
 int qd_cmd_compare(int argc, char **argv) {
     qd_cli_common common = {0};
-    const char *file = NULL, *activations = NULL, *a = NULL, *b = NULL, *page = NULL;
+    const char *file = NULL, *a = NULL, *b = NULL, *page = NULL;
     int64_t window = 512;
     const qd_cli_option options[] = {
         {"A.gguf", 0, QD_CLI_OPERAND, &a, 0, 0, NULL, NULL},
@@ -219,7 +219,7 @@ int qd_cmd_compare(int argc, char **argv) {
         {"ctx", 0, QD_CLI_INT, &window, 2, 16777216, "N", "tokens of a window (default 512)"},
         {"html", 0, QD_CLI_TEXT, &page, 0, 0, "PAGE", "also write a page with charts"},
         QD_CLI_DEVICE_OPTION(common),
-        {"activations", 0, QD_CLI_TEXT, &activations, 0, 0, "A", "a8 (8-bit integers, the default) or f32"},
+        QD_CLI_ACTIVATIONS_OPTION(common),
         QD_CLI_THREADS_OPTION(common),
         QD_CLI_MEMORY_OPTION(common),
         QD_CLI_JSON_OPTION(common),
@@ -237,8 +237,6 @@ int qd_cmd_compare(int argc, char **argv) {
             options, &code)) {
         return code;
     }
-    qd_format format;
-    if (!qd_cli_activations(activations, &format)) return QD_EXIT_FAILED;
     if (!a || !b) return qd_cli_fail("compare: two model files are needed: compare A.gguf B.gguf -f TEXT");
     if (!file) return qd_cli_fail("compare: no text was given: -f FILE");
     char *text;
@@ -248,7 +246,7 @@ int qd_cmd_compare(int argc, char **argv) {
     qd_cli_catch_interrupt();
     pair p = {.report = {.text = file, .window = window}};
     code = QD_EXIT_FAILED;
-    if (open_model(&p, 0, &common, format, a) && open_model(&p, 1, &common, format, b))
+    if (open_model(&p, 0, &common, a) && open_model(&p, 1, &common, b))
         code = compare(&p, text, size, common.json, page);
     for (int i = 0; i < 2; i++)
         qd_cli_close(&p.session[i]);

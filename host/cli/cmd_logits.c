@@ -107,7 +107,7 @@ static int evaluate(qd_cli_session *s, const int32_t *tokens, size_t count, bool
 
 int qd_cmd_logits(int argc, char **argv) {
     qd_cli_common common = {0};
-    const char *prompt = NULL, *list = NULL, *activations = NULL;
+    const char *prompt = NULL, *list = NULL;
     int64_t chunk = 0;
     const qd_cli_option options[] = {
         QD_CLI_MODEL_OPTION(common),
@@ -115,7 +115,7 @@ int qd_cmd_logits(int argc, char **argv) {
         {"tokens", 0, QD_CLI_TEXT, &list, 0, 0, "1,2,3", "tokens instead of a text"},
         QD_CLI_DEVICE_OPTION(common),
         {"chunk", 0, QD_CLI_INT, &chunk, 0, 65536, "N", "tokens computed at once; 0: 128"},
-        {"activations", 0, QD_CLI_TEXT, &activations, 0, 0, "A", "a8 (8-bit integers, the default) or f32"},
+        QD_CLI_ACTIVATIONS_OPTION(common),
         QD_CLI_CONTEXT_OPTION(common),
         QD_CLI_THREADS_OPTION(common),
         QD_CLI_MEMORY_OPTION(common),
@@ -132,15 +132,13 @@ int qd_cmd_logits(int argc, char **argv) {
             options, &code)) {
         return code;
     }
-    qd_format format;
-    if (!qd_cli_activations(activations, &format)) return QD_EXIT_FAILED;
     if (!prompt == !list) return qd_cli_fail("logits: give either -p TEXT or --tokens 1,2,3");
     int32_t *given = NULL, *made = NULL;
     size_t count = 0;
     if (list && !qd_cli_token_list(list, &given, &count)) return QD_EXIT_FAILED;
     qd_cli_catch_interrupt();
     qd_cli_session s;
-    if (!qd_cli_open(&common, format, chunk, false, &s)) {
+    if (!qd_cli_open(&common, chunk, false, &s)) {
         code = QD_EXIT_FAILED;
     } else if (prompt && qd_tokenize(s.tokenizer, prompt, strlen(prompt), false, true, &made, &count) != QD_OK) {
         code = qd_cli_failed();

@@ -77,14 +77,14 @@ static int evaluate(qd_cli_session *session, const int32_t *tokens, size_t count
 
 int qd_cmd_perplexity(int argc, char **argv) {
     qd_cli_common common = {0};
-    const char *file = NULL, *activations = NULL;
+    const char *file = NULL;
     int64_t window = 512;
     const qd_cli_option options[] = {
         QD_CLI_MODEL_OPTION(common),
         {"file", 'f', QD_CLI_TEXT, &file, 0, 0, "TEXT", "the text, UTF-8; - is standard input"},
         {"ctx", 0, QD_CLI_INT, &window, 2, 16777216, "N", "tokens of a window (default 512)"},
         QD_CLI_DEVICE_OPTION(common),
-        {"activations", 0, QD_CLI_TEXT, &activations, 0, 0, "A", "a8 (8-bit integers, the default) or f32"},
+        QD_CLI_ACTIVATIONS_OPTION(common),
         QD_CLI_THREADS_OPTION(common),
         QD_CLI_MEMORY_OPTION(common),
         QD_CLI_JSON_OPTION(common),
@@ -101,8 +101,6 @@ int qd_cmd_perplexity(int argc, char **argv) {
                       options, &code)) {
         return code;
     }
-    qd_format format;
-    if (!qd_cli_activations(activations, &format)) return QD_EXIT_FAILED;
     if (!file) return qd_cli_fail("perplexity: no text was given: -f FILE");
     char *text;
     size_t size;
@@ -112,7 +110,7 @@ int qd_cmd_perplexity(int argc, char **argv) {
     qd_cli_session s;
     int32_t *tokens = NULL;
     size_t count = 0;
-    if (!qd_cli_open(&common, format, 0, false, &s)) {
+    if (!qd_cli_open(&common, 0, false, &s)) {
         code = QD_EXIT_FAILED;
     } else if (qd_tokenize(s.tokenizer, text, size, false, true, &tokens, &count) != QD_OK) {
         code = qd_cli_failed();

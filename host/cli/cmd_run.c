@@ -8,7 +8,7 @@
 
 typedef struct settings {
     qd_cli_common common;
-    const char *prompt, *file, *system, *activations, *trace;
+    const char *prompt, *file, *system, *trace;
     bool chat, greedy, verify, profile, no_stop;
     int64_t count, top_k, seed;
     double temperature, top_p, min_p, penalty;
@@ -99,7 +99,7 @@ static int print_json(const qd_cli_session *s, const qd_generation *g, const out
 /* ---- Verification ------------------------------------------------------------------------------------------- */
 
 /* Evaluates the same tokens on the reference. Returns an exit code. */
-static int verify(const settings *s, qd_format format, const qd_generation *g, outcome *r) {
+static int verify(const settings *s, const qd_generation *g, outcome *r) {
     qd_cli_common common = s->common;
     common.device = "ref";
     common.memory = 0;
@@ -107,7 +107,7 @@ static int verify(const settings *s, qd_format format, const qd_generation *g, o
     qd_cli_session reference;
     int code = QD_EXIT_FAILED;
     r->compared = g->proof->count;
-    if (qd_cli_open(&common, format, 0, false, &reference)) {
+    if (qd_cli_open(&common, 0, false, &reference)) {
         const int64_t first = qd_proof_check(g->proof, reference.model, g->tokens);
         qd_cli_digest_end(g->proof->all, r->digest);
         g->proof->all = NULL;
@@ -222,7 +222,7 @@ static bool interactive(qd_generation *g, conversation *c, outcome *r) {
 /* ---- The command -------------------------------------------------------------------------------------------- */
 
 /* Everything after the session is open. `text`: the prompt, NULL: read lines from standard input. */
-static int generate(const settings *s, qd_format format, qd_generation *g, const char *text, size_t size) {
+static int generate(const settings *s, qd_generation *g, const char *text, size_t size) {
     qd_context *context = g->session->context;
     outcome r = {.different = -1};
     conversation *c = s->chat ? calloc(1, sizeof *c) : NULL;
@@ -242,13 +242,13 @@ static int generate(const settings *s, qd_format format, qd_generation *g, const
     }
     if (s->profile && !print_profile(context)) return QD_EXIT_FAILED;
     if (s->trace && qd_context_trace(context, s->trace) != QD_OK) return qd_cli_failed();
-    const int verdict = s->verify && !qd_cli_stopped() ? verify(s, format, g, &r) : QD_EXIT_OK;
+    const int verdict = s->verify && !qd_cli_stopped() ? verify(s, g, &r) : QD_EXIT_OK;
     if (verdict == QD_EXIT_FAILED || !s->common.json) return verdict;
     const int printed = print_json(g->session, g, &r);
     return printed == QD_EXIT_OK ? verdict : printed;
 }
 
-static int open_and_generate(const settings *s, qd_format format, const char *text, size_t size) {
+static int open_and_generate(const settings *s, const char *text, size_t size) {
     const qd_sampler_options sampling = {
         .temperature = s->greedy ? 0 : (float)s->temperature,
         .top_k = (int)s->top_k,
@@ -270,11 +270,11 @@ static int open_and_generate(const settings *s, qd_format format, const char *te
     int code = QD_EXIT_FAILED;
     if (s->verify && !(proof.all = qd_cli_digest_new())) return code;
     qd_cli_catch_interrupt();
-    if (qd_cli_open(&s->common, format, 0, s->profile || s->trace, &session)) {
+    if (qd_cli_open(&s->common, 0, s->profile || s->trace, &session)) {
         if (qd_sampler_create(&sampling, qd_tokenizer_vocab(session.tokenizer), &g.sampler) != QD_OK) {
             qd_cli_failed();
         } else {
-            code = generate(s, format, &g, text, size);
+            code = generate(s, &g, text, size);
         }
     }
     char unused[QD_CLI_DIGEST_TEXT];
@@ -314,7 +314,7 @@ int qd_cmd_run(int argc, char **argv) {
         {"repeat-penalty", 0, QD_CLI_REAL, &s.penalty, 0.01, 100, "X",
          "divide logits of the last 64 tokens (default 1: off)"},
         {"seed", 0, QD_CLI_INT, &s.seed, 0, 9007199254740992.0, "S", "of the random choices (default 0)"},
-        {"activations", 0, QD_CLI_TEXT, &s.activations, 0, 0, "A", "a8 (8-bit integers, the default) or f32"},
+        QD_CLI_ACTIVATIONS_OPTION(s.common),
         {"no-stop", 0, QD_CLI_FLAG, &s.no_stop, 0, 0, NULL, "go on after tokens that end a text"},
         {"verify", 0, QD_CLI_FLAG, &s.verify, 0, 0, NULL, "compare the logits' bytes with the C reference"},
         {"profile", 0, QD_CLI_FLAG, &s.profile, 0, 0, NULL, "print the device time of each kernel"},
@@ -334,8 +334,6 @@ int qd_cmd_run(int argc, char **argv) {
             options, &code)) {
         return code;
     }
-    qd_format format;
-    if (!qd_cli_activations(s.activations, &format)) return QD_EXIT_FAILED;
     if (s.prompt && s.file) return qd_cli_fail("run: give either -p or -f");
     if (s.system && !s.chat) return qd_cli_fail("run: --system needs --chat");
     if (!s.prompt && !s.file && (s.verify || s.common.json))
@@ -343,7 +341,7 @@ int qd_cmd_run(int argc, char **argv) {
     char *text = NULL;
     size_t size = 0;
     if (s.file && !qd_cli_read(s.file, &text, &size)) return QD_EXIT_FAILED;
-    code = open_and_generate(&s, format, s.prompt ? s.prompt : text, s.prompt ? strlen(s.prompt) : size);
+    code = open_and_generate(&s, s.prompt ? s.prompt : text, s.prompt ? strlen(s.prompt) : size);
     free(text);
     return code;
 }

@@ -39,11 +39,21 @@ static bool open_session(const qd_cli_common *c, const qd_model_options *wanted,
     return true;
 }
 
-bool qd_cli_open(const qd_cli_common *c, qd_format activations, int64_t chunk, bool profile, qd_cli_session *out) {
+/* What --activations says; prints a message and returns false for anything that is no kind of them. */
+static bool read_activations(const char *word, qd_model_options *o) {
+    if (word && strcmp(word, "a8") != 0 && strcmp(word, "f32") != 0) {
+        qd_cli_fail("--activations is a8 (8-bit integers) or f32, not '%s'", word);
+        return false;
+    }
+    o->activations = word && strcmp(word, "f32") == 0 ? QD_FORMAT_F32 : QD_FORMAT_A8;
+    return true;
+}
+
+bool qd_cli_open(const qd_cli_common *c, int64_t chunk, bool profile, qd_cli_session *out) {
     qd_model_options model = qd_model_defaults();
+    *out = (qd_cli_session){0};
     model.chunk = chunk;
-    model.activations = activations;
-    return open_session(c, &model, profile, out);
+    return read_activations(c->activations, &model) && open_session(c, &model, profile, out);
 }
 
 bool qd_cli_open_observed(const qd_cli_common *c, int64_t chunk, qd_cli_session *out) {

@@ -58,7 +58,7 @@ bool qd_cli_sim_report_of(const qd_cli_sim_ask *a, qd_sim_report **out) {
     }
     qd_cli_session session;
     common.device = device;
-    const bool ok = qd_cli_open(&common, QD_FORMAT_A8, 0, false, &session) && report_token(&session, a->position, out);
+    const bool ok = qd_cli_open(&common, 0, false, &session) && report_token(&session, a->position, out);
     qd_cli_close(&session);
     return ok;
 }
