@@ -1,7 +1,7 @@
 #!/bin/sh
 # Synthesizes the unit:
 #   sh hls/rtl/synth.sh [-n] [FAMILY…]    resources by yosys: ecp5, ice40, xc7, xcup, intel; default: all
-#   sh hls/rtl/synth.sh [-n] bitstream    ECP5-85: placed, routed, its Fmax, and the bitstream
+#   sh hls/rtl/synth.sh [-n] bitstream    ECP5-85: the small shape placed, routed, its Fmax, and the bitstream
 # Results go to synth/ in the build folder (QDOT_BUILD_DIR, default: build), and into the tables of hls/rtl/README.md; -n: only
 # there and to the screen. QDOT_RTL_SHAPE: parameters of qd_matmul.v ("ROWS=2 COLS=…") in place of the shapes below.
 set -eu
@@ -140,12 +140,16 @@ done
 for word; do
     job="resources $word"
     [ "$word" != bitstream ] || job=bitstream
-    # $job is a command and, for resources, the family. Even the small shape is more than any iCE40 has.
+    # $job is a command and, for resources, the family. Even the small shape is more than any iCE40 has; nextpnr places the
+    # large one on an ECP5-85, but its router was stopped with no end in sight.
     # shellcheck disable=SC2086
     if [ -n "${QDOT_RTL_SHAPE:-}" ]; then
         $job "$QDOT_RTL_SHAPE"
     else
         $job "$small"
-        [ "$word" = ice40 ] || $job "$unit"
+        case $word in
+        ice40 | bitstream) ;;
+        *) $job "$unit" ;;
+        esac
     fi
 done
