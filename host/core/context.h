@@ -19,6 +19,10 @@ void qd_log(const qd_context *c, const char *format, ...) __attribute__((format(
 /** A tensor without memory. */
 qd_status qd_tensor_new(qd_context *c, const qd_tensor_desc *d, qd_tensor **out);
 
+/** Where a constant, or a piece of a stack, has its bytes at `from`, it has those at `to` from now on, and so have the
+ *  device's copies; other tensors stay as they are. `to` must live as long as the constant, or until it is replaced. */
+qd_status qd_constant_replace(qd_tensor *t, const void *from, const void *to);
+
 /** True when two tensors have bytes in common, where runs have up to `rows` rows. */
 bool qd_tensor_overlap(const qd_tensor *a, const qd_tensor *b, int64_t rows);
 

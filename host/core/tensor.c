@@ -145,6 +145,23 @@ qd_status qd_constant_bytes(qd_tensor *t, const void **out) {
     return QD_OK;
 }
 
+qd_status qd_constant_replace(qd_tensor *t, const void *from, const void *to) {
+    const qd_backend *b = t->context->backend;
+    bool found = !t->pieces && t->constant == from;
+    if (found) t->constant = to;
+    int64_t row = 0;
+    for (int i = 0; i < t->n_pieces; row += t->pieces[i++].rows) {
+        if (t->pieces[i].data != from) continue;
+        found = true;
+        t->pieces[i].data = to;
+        if (!t->constant)
+            continue; /* else they were copied together, by qd_constant_bytes, which gave it away writable */
+        unsigned char *all = (unsigned char *)(uintptr_t)t->constant;
+        memcpy(all + (size_t)row * t->stride, to, (size_t)t->pieces[i].rows * t->stride);
+    }
+    return found && b->refresh ? b->refresh(t->context->device, t) : QD_OK;
+}
+
 /* A view of all of t; the caller changes what is different. */
 static qd_status new_view(qd_tensor *t, qd_tensor **out) {
     qd_tensor *base = t->base ? t->base : t;

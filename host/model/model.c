@@ -80,6 +80,7 @@ void qd_model_free(qd_model *m) {
         qd_tensor_free(m->inputs[i]);
     for (int i = 0; i < m->n_constants; i++)
         qd_tensor_free(m->constants[i]);
+    qd_model_drop_replaced(m);
     free(m->keys);
     free(m->values);
     free(m->inputs);

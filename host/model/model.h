@@ -40,11 +40,14 @@ struct qd_model {
     qd_tensor **inputs;    /* f32 [chunk, …], QD_LAYER_INPUTS for every layer; NULL unless they are observed */
     qd_tensor **constants; /* weights; owned */
     int n_constants, constants_cap;
-    qd_graph *body; /* tokens → hidden */
-    qd_graph *head; /* selected rows of hidden → logits */
+    struct qd_replaced *replaced; /* matrices that have other values than in the file: see replace.c */
+    qd_graph *body;               /* tokens → hidden */
+    qd_graph *head;               /* selected rows of hidden → logits */
     float *logits_host;
 };
 
+/** Frees the values that matrices have in place of the file's. */
+void qd_model_drop_replaced(qd_model *m);
 /** Reads and checks the hyperparameters of a llama-type model. */
 qd_status qd_llama_read(const qd_gguf *g, qd_llama *out);
 /** Makes the tensors and both graphs of m, whose shape and options are set. What was made stays in m on failure. */

@@ -268,6 +268,7 @@ const qd_backend qd_backend_opencl = {
     .write = cl_buffer_write,
     .read = cl_buffer_read,
     .forget = cl_weights_forget,
+    .refresh = cl_weights_refresh,
     .prepare = cl_prepare,
     .retire = cl_node_free,
     .begin = cl_begin,

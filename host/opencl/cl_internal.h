@@ -191,6 +191,7 @@ void cl_buffer_used(cl_device_state *d, qd_buffer *b, cl_event e);
 qd_status cl_weights_get(cl_device_state *d, qd_tensor *t, qd_layout layout, int bank, int pieces,
                          const cl_weights **out);
 void cl_weights_forget(void *device, qd_tensor *t);
+qd_status cl_weights_refresh(void *device, qd_tensor *t);
 /** Frees staging memory whose commands have finished; all of it when `all`. */
 void cl_pending_reap(cl_device_state *d, bool all);
 /** Frees the pool's unused buffers. */

@@ -379,3 +379,15 @@ void cl_weights_forget(void *device, qd_tensor *t) {
         free_weights(device, w);
     }
 }
+
+qd_status cl_weights_refresh(void *device, qd_tensor *t) {
+    const int64_t K = qd_columns(t);
+    qd_status status = QD_OK;
+    for (cl_weights *w = t->resident; w && !status; w = w->next) {
+        for (int i = 0; i < w->n_parts && !status; i++) {
+            cl_part *p = &w->parts[i];
+            status = fill_part(device, t, w->layout, p, qd_layout_bytes(w->layout, t->desc.format, p->count, K));
+        }
+    }
+    return status;
+}

@@ -649,6 +649,11 @@ QD_API int64_t qd_model_input_describe(const qd_model *m, int input, char *name)
  *  chunk. */
 QD_API qd_status qd_model_input_read(const qd_model *m, int input, int64_t rows, float *dst);
 
+/** Gives a matrix of the model other values, rows × cols floats, rounded to its format; NULL: those of the file again.
+ *  What is evaluated from now on has them; what is in the cache stays. QD_ERR_ARGUMENT: there is no such matrix;
+ *  QD_ERR_UNSUPPORTED: it is stored in no format of floats. After another failure its values are not known. */
+QD_API qd_status qd_model_replace(qd_model *m, const char *matrix, const float *values);
+
 #ifdef __cplusplus
 }
 #endif

@@ -109,6 +109,8 @@ typedef struct qd_backend {
     qd_status (*read)(void *device, qd_buffer *b, size_t offset, void *dst, size_t bytes);
     /** Frees the device's copies of a constant. */
     void (*forget)(void *device, qd_tensor *t);
+    /** Fills them anew from the host's bytes, which have changed, after the work given so far. NULL: there are none. */
+    qd_status (*refresh)(void *device, qd_tensor *t);
 
     /** Chooses and proves a kernel, packs constants; sets node->kernel and node->variant.
      *  QD_ERR_UNSUPPORTED: no kernel; the reference then computes this node. */
