@@ -2,35 +2,10 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "core/context.h"
+#include "core/graph.h"
 
 /* Tensors start at multiples of this, so that kernels may use aligned vectors. */
 #define ARENA_ALIGN 256
-
-typedef struct graph_node {
-    qd_node node;
-    int *wait; /* earlier nodes that must finish first, transitive ones left out */
-    int n_wait;
-} graph_node;
-
-typedef struct graph_tensor {
-    qd_tensor *tensor;
-    int first, last; /* nodes between which the bytes must be kept; first > last: never used */
-    size_t bytes;
-} graph_tensor;
-
-struct qd_graph {
-    qd_context *context;
-    int64_t max_rows;
-    bool compiled;
-    graph_node *nodes;
-    int n_nodes, nodes_cap;
-    graph_tensor *tensors;
-    int n_tensors, tensors_cap;
-    qd_buffer *arena;
-    qd_node **wait_list; /* room for the longest wait list */
-    qd_graph_info info;
-};
 
 int64_t qd_graph_rows(const qd_graph *g) {
     return g->max_rows;
@@ -279,6 +254,7 @@ qd_status qd_graph_compile(qd_graph *g, bool (*progress)(void *user, int done, i
     /* A failed compile leaves a graph that can only be freed. */
     g->compiled = true;
     g->info = (qd_graph_info){.ops = -1};
+    if (!g->context->options.no_fuse) QD_TRY(qd_graph_fuse(g));
     QD_TRY(build_arena(g));
     for (int i = 0; i < g->n_nodes; i++) {
         if (progress && !progress(user, i, g->n_nodes)) return qd_fail(QD_ERR_CANCELLED, "stopped on request");

@@ -189,6 +189,47 @@ error:
     return status;
 }
 
+/* A graph of which a half is fused; the pass has to put a stack of constants together to see what it means. */
+static qd_status fuse_graph(scene *s) {
+    const qd_tensor_desc dw = qd_desc(QD_FORMAT_F32, C, C, 0, 0), codes = qd_desc(QD_FORMAT_I8, R, C, 0, 0),
+                         dr = qd_desc(QD_FORMAT_I32, 1, 2, 0, 0), floats = qd_desc(QD_FORMAT_F32, R, C, 0, 0);
+    const qd_attrs clip = {.requantize = {.y = {QD_ROUND_FLOAT, 0, -9, 9}}}, linear = {.quantize_linear = {.axis = 0}};
+    const float one = 1;
+    int32_t row[2];
+    qd_graph *g = NULL;
+    qd_graph_info info;
+    qd_tensor *w = NULL, *part = NULL, *stack = NULL, *scale = NULL, *y = NULL, *product, *q;
+    qd_status status = QD_OK;
+    memset(s->got, 0x77, sizeof s->got);
+    QD_TRY(qd_requantize_table(QD_ROUND_FLOAT, 1, &one, 1, 1, row));
+    QD_TRY(qd_tensor_constant(s->c, &dw, s->data, &w));
+    QD_TRY(qd_tensor_constant(s->c, &dr, row, &part));
+    QD_TRY(qd_tensor_stack(s->c, &part, 1, &stack));
+    QD_TRY(qd_tensor_constant(s->c, &(qd_tensor_desc){QD_FORMAT_F32, 1, {1}}, &one, &scale));
+    QD_TRY(qd_tensor_create(s->c, &codes, &y));
+    QD_TRY(qd_graph_create(s->c, R, &g));
+    QD_TRY(qd_graph_tensor(g, &floats, &product));
+    QD_TRY(qd_graph_tensor(g, &codes, &q));
+    QD_TRY(qd_graph_add(g, QD_OP_MATMUL, NULL, (qd_tensor *[]){w, s->x}, 2, &product, 1));
+    QD_TRY(qd_graph_add(g, QD_OP_ADD, NULL, (qd_tensor *[]){product, s->x}, 2, &s->y, 1));
+    QD_TRY(qd_graph_add(g, QD_OP_QUANTIZE_LINEAR, &linear, (qd_tensor *[]){s->x, scale}, 2, &q, 1));
+    QD_TRY(qd_graph_add(g, QD_OP_REQUANTIZE, &clip, (qd_tensor *[]){q, stack}, 2, &y, 1));
+    QD_TRY(qd_graph_compile(g, NULL, NULL));
+    QD_TRY(qd_graph_describe(g, &info));
+    ck_assert_int_eq(info.fused, 2);
+    QD_TRY(qd_graph_run(g, R));
+    QD_TRY(qd_tensor_read(s->y, 0, s->got, R * C * sizeof(float)));
+error:
+    if (status) ck_untouched(s);
+    qd_graph_free(g);
+    qd_tensor_free(w);
+    qd_tensor_free(part);
+    qd_tensor_free(stack);
+    qd_tensor_free(scale);
+    qd_tensor_free(y);
+    return status;
+}
+
 static qd_status report(scene *s) {
     qd_profile_row *rows = NULL;
     int count = -1;
@@ -341,6 +382,11 @@ START_TEST(test_graphs) {
 }
 END_TEST
 
+START_TEST(test_fusion) {
+    FAIL_EACH(fuse_graph, false, 1, 12);
+}
+END_TEST
+
 START_TEST(test_reports) {
     FAIL_EACH(report, false, 1, _i ? 0 : -1);
 }
@@ -387,6 +433,7 @@ int main(void) {
     tcase_add_loop_test(tc, test_proving, 0, 2);
     tcase_add_loop_test(tc, test_fallback, 0, TEST_DEVICES);
     tcase_add_loop_test(tc, test_graphs, 0, TEST_DEVICES);
+    tcase_add_loop_test(tc, test_fusion, 0, TEST_DEVICES);
     tcase_add_loop_test(tc, test_reports, 0, TEST_DEVICES);
     tcase_add_loop_test(tc, test_profiled_run, 0, 2);
     tcase_add_loop_test(tc, test_verify, 0, 2);

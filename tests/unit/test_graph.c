@@ -195,7 +195,8 @@ static void compare_outputs(const random_graph *x, const random_graph *want, uin
 
 START_TEST(test_random_graphs) {
     enum { GRAPHS = 40 };
-    qd_context *ref = open_device(0, NULL), *c = open_device(_i, NULL);
+    const qd_context_options apart = {.no_fuse = true};
+    qd_context *ref = open_device(0, &apart), *c = open_device(_i, NULL);
     int shared = 0;
     for (uint32_t seed = 1; c && seed <= GRAPHS; seed++) {
         random_graph want, got;

@@ -136,6 +136,7 @@ typedef struct qd_context_options {
     bool profile;           /* record device time of every kernel */
     bool verify;            /* compute every operator by the reference, too, and compare: slow. A run that differs fails
                                with QD_ERR_DIFFERENT, which names the operator and the place */
+    bool no_fuse;           /* graphs run every operator by itself: see qd_graph_compile */
     const char
         *cache_dir;      /* programs and verdicts; NULL: $QDOT_CACHE_DIR, else $XDG_CACHE_HOME/qdot, else ~/.cache/qdot;
                             "" switches the cache off */
@@ -473,8 +474,12 @@ QD_API qd_status qd_graph_reshape(qd_graph *g, qd_tensor *t, const qd_tensor_des
 /** Appends an operator. Its order among the others is its program order; independent ones may overlap. */
 QD_API qd_status qd_graph_add(qd_graph *g, qd_op op, const qd_attrs *attrs, qd_tensor *const in[], int n_in,
                               qd_tensor *const out[], int n_out);
-/** Places the arena, chooses kernels, packs weights. `progress` (may be NULL) is told done and total operators; it
- *  returns false to cancel. Needed once. */
+/** Fuses operators, places the arena, chooses kernels, packs weights. `progress` (may be NULL) is told done and total
+ *  operators; it returns false to cancel. Needed once.
+ *
+ *  Fusing puts an operator into the one before it, or after it, where one can do the work of both and gives the same
+ *  bytes (two NaN that are added aside: either may be passed on): see host/core/README.md for the list. Only where the
+ *  tensor between them is one of qd_graph_tensor that nothing else reads, writes or has a view of. */
 QD_API qd_status qd_graph_compile(qd_graph *g, bool (*progress)(void *user, int done, int total), void *user);
 /** Enqueues every operator for `rows` rows (0: nothing to do); does not wait. */
 QD_API qd_status qd_graph_run(qd_graph *g, int64_t rows);
@@ -483,6 +488,7 @@ QD_API void qd_graph_free(qd_graph *g);
 typedef struct qd_graph_info {
     int ops;               /* operators */
     int fallbacks;         /* of them on the reference, because the device has no proven kernel */
+    int fused;             /* operators that are done by others: ops + fused were added */
     uint64_t arena_bytes;  /* shared memory of the tensors inside */
     uint64_t live_bytes;   /* largest sum of the tensors that are alive at one time: no arena can be smaller */
     uint64_t tensor_bytes; /* what they would take without sharing */

@@ -1,0 +1,36 @@
+/* The inside of a graph: what graph.c, which compiles and runs it, shares with fuse.c, which rewrites it before. */
+#ifndef QDOT_CORE_GRAPH_H
+#define QDOT_CORE_GRAPH_H
+
+#include "core/context.h"
+
+typedef struct graph_node {
+    qd_node node;
+    int *wait; /* earlier nodes that must finish first, transitive ones left out */
+    int n_wait;
+} graph_node;
+
+typedef struct graph_tensor {
+    qd_tensor *tensor;
+    int first, last; /* nodes between which the bytes must be kept; first > last: never used */
+    size_t bytes;
+} graph_tensor;
+
+struct qd_graph {
+    qd_context *context;
+    int64_t max_rows;
+    bool compiled;
+    graph_node *nodes;
+    int n_nodes, nodes_cap;
+    graph_tensor *tensors;
+    int n_tensors, tensors_cap;
+    qd_buffer *arena;
+    qd_node **wait_list; /* room for the longest wait list */
+    qd_graph_info info;
+};
+
+/** Puts operators into others that can do their work too, with the same results, before memory is planned and kernels
+ *  are chosen. Adds the number of those that are gone to info.fused. On failure the graph can still be freed. */
+qd_status qd_graph_fuse(qd_graph *g);
+
+#endif
