@@ -59,6 +59,24 @@ QD_API qd_status qd_observer_update(qd_observer *o, const float *x, int64_t oute
 QD_API qd_status qd_observer_scale(const qd_observer *o, const qd_code_range *codes, float *scale, int32_t *zero_point,
                                    float *min, float *max);
 
+/* ---- Batch normalization ------------------------------------------------------------------------------------ */
+
+/** y = gamma · (x - mean) / √(variance + epsilon) + beta, with a number of each for each channel. gamma and beta may be
+ *  NULL: 1 and 0. */
+typedef struct qd_batchnorm {
+    const float *gamma, *beta, *mean, *variance;
+    float epsilon;
+} qd_batchnorm;
+
+/** Puts a batch normalization into the convolution or product before it, whose floats are then quantized:
+ *  w' = w · gamma / √(variance + epsilon), b' = (b - mean) · gamma / √(variance + epsilon) + beta, computed in double
+ *  precision and rounded to float once. w, w_out: [channels][each], in any layout whose first dimension is the output
+ *  channel; bias (may be NULL: 0), bias_out: [channels]. w_out may be w, bias_out may be bias. QD_ERR_ARGUMENT names
+ * what is not finite, a variance that is negative, or 0 without an epsilon, and the channel. Source: Jacob et al.,
+ *  Quantization and Training of Neural Networks (2018), 3.2. */
+QD_API qd_status qd_fold_batchnorm(const qd_batchnorm *n, const float *w, const float *bias, int64_t channels,
+                                   int64_t each, float *w_out, float *bias_out);
+
 /* ---- Fake quantization -------------------------------------------------------------------------------------- */
 
 /** A tensor [outer][channels][inner] with a scale and a zero point for each channel; per tensor: channels 1. Scales are
