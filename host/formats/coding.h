@@ -24,6 +24,8 @@ float qd_coded_scale(const qd_coded_row *r, int64_t g);
 int32_t qd_coded_zero(const qd_coded_row *r, int64_t g);
 /** What code stands for, before the scale: element `i` of PRODUCT's vector in its place, else i counts for nothing. */
 float qd_coded_value(const qd_coded_row *r, int32_t code, int64_t i);
+/** Writes codes first … first + n - 1 of `bits` bits, of which the lower ones count; their neighbours stay. */
+void qd_coded_put(uint8_t *packed, int64_t first, const uint8_t *codes, int64_t n, int bits);
 /** Weights 0 … k-1. */
 void qd_coded_values(const qd_coded_row *r, float *out);
 

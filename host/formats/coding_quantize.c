@@ -165,13 +165,12 @@ static void store_zeros(work *w, const float *src) {
 
 /* ---- Codes -------------------------------------------------------------------------------------------------- */
 
-/* ORs codes of `bits` bits into zeroed bytes, beginning with code `first`. */
-static void put_codes(uint8_t *packed, int64_t first, const uint8_t *codes, int64_t n, int bits) {
+void qd_coded_put(uint8_t *packed, int64_t first, const uint8_t *codes, int64_t n, int bits) {
     const unsigned mask = (1u << bits) - 1;
     for (int64_t i = 0, at = first * bits; i < n; i++, at += bits) {
-        const unsigned v = (codes[i] & mask) << at % 8;
-        packed[at / 8] |= (uint8_t)v;
-        if (v >> 8) packed[at / 8 + 1] |= (uint8_t)(v >> 8);
+        const unsigned place = mask << at % 8, v = (codes[i] & mask) << at % 8;
+        packed[at / 8] = (uint8_t)((packed[at / 8] & ~place) | v);
+        if (place >> 8) packed[at / 8 + 1] = (uint8_t)((packed[at / 8 + 1] & ~(place >> 8)) | v >> 8);
     }
 }
 
@@ -197,9 +196,9 @@ static void store_codes(work *w, const float *src, int64_t from, int64_t to) {
             const int64_t first = g * w->p.group, n = first + w->p.group < w->p.k ? w->p.group : w->p.k - first;
             const int64_t i = w->scales == 1 ? 0 : r * w->p.groups + g;
             encode_group(w, src + r * w->p.k + first, n, w->scale[i], w->zero[i]);
-            put_codes(row + w->p.codes_at, first, w->codes, n, w->p.bits);
+            qd_coded_put(row + w->p.codes_at, first, w->codes, n, w->p.bits);
             if (w->p.zeros_at != QD_ABSENT)
-                put_codes(row + w->p.zeros_at, g, (uint8_t[]){(uint8_t)w->zero[i]}, 1, w->p.bits);
+                qd_coded_put(row + w->p.zeros_at, g, (uint8_t[]){(uint8_t)w->zero[i]}, 1, w->p.bits);
         }
     }
 }
@@ -266,7 +265,7 @@ static qd_status learn_vectors(work *w, const float *src) {
         x[i] = src[i] * inverse_of(w->scale[i / w->p.k]);
     if (!status) status = qd_product_train(&product, x, w->rows, w->p.k, NULL, w->side + w->p.table_at, codes);
     for (int64_t r = 0; !status && r < w->rows; r++)
-        put_codes(w->dst + (size_t)r * w->row_bytes + w->p.codes_at, 0, codes + r * places, places, w->p.bits);
+        qd_coded_put(w->dst + (size_t)r * w->row_bytes + w->p.codes_at, 0, codes + r * places, places, w->p.bits);
     free(x);
     free(codes);
     return status;

@@ -1,18 +1,18 @@
 /* qd_matrix_quantize: rows in pieces that several threads take in turn. Where a target has tables or scales that all
  * rows share, the whole matrix is quantized at once, and only reading and measuring is shared out. */
 #include <math.h>
-#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "core/status.h"
 #include "formats/coding.h"
+#include "quant/matrix.h"
+#include "quant/pieces.h"
 #include "quant/steps.h"
 
 /* Elements of a piece: small enough for a processor's cache, large enough for the lock not to matter. */
-enum { PIECE = 65536, MAX_THREADS = 256 };
+enum { PIECE = 65536 };
 
 typedef enum phase { READ, QUANTIZE, MEASURE } phase;
 
@@ -28,12 +28,6 @@ typedef struct job {
     size_t src_row, dst_row;
     int64_t rows_each, pieces;
     qd_loss *losses; /* of each piece: added in order, so that the sum does not depend on the threads */
-
-    pthread_mutex_t lock;
-    int64_t next, end; /* pieces that are still to be taken: next … end - 1 */
-    int64_t done;
-    qd_status status; /* of the first piece that failed, which is piece `end` then */
-    char message[1024];
 } job;
 
 /* Memory of one thread. */
@@ -42,8 +36,7 @@ typedef struct room {
     unsigned char *copy;
 } room;
 
-/* True where each row is quantized by itself, and `side` does not depend on the weights. */
-static bool rows_are_apart(const qd_storage *s) {
+bool qd_rows_are_apart(const qd_storage *s) {
     const qd_coding *c = &s->coding;
     if (s->format != QD_FORMAT_COUNT) return true;
     /* Scales in E4M3 are relative to one of the tensor. */
@@ -115,7 +108,9 @@ error:
     return status;
 }
 
-static qd_status do_piece(job *j, int64_t piece, const room *m) {
+static qd_status do_piece(void *user, int64_t piece, void *memory) {
+    job *j = user;
+    const room *m = memory;
     const int64_t rows = j->src->rows, cols = j->src->cols, first = piece * j->rows_each;
     const int64_t count = rows - first < j->rows_each ? rows - first : j->rows_each;
     float *x = j->whole ? j->whole + first * cols : m->x;
@@ -134,19 +129,23 @@ error:
     return status;
 }
 
-static void room_free(room *m) {
+static void room_free(void *memory) {
+    room *m = memory;
     free(m->x);
     free(m->y);
     free(m->low);
     free(m->steps);
     free(m->side);
     free(m->copy);
+    free(m);
 }
 
-static qd_status room_make(const job *j, room *m) {
+static qd_status room_make(void *user, void **memory) {
+    const job *j = user;
     const size_t n = (size_t)(j->rows_each * j->src->cols);
     const int64_t side = qd_storage_side_count(j->to, j->src->rows, j->src->cols);
-    *m = (room){0};
+    room *m = qd_alloc_zero(1, sizeof *m);
+    if (!m) return QD_ERR_MEMORY;
     m->y = qd_alloc(n * sizeof *m->y);
     m->low = qd_alloc(n * sizeof *m->low);
     m->steps = qd_alloc(n * sizeof *m->steps);
@@ -156,81 +155,31 @@ static qd_status room_make(const job *j, room *m) {
         m->side = qd_alloc((size_t)(side ? side : 1) * sizeof *m->side);
     }
     const bool ok = m->y && m->low && m->steps && m->copy && (j->whole || (m->x && m->side));
-    if (!ok) room_free(m);
-    return ok ? QD_OK : QD_ERR_MEMORY;
-}
-
-/* Notes a failure; that of the earliest piece stays. */
-static void note(job *j, int64_t piece, qd_status status) {
-    pthread_mutex_lock(&j->lock);
-    if (j->status == QD_OK || piece < j->end) {
-        j->status = status;
-        j->end = piece;
-        snprintf(j->message, sizeof j->message, "%s", qd_last_message());
+    if (!ok) {
+        room_free(m);
+        return QD_ERR_MEMORY;
     }
-    pthread_mutex_unlock(&j->lock);
+    *memory = m;
+    return QD_OK;
 }
 
 /* Parts of the work that are in the time before the measuring, as progress tells it. */
-static double share_done(const job *j) {
-    const double part = (double)j->done / (double)j->pieces;
-    if (!j->whole) return part;
-    return j->phase == READ ? 0.1 * part : 0.8 + 0.2 * part;
-}
-
-/* Takes pieces until there are none. Only the calling thread may tell about progress. */
-static void work(job *j, bool caller) {
-    room m;
-    const qd_status made = room_make(j, &m);
-    if (made != QD_OK) {
-        note(j, -1, made);
-        return;
-    }
-    for (;;) {
-        pthread_mutex_lock(&j->lock);
-        const int64_t piece = j->next < j->end ? j->next++ : -1;
-        const double share = share_done(j);
-        pthread_mutex_unlock(&j->lock);
-        if (piece < 0) break;
-        if (caller && j->options->progress && !j->options->progress(j->options->user, share)) {
-            note(j, -1, qd_fail(QD_ERR_CANCELLED, "stopped"));
-            break;
-        }
-        const qd_status status = do_piece(j, piece, &m);
-        if (status != QD_OK) note(j, piece, status);
-        pthread_mutex_lock(&j->lock);
-        j->done++;
-        pthread_mutex_unlock(&j->lock);
-    }
-    room_free(&m);
-}
-
-static void *work_beside(void *user) {
-    work(user, false);
-    return NULL;
-}
-
-static int count_threads(const job *j) {
-    long n = j->options->threads > 0 ? j->options->threads : sysconf(_SC_NPROCESSORS_ONLN);
-    if (n > MAX_THREADS) n = MAX_THREADS;
-    if (n > j->pieces) n = (long)j->pieces;
-    return n > 1 ? (int)n : 1;
+static bool tell(void *user, double part) {
+    const job *j = user;
+    if (!j->options->progress) return true;
+    if (j->whole) part = j->phase == READ ? 0.1 * part : 0.8 + 0.2 * part;
+    return j->options->progress(j->options->user, part);
 }
 
 static qd_status run_phase(job *j, phase p) {
-    pthread_t threads[MAX_THREADS];
-    const int wanted = count_threads(j);
-    int started = 0;
     j->phase = p;
-    j->next = j->done = 0;
-    j->end = j->pieces;
-    /* Where no thread can be had, the calling one does all. */
-    while (started < wanted - 1 && pthread_create(&threads[started], NULL, work_beside, j) == 0)
-        started++;
-    work(j, true);
-    for (int i = 0; i < started; i++)
-        pthread_join(threads[i], NULL);
-    return j->status == QD_OK ? QD_OK : qd_fail(j->status, "%s", j->message);
+    return qd_pieces_run(&(quant_pieces){.count = j->pieces,
+                                         .threads = j->options->threads,
+                                         .run = do_piece,
+                                         .room_make = room_make,
+                                         .room_free = room_free,
+                                         .progress = tell,
+                                         .user = j});
 }
 
 static qd_status quantize_apart(job *j) {
@@ -289,6 +238,24 @@ static qd_status check(const qd_matrix *src, const qd_storage *to) {
     return QD_OK;
 }
 
+/* Sizes of the pieces; on success j->losses is to be freed. */
+static qd_status cut(job *j) {
+    j->src_row = qd_storage_row_bytes(&j->src->storage, j->src->cols);
+    j->dst_row = qd_storage_row_bytes(j->to, j->src->cols);
+    j->rows_each = j->src->cols < PIECE ? PIECE / j->src->cols : 1;
+    if (j->rows_each > j->src->rows) j->rows_each = j->src->rows;
+    j->pieces = (j->src->rows + j->rows_each - 1) / j->rows_each;
+    j->losses = qd_alloc_zero((size_t)j->pieces, sizeof *j->losses);
+    return j->losses ? QD_OK : QD_ERR_MEMORY;
+}
+
+static qd_loss sum_up(const job *j) {
+    qd_loss sum = {0};
+    for (int64_t i = 0; i < j->pieces; i++)
+        qd_loss_add(&sum, &j->losses[i]);
+    return sum;
+}
+
 qd_status qd_matrix_quantize(const qd_matrix *src, const qd_storage *to, const qd_quantize_options *options, void *dst,
                              float *side, qd_loss *loss) {
     static const qd_quantize_options defaults;
@@ -298,25 +265,24 @@ qd_status qd_matrix_quantize(const qd_matrix *src, const qd_storage *to, const q
     qd_status status;
     job j = {.src = src, .to = to, .options = options ? options : &defaults, .dst = dst, .side = side};
     QD_TRY(check(src, to));
-    j.src_row = qd_storage_row_bytes(&src->storage, src->cols);
-    j.dst_row = qd_storage_row_bytes(to, src->cols);
-    j.rows_each = src->cols < PIECE ? PIECE / src->cols : 1;
-    if (j.rows_each > src->rows) j.rows_each = src->rows;
-    j.pieces = (src->rows + j.rows_each - 1) / j.rows_each;
-    status = QD_ERR_MEMORY;
-    j.losses = qd_alloc_zero((size_t)j.pieces, sizeof *j.losses);
-    if (!j.losses) goto error;
-    if (pthread_mutex_init(&j.lock, NULL) != 0) {
-        status = qd_fail(QD_ERR_MEMORY, "quantize: no lock could be made");
-        goto error;
-    }
-    status = rows_are_apart(to) ? quantize_apart(&j) : quantize_whole(&j);
-    pthread_mutex_destroy(&j.lock);
-    if (status != QD_OK) goto error;
-    qd_loss sum = {0};
-    for (int64_t i = 0; i < j.pieces; i++)
-        qd_loss_add(&sum, &j.losses[i]);
-    *loss = sum;
+    QD_TRY(cut(&j));
+    QD_TRY(qd_rows_are_apart(to) ? quantize_apart(&j) : quantize_whole(&j));
+    *loss = sum_up(&j);
+error:
+    free(j.losses);
+    return status;
+}
+
+qd_status qd_matrix_loss(const float *x, int64_t rows, int64_t cols, const qd_storage *to, void *dst, float *side,
+                         int threads, qd_loss *loss) {
+    const qd_quantize_options options = {.threads = threads};
+    const qd_matrix src = {.storage = {.format = QD_FORMAT_F32}, .rows = rows, .cols = cols, .data = x};
+    qd_status status;
+    job j = {.src = &src, .to = to, .options = &options, .dst = dst, .side = side, .whole = (float *)x};
+    QD_TRY(cut(&j));
+    j.steps = qd_steps_of(to, rows, cols, side);
+    QD_TRY(run_phase(&j, MEASURE));
+    *loss = sum_up(&j);
 error:
     free(j.losses);
     return status;
