@@ -62,8 +62,12 @@ typedef struct qd_cli_common {
         "device", 'd', QD_CLI_TEXT, &(c).device, 0, 0, "DEVICE",                                                \
             "ref, opencl, opencl:gpu, opencl:NAME[:INDEX], rtl, sim:BOARD (default: $QDOT_DEVICE, else opencl)" \
     }
-#define QD_CLI_ACTIVATIONS_OPTION(c) \
-    { "activations", 0, QD_CLI_TEXT, &(c).activations, 0, 0, "A", "a8 (8-bit integers, the default) or f32" }
+#define QD_CLI_ACTIVATIONS_OPTION(c)                                                                        \
+    {                                                                                                       \
+        "activations", 0, QD_CLI_TEXT, &(c).activations, 0, 0, "A",                                         \
+            "what matrices read: a8 (8-bit integers in blocks of 16, the default), f32; with int8 weights " \
+            "row or static, too"                                                                            \
+    }
 #define QD_CLI_JSON_OPTION(c) \
     { "json", 0, QD_CLI_FLAG, &(c).json, 0, 0, NULL, "one JSON object on standard output" }
 #define QD_CLI_VERBOSE_OPTION(c) \

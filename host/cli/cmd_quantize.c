@@ -13,7 +13,8 @@ static const char about[] =
     "(q4_0, q8_0, …) can be read by llama.cpp, too; codings (int4-g64, nf4-dq, …) only by qdot.\n\n"
     "  qdot quantize model-f16.gguf small.gguf --format q4_0\n"
     "  qdot quantize model-f16.gguf small.gguf --format nf4-dq --tensors token_embd=q8_0 --tensors 'ffn_down=int8'\n"
-    "  qdot quantize small.gguf back.gguf --format f32\n\n"
+    "  qdot quantize small.gguf back.gguf --format f32\n"
+    "  qdot quantize model-f16.gguf int8.gguf --format int8 --calibration stats.json\n\n"
     "Norms and other vectors stay as they are. A matrix whose rows are no whole number of a format's blocks gets "
     "another\n"
     "one, and a message says so. Where a weight is NaN or infinite, nothing is written: the message names tensor, row\n"
@@ -63,7 +64,7 @@ static int file_type(const qd_storage *s) {
 /* The values of the input, but for those about its formats. */
 static qd_status write_values(qd_gguf_writer *w, const qd_gguf *g, const qd_cli_rules *rules) {
     static const char *const ours[] = {"general.file_type", "general.quantization_version", "qdot.coding.",
-                                       "qdot.columns."};
+                                       "qdot.columns.", "qdot.input_"};
     enum { QUANTIZATION_VERSION = 2 }; /* of ggml's blocks */
     qd_status status = QD_OK;
     for (uint64_t i = 0; status == QD_OK && i < qd_gguf_value_count(g); i++) {
@@ -175,19 +176,16 @@ static bool write_tensors(qd_gguf_writer *w, qd_cli_plan *plan, const qd_imatrix
 }
 
 static bool write_file(const qd_gguf *g, const qd_cli_rules *rules, qd_cli_plan *plan, const qd_imatrix *imatrix,
-                       int threads, qd_cli_outcome *outcome) {
+                       const qd_cli_inputs *inputs, int threads, qd_cli_outcome *outcome) {
     const double start = qd_cli_seconds();
     qd_gguf_writer *w = NULL;
     bool ok = qd_gguf_write_create(outcome->output, &w) == QD_OK && write_values(w, g, rules) == QD_OK &&
               write_entries(w, plan) == QD_OK;
-    if (!ok) {
+    if (!ok) qd_cli_failed();
+    ok = ok && qd_cli_inputs_write(w, g, plan, inputs) && write_tensors(w, plan, imatrix, threads, start);
+    if (ok && qd_gguf_write_finish(w) != QD_OK) {
         qd_cli_failed();
-    } else {
-        ok = write_tensors(w, plan, imatrix, threads, start);
-        if (ok && qd_gguf_write_finish(w) != QD_OK) {
-            qd_cli_failed();
-            ok = false;
-        }
+        ok = false;
     }
     outcome->output_bytes = qd_gguf_write_size(w);
     outcome->seconds = qd_cli_seconds() - start;
@@ -206,6 +204,7 @@ int qd_cmd_quantize(int argc, char **argv) {
     qd_cli_common c = {0};
     const char *input = NULL, *output = NULL, *format = NULL, *imatrix_path = NULL;
     int64_t group = 0;
+    qd_cli_inputs inputs = {0};
     qd_cli_list tensors = {.count = 0};
     const qd_cli_option options[] = {
         {.name = "IN", .kind = QD_CLI_OPERAND, .value = &input},
@@ -216,6 +215,11 @@ int qd_cmd_quantize(int argc, char **argv) {
          "given again); keep: as it is"},
         {"group", 'g', QD_CLI_INT, &group, 16, 1 << 24, "N", "weights with one scale: --format int4 -g 64 is int4-g64"},
         {"imatrix", 0, QD_CLI_TEXT, &imatrix_path, 0, 0, "FILE", "importance of columns, from llama-imatrix"},
+        {"calibration", 0, QD_CLI_TEXT, &inputs.path, 0, 0, "STATS",
+         "statistics of `qdot calibrate`: int8 matrices get a static scale for what they read"},
+        {"range", 0, QD_CLI_TEXT, &inputs.range, 0, 0, "R",
+         "of that scale: mse (the default), minmax, average, percentile or entropy"},
+        {"range-asymmetric", 0, QD_CLI_FLAG, &inputs.asymmetric, 0, 0, NULL, "with a zero point"},
         {"threads", 't', QD_CLI_INT, &c.threads, 0, 256, "N", "0: all processors"},
         QD_CLI_JSON_OPTION(c),
         {.kind = QD_CLI_END}};
@@ -252,13 +256,15 @@ int qd_cmd_quantize(int argc, char **argv) {
     }
     outcome.input_bytes = qd_gguf_file_bytes(g);
     ok = ok && qd_cli_plan_make(g, &rules, &plan);
-    ok = ok && suits(imatrix, &plan) && write_file(g, &rules, &plan, imatrix, (int)c.threads, &outcome);
+    ok = ok && suits(imatrix, &plan) && qd_cli_inputs_read(g, &inputs);
+    ok = ok && write_file(g, &rules, &plan, imatrix, &inputs, (int)c.threads, &outcome);
     code = ok ? QD_EXIT_OK : QD_EXIT_FAILED;
     if (ok) qd_cli_report_fallbacks(&plan);
     if (ok && c.json) code = qd_cli_report_json(&plan, &outcome);
     if (ok && !c.json) qd_cli_report_text(&plan, &outcome);
     qd_cli_plan_free(&plan);
     qd_cli_rules_free(&rules);
+    qd_cli_inputs_free(&inputs);
     qd_imatrix_free(imatrix);
     qd_gguf_free(g);
     return code;

@@ -6,6 +6,7 @@
 #include <regex.h>
 
 #include "cli/cli.h"
+#include "qdot/qdot_calibration.h"
 
 /** What --format and --tensors ask for. */
 typedef struct qd_cli_rule {
@@ -48,6 +49,19 @@ void qd_cli_rules_free(qd_cli_rules *r);
 /** Decides about every tensor; the same about failures. */
 bool qd_cli_plan_make(const qd_gguf *g, const qd_cli_rules *rules, qd_cli_plan *out);
 void qd_cli_plan_free(qd_cli_plan *p);
+
+/** What int8 matrices are told about what they read: --calibration and the options that belong to it. */
+typedef struct qd_cli_inputs {
+    const char *path, *range; /* as given; NULL: not */
+    bool asymmetric;
+    qd_calibration *stats;
+} qd_cli_inputs;
+/** Reads the statistics, if there are any, for the model g; the same about failures. */
+bool qd_cli_inputs_read(const qd_gguf *g, qd_cli_inputs *in);
+void qd_cli_inputs_free(qd_cli_inputs *in);
+/** Adds a scale and a zero point for every int8 matrix that the statistics know; without any, what the input has about
+ *  matrices that are kept. */
+bool qd_cli_inputs_write(qd_gguf_writer *w, const qd_gguf *g, const qd_cli_plan *plan, const qd_cli_inputs *in);
 
 /** What was done, for people or as JSON. */
 typedef struct qd_cli_outcome {

@@ -41,12 +41,23 @@ static bool open_session(const qd_cli_common *c, const qd_model_options *wanted,
 
 /* What --activations says; prints a message and returns false for anything that is no kind of them. */
 static bool read_activations(const char *word, qd_model_options *o) {
-    if (word && strcmp(word, "a8") != 0 && strcmp(word, "f32") != 0) {
-        qd_cli_fail("--activations is a8 (8-bit integers) or f32, not '%s'", word);
-        return false;
+    static const struct {
+        const char *word;
+        qd_format format;
+        bool calibrated;
+    } kinds[] = {{"a8", QD_FORMAT_A8, false},
+                 {"f32", QD_FORMAT_F32, false},
+                 {"row", QD_FORMAT_I8, false},
+                 {"static", QD_FORMAT_I8, true}};
+    for (size_t i = 0; i < sizeof kinds / sizeof kinds[0]; i++) {
+        if (word && strcmp(kinds[i].word, word) != 0) continue;
+        o->activations = kinds[i].format;
+        o->calibrated = kinds[i].calibrated;
+        return true;
     }
-    o->activations = word && strcmp(word, "f32") == 0 ? QD_FORMAT_F32 : QD_FORMAT_A8;
-    return true;
+    qd_cli_fail("--activations is a8 (8-bit integers), f32, row or static (8-bit integers for int8 weights), not '%s'",
+                word);
+    return false;
 }
 
 bool qd_cli_open(const qd_cli_common *c, int64_t chunk, bool profile, qd_cli_session *out) {

@@ -1,6 +1,7 @@
 /* Coded tensors: matrices whose type GGUF does not have, described by keys. See FORMATS.md, "Coded tensors in GGUF
  * files". */
 #include <inttypes.h>
+#include <math.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -93,6 +94,38 @@ qd_status qd_gguf_find_coded(const qd_gguf *g, const char *name, bool *coded, qd
     QD_TRY(find_side(g, name, &c));
     *coded = true;
     *out = c;
+error:
+    return status;
+}
+
+qd_status qd_gguf_find_input(const qd_gguf *g, const char *name, bool *found, float *scale, int32_t *zero_point) {
+    if (!g || !name || !found || !scale || !zero_point) {
+        return qd_fail(QD_ERR_ARGUMENT, "qd_gguf_find_input: file, name and the results must not be NULL");
+    }
+    const qd_gguf_value *s = find_key(g, QD_GGUF_INPUT_SCALE_PREFIX, name);
+    const qd_gguf_value *z = find_key(g, QD_GGUF_INPUT_ZERO_PREFIX, name);
+    double number;
+    int64_t zero;
+    qd_status status = QD_OK;
+    if (!s && !z) {
+        *found = false;
+        return QD_OK;
+    }
+    if (!s || !z) {
+        return qd_fail(QD_ERR_FILE, "GGUF: of the scale and the zero point of what '%.80s' reads, one is missing",
+                       name);
+    }
+    QD_TRY(qd_gguf_get_double(g, s, 0, &number));
+    QD_TRY(qd_gguf_get_int(g, z, 0, &zero));
+    if (!isfinite(number) || !((float)number > 0) || zero < INT8_MIN || zero > INT8_MAX) {
+        return qd_fail(QD_ERR_FILE,
+                       "GGUF: what '%.80s' reads has the scale %g and the zero point %" PRId64
+                       "; a positive number and one of -128 … 127 are needed (damaged file?)",
+                       name, number, zero);
+    }
+    *found = true;
+    *scale = (float)number;
+    *zero_point = (int32_t)zero;
 error:
     return status;
 }

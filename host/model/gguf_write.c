@@ -8,6 +8,7 @@
 #include "core/status.h"
 #include "model/gguf.h"
 #include "model/new_file.h"
+#include "qdot/qdot_num.h"
 
 enum { DEFAULT_ALIGNMENT = 32, MAX_TENSOR_NAME = 63 /* of llama.cpp */ };
 
@@ -193,6 +194,27 @@ qd_status qd_gguf_write_coded(qd_gguf_writer *w, const char *name, const qd_codi
     QD_TRY(qd_gguf_write_tensor(w, side, &(qd_tensor_desc){QD_FORMAT_F32, 1, {qd_coding_side_count(c, rows, cols)}}));
 error:
     return status;
+}
+
+qd_status qd_gguf_write_input(qd_gguf_writer *w, const char *name, float scale, int32_t zero_point) {
+    if (!w || !name) return qd_fail(QD_ERR_ARGUMENT, "qd_gguf_write_input: writer and name must not be NULL");
+    const struct {
+        const char *prefix;
+        qd_gguf_type type;
+        uint32_t bits;
+    } keys[] = {{QD_GGUF_INPUT_SCALE_PREFIX, QD_GGUF_F32, qd_as_u32(scale)},
+                {QD_GGUF_INPUT_ZERO_PREFIX, QD_GGUF_I32, (uint32_t)zero_point}};
+    for (int i = 0; i < 2; i++) {
+        char key[QD_GGUF_CODED_KEY];
+        const uint32_t x = keys[i].bits;
+        const uint8_t little[4] = {(uint8_t)x, (uint8_t)(x >> 8), (uint8_t)(x >> 16), (uint8_t)(x >> 24)};
+        if (!qd_gguf_coded_key(keys[i].prefix, name, key)) {
+            return qd_fail(QD_ERR_ARGUMENT, "GGUF: the tensor name '%.80s' is too long for a key", name);
+        }
+        const qd_status status = add_value(w, key, strlen(key), keys[i].type, little, sizeof little);
+        if (status) return status;
+    }
+    return QD_OK;
 }
 
 /* ---- The file ----------------------------------------------------------------------------------------------- */

@@ -146,7 +146,7 @@ __attribute__((format(printf, 5, 6))) static qd_status weight(qd_model *m, int64
     va_start(args, format);
     vsnprintf(name, sizeof name, format, args);
     va_end(args);
-    return qd_weight_find(m, name, rows, cols, out);
+    return qd_weight_find_layer(m, name, rows, cols, out);
 }
 
 typedef struct layer_weights {
@@ -194,12 +194,18 @@ static qd_status find_weights(qd_model *m, model_weights *out) {
     }
     /* Tensors that are left over would change the results: biases, experts. */
     const bool factors = qd_gguf_tensor_find(m->file, "rope_freqs.weight", &t) == QD_OK;
-    const uint64_t known = (uint64_t)m->n_constants + (factors ? 1 : 0), have = qd_gguf_tensor_count(m->file);
+    const uint64_t known = (uint64_t)m->known_tensors + (factors ? 1 : 0), have = qd_gguf_tensor_count(m->file);
     if (have != known) {
         status = qd_fail(QD_ERR_UNSUPPORTED,
                          "the file has %llu tensors where a plain llama model of %d layers has %llu: biases, experts "
                          "and adapters are not known",
                          (unsigned long long)have, s->layers, (unsigned long long)known);
+    }
+    if (!status && m->activations == QD_FORMAT_I8 && !m->int8_matrices) {
+        status =
+            qd_fail(QD_ERR_UNSUPPORTED,
+                    "int8 activations by row, or static ones, are for layers in the coding int8, and the model has "
+                    "none: qdot quantize IN OUT --format int8");
     }
 error:
     return status;

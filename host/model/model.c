@@ -1,4 +1,5 @@
 /* A loaded model: its cache, and the runs of its graphs. */
+#include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -8,6 +9,19 @@
 
 qd_model_options qd_model_defaults(void) {
     return (qd_model_options){.activations = QD_FORMAT_A8};
+}
+
+struct qd_block {
+    struct qd_block *next;
+    max_align_t bytes[];
+};
+
+void *qd_model_alloc(qd_model *m, size_t bytes) {
+    struct qd_block *b = bytes ? qd_alloc(sizeof *b + bytes) : NULL;
+    if (!b) return NULL;
+    b->next = m->blocks;
+    m->blocks = b;
+    return b->bytes;
 }
 
 static void describe(qd_model *m) {
@@ -38,8 +52,8 @@ qd_status qd_model_load(qd_context *c, const qd_gguf *g, const qd_model_options 
         return qd_fail(QD_ERR_ARGUMENT, "the context must have 1 … %d tokens and a chunk 1 … %d (0: the default)",
                        MAX_CONTEXT, MAX_CHUNK);
     }
-    if (o.activations != QD_FORMAT_A8 && o.activations != QD_FORMAT_F32) {
-        return qd_fail(QD_ERR_ARGUMENT, "activations must be a8 or f32");
+    if (o.activations != QD_FORMAT_A8 && o.activations != QD_FORMAT_F32 && o.activations != QD_FORMAT_I8) {
+        return qd_fail(QD_ERR_ARGUMENT, "activations must be a8, f32 or i8");
     }
     qd_model *m = qd_alloc_zero(1, sizeof *m);
     if (!m) return QD_ERR_MEMORY;
@@ -48,6 +62,7 @@ qd_status qd_model_load(qd_context *c, const qd_gguf *g, const qd_model_options 
     m->file = g;
     m->observe = o.observe;
     m->activations = o.observe ? QD_FORMAT_F32 : o.activations;
+    m->calibrated = o.calibrated && m->activations == QD_FORMAT_I8;
     m->progress = o.progress;
     m->progress_user = o.progress_user;
     QD_TRY(qd_llama_read(g, &m->shape));
@@ -87,6 +102,10 @@ void qd_model_free(qd_model *m) {
     free(m->constants);
     free(m->rope);
     free(m->logits_host);
+    for (struct qd_block *b = m->blocks, *next; b; b = next) {
+        next = b->next;
+        free(b);
+    }
     free(m);
 }
 

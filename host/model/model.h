@@ -24,6 +24,9 @@ struct qd_model {
     int64_t chunk;     /* tokens at once */
     int64_t position;  /* of the next token */
     qd_format activations;
+    bool calibrated;   /* int8 activations: with the scales of the file */
+    int int8_matrices; /* that read them */
+    int known_tensors; /* of the file, that became part of the model */
     bool (*progress)(void *user, int done, int total);
     void *progress_user;
     float *rope; /* [positions, head_dim]: cos and sin of each pair in turn */
@@ -44,10 +47,14 @@ struct qd_model {
     qd_graph *body;               /* tokens → hidden */
     qd_graph *head;               /* selected rows of hidden → logits */
     float *logits_host;
+    struct qd_block *blocks; /* memory that constants borrow */
 };
 
 /** Frees the values that matrices have in place of the file's. */
 void qd_model_drop_replaced(qd_model *m);
+/** Memory that lives as long as the model; NULL when there is none. */
+void *qd_model_alloc(qd_model *m, size_t bytes);
+
 /** Reads and checks the hyperparameters of a llama-type model. */
 qd_status qd_llama_read(const qd_gguf *g, qd_llama *out);
 /** Makes the tensors and both graphs of m, whose shape and options are set. What was made stays in m on failure. */

@@ -23,6 +23,7 @@ qd_status qd_model_keep(qd_model *m, qd_tensor *t) {
 
 static qd_status constant(qd_model *m, const qd_tensor_desc *d, const void *data, qd_tensor **out) {
     const qd_status status = qd_tensor_constant(m->context, d, data, out);
+    m->known_tensors++;
     return status ? status : qd_model_keep(m, *out);
 }
 
@@ -31,8 +32,13 @@ static qd_status wrong_shape(const char *name, int64_t rows, int64_t cols) {
                    (long long)(rows ? rows : 1), (long long)cols);
 }
 
-static qd_status find_coded(qd_model *m, const char *name, const qd_gguf_coded *found, qd_weight *w) {
+static qd_status find_coded(qd_model *m, const char *name, const qd_gguf_coded *found, bool integers, qd_weight *w) {
     if (found->rows != w->rows || found->cols != w->cols) return wrong_shape(name, w->rows, w->cols);
+    if (integers && qd_int8_suits(&found->coding)) {
+        m->int8_matrices++;
+        m->known_tensors += 2;
+        return qd_int8_find(m, name, found, &w->int8);
+    }
     const qd_tensor_desc rows =
         qd_desc(QD_FORMAT_U8, w->rows, (int64_t)qd_coding_row_bytes(&found->coding, w->cols), 0, 0);
     const qd_tensor_desc side = qd_desc(QD_FORMAT_F32, found->side_count, 0, 0, 0);
@@ -41,7 +47,7 @@ static qd_status find_coded(qd_model *m, const char *name, const qd_gguf_coded *
     return status ? status : constant(m, &side, found->side, &w->side);
 }
 
-qd_status qd_weight_find(qd_model *m, const char *name, int64_t rows, int64_t cols, qd_weight *out) {
+static qd_status find(qd_model *m, const char *name, int64_t rows, int64_t cols, bool integers, qd_weight *out) {
     qd_gguf_tensor t;
     qd_gguf_coded found;
     bool coded = false;
@@ -49,7 +55,7 @@ qd_status qd_weight_find(qd_model *m, const char *name, int64_t rows, int64_t co
     *out = (qd_weight){.rows = rows, .cols = cols};
     m->info.parameters += (double)(rows ? rows : 1) * (double)cols;
     if (rows) QD_TRY(qd_gguf_find_coded(m->file, name, &coded, &found));
-    if (coded) return find_coded(m, name, &found, out);
+    if (coded) return find_coded(m, name, &found, integers, out);
     QD_TRY(qd_gguf_tensor_find(m->file, name, &t));
     if (t.desc.format == QD_FORMAT_COUNT) {
         return qd_fail(QD_ERR_UNSUPPORTED, "tensor %s has the GGUF type %u, which this qdot does not know", name,
@@ -63,16 +69,25 @@ error:
     return status;
 }
 
+qd_status qd_weight_find(qd_model *m, const char *name, int64_t rows, int64_t cols, qd_weight *out) {
+    return find(m, name, rows, cols, false, out);
+}
+
+qd_status qd_weight_find_layer(qd_model *m, const char *name, int64_t rows, int64_t cols, qd_weight *out) {
+    return find(m, name, rows, cols, m->activations == QD_FORMAT_I8, out);
+}
+
 static qd_format format_of(const qd_weight *w) {
     return qd_tensor_describe(w->t)->format;
 }
 
 qd_format qd_weights_want(const qd_model *m, const qd_weight w[], int n) {
     for (int i = 0; i < n; i++) {
+        if (w[i].int8.codes) return QD_FORMAT_F32;
         const bool codes = w[i].side ? w[i].cols % 16 == 0 : qd_format_get(format_of(&w[i]))->kind == QD_KIND_BLOCKED;
         if (!codes) return QD_FORMAT_F32;
     }
-    return m->activations;
+    return m->activations == QD_FORMAT_I8 ? QD_FORMAT_A8 : m->activations;
 }
 
 static qd_attrs attrs_of(const qd_weight *w) {
@@ -87,6 +102,7 @@ qd_status qd_weight_rows(qd_graph *g, const qd_weight *w, qd_tensor *ids, qd_ten
 
 qd_status qd_weight_multiply(qd_graph *g, const qd_weight *w, qd_tensor *x, qd_tensor *addend, qd_tensor *y) {
     const qd_attrs attrs = attrs_of(w);
+    if (w->int8.codes) return qd_int8_multiply(g, &w->int8, x, addend, y);
     if (w->side) {
         return qd_graph_add(g, QD_OP_MATMUL_CODED, &attrs, (qd_tensor *[]){w->t, w->side, x, addend}, addend ? 4 : 3,
                             &y, 1);
@@ -94,19 +110,32 @@ qd_status qd_weight_multiply(qd_graph *g, const qd_weight *w, qd_tensor *x, qd_t
     return qd_graph_add(g, QD_OP_MATMUL, NULL, (qd_tensor *[]){w->t, x, addend}, addend ? 3 : 2, &y, 1);
 }
 
+/* Whether two matrices can be one operator. */
+static bool alike(const qd_weight *a, const qd_weight *b) {
+    if (a->side || b->side) return false;
+    if (!a->int8.codes || !b->int8.codes) return !a->int8.codes && !b->int8.codes && format_of(a) == format_of(b);
+    return a->int8.group == b->int8.group && qd_int8_same_input(&a->int8, &b->int8);
+}
+
 qd_status qd_weights_multiply(qd_model *m, qd_graph *g, const qd_weight w[], int n, qd_tensor *x, qd_tensor *y) {
     enum { MOST = 8 };
     qd_status status = QD_OK;
     qd_tensor *parts[MOST];
+    const qd_int8 *int8[MOST];
     bool same = n <= MOST;
     for (int i = 0; i < n && same; i++) {
-        same = !w[i].side && format_of(&w[i]) == format_of(&w[0]);
+        same = alike(&w[i], &w[0]);
         parts[i] = w[i].t;
+        int8[i] = &w[i].int8;
     }
     if (same) {
         qd_weight stack = {.cols = w[0].cols};
-        QD_TRY(qd_tensor_stack(m->context, parts, n, &stack.t));
-        QD_TRY(qd_model_keep(m, stack.t));
+        if (w[0].int8.codes) {
+            QD_TRY(qd_int8_stack(m, int8, n, &stack.int8));
+        } else {
+            QD_TRY(qd_tensor_stack(m->context, parts, n, &stack.t));
+            QD_TRY(qd_model_keep(m, stack.t));
+        }
         return qd_weight_multiply(g, &stack, x, NULL, y);
     }
     int64_t column = 0;

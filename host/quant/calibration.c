@@ -196,3 +196,18 @@ const qd_input_stats *qd_calibration_find(const qd_calibration *c, const char *m
     }
     return NULL;
 }
+
+qd_status qd_calibration_scale(const qd_input_stats *s, qd_observe range, bool asymmetric, float *scale,
+                               int32_t *zero_point) {
+    static const qd_code_range symmetric_codes = {-127, 127, true};
+    if (!s || (unsigned)range >= OBSERVERS) return qd_fail(QD_ERR_ARGUMENT, "calibration: no input, or no such range");
+    const struct {
+        float min, max;
+    } ranges[OBSERVERS] = {[QD_OBSERVE_MINMAX] = {s->min, s->max},
+                           [QD_OBSERVE_AVERAGE] = {s->average_min, s->average_max},
+                           [QD_OBSERVE_PERCENTILE] = {s->percentile_min, s->percentile_max},
+                           [QD_OBSERVE_ERROR] = {s->error_min, s->error_max},
+                           [QD_OBSERVE_ENTROPY] = {s->entropy_min, s->entropy_max}};
+    return qd_range_scale(asymmetric ? &int8_codes : &symmetric_codes, ranges[range].min, ranges[range].max, scale,
+                          zero_point);
+}

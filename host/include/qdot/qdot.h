@@ -606,10 +606,14 @@ QD_API void qd_sampler_accept(qd_sampler *s, int32_t token);
 typedef struct qd_model qd_model;
 
 typedef struct qd_model_options {
-    int64_t context;       /* tokens that fit; 0: the model's own, at most 4096, rounded up to 16 */
-    int64_t chunk;         /* tokens computed at once in a prompt; 0: 128 */
-    qd_format activations; /* QD_FORMAT_A8 (int8 activations) or QD_FORMAT_F32 */
-    bool observe;          /* keep what matrices read: see qd_model_input_find; activations are f32 then */
+    int64_t context; /* tokens that fit; 0: the model's own, at most 4096, rounded up to 16 */
+    int64_t chunk;   /* tokens computed at once in a prompt; 0: 128 */
+    /** What the matrices of layers read. QD_FORMAT_A8: int8 in blocks of 16; QD_FORMAT_F32; QD_FORMAT_I8: matrices in
+     * the coding int8 read int8 with one scale for each token, or with `calibrated` one for all, which the file has
+     * (others read A8). */
+    qd_format activations;
+    bool calibrated;
+    bool observe; /* keep what matrices read: see qd_model_input_find; activations are f32 then */
     bool (*progress)(void *user, int done, int total); /* while loading; may be NULL; false cancels */
     void *progress_user;
 } qd_model_options;

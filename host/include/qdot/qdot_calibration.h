@@ -47,6 +47,10 @@ QD_API qd_status qd_calibration_check(const qd_calibration *c, const qd_gguf *g)
 QD_API const qd_input_stats *qd_calibration_input(const qd_calibration *c, int i);
 /** The input that a matrix reads; NULL when none was kept. */
 QD_API const qd_input_stats *qd_calibration_find(const qd_calibration *c, const char *matrix);
+/** Scale and zero point for int8 codes of an input, by qd_range_scale from the range that an observer of this kind
+ * found: codes -127 … 127 with the zero point 0, or asymmetric ones, -128 … 127. */
+QD_API qd_status qd_calibration_scale(const qd_input_stats *s, qd_observe range, bool asymmetric, float *scale,
+                                      int32_t *zero_point);
 
 #ifdef __cplusplus
 }

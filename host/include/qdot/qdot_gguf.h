@@ -84,6 +84,11 @@ typedef struct qd_gguf_coded {
  *  do not agree with its coding; the message names it. */
 QD_API qd_status qd_gguf_find_coded(const qd_gguf *g, const char *name, bool *coded, qd_gguf_coded *out);
 
+/** The static quantization of what matrix `name` reads: int8 codes round(x / scale) + zero_point. *found is false, and
+ * the others stay as they are, where the file has none. QD_ERR_FILE: a scale that is not positive and finite, or a zero
+ *  point that is no code. */
+QD_API qd_status qd_gguf_find_input(const qd_gguf *g, const char *name, bool *found, float *scale, int32_t *zero_point);
+
 /* ---- Writing ------------------------------------------------------------------------------------------------ */
 
 /** A GGUF v3 file in the making. Call in this order: values and tensors in any order, then the data of every tensor in
@@ -104,6 +109,8 @@ QD_API qd_status qd_gguf_write_tensor(qd_gguf_writer *w, const char *name, const
 /** Adds a coded matrix with its keys: two tensors, the bytes and then the side row, which both want their data. */
 QD_API qd_status qd_gguf_write_coded(qd_gguf_writer *w, const char *name, const qd_coding *c, int64_t rows,
                                      int64_t cols);
+/** Adds the keys that qd_gguf_find_input reads. */
+QD_API qd_status qd_gguf_write_input(qd_gguf_writer *w, const char *name, float scale, int32_t zero_point);
 /** Appends bytes of data: any number of calls for a tensor, none across two. QD_ERR_IO: the disk is full, for example.
  */
 QD_API qd_status qd_gguf_write_data(qd_gguf_writer *w, const void *data, size_t bytes);
