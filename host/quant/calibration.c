@@ -46,7 +46,7 @@ void qd_calibration_free(qd_calibration *c) {
 
 /* ---- The model's mark --------------------------------------------------------------------------------------- */
 
-static qd_status mark_of(const qd_gguf *g, char mark[QD_MARK]) {
+qd_status qd_calibration_mark(const qd_gguf *g, char mark[QD_MARK]) {
     EVP_MD_CTX *state = EVP_MD_CTX_new();
     unsigned char digest[EVP_MAX_MD_SIZE];
     unsigned size = 0;
@@ -70,7 +70,7 @@ static qd_status mark_of(const qd_gguf *g, char mark[QD_MARK]) {
 qd_status qd_calibration_check(const qd_calibration *c, const qd_gguf *g) {
     char mark[QD_MARK] = "";
     if (!c || !g) return qd_fail(QD_ERR_ARGUMENT, "calibration: no pointer may be NULL");
-    const qd_status status = mark_of(g, mark);
+    const qd_status status = qd_calibration_mark(g, mark);
     if (status) return status;
     if (!strcmp(mark, c->mark)) return QD_OK;
     return qd_fail(QD_ERR_ARGUMENT,
@@ -89,7 +89,7 @@ qd_status qd_calibration_create(const qd_model *m, const qd_gguf *g, qd_calibrat
     const int inputs = qd_model_input_count(m);
     if (!inputs) return qd_fail(QD_ERR_ARGUMENT, "calibration: the model keeps no inputs; load it with `observe`");
     QD_TRY(qd_calibration_new(inputs, &c));
-    QD_TRY(mark_of(g, c->mark));
+    QD_TRY(qd_calibration_mark(g, c->mark));
     for (int i = 0; i < inputs; i++) {
         QD_TRY(qd_calibration_size(c, i, qd_model_input_describe(m, i, c->input[i].stats.name)));
         for (int k = 0; k < OBSERVERS; k++)

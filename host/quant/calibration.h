@@ -21,6 +21,8 @@ struct qd_calibration {
     int64_t room;
 };
 
+/** What a model is known by, whatever format its matrices have: the SHA-256 of its vectors. */
+qd_status qd_calibration_mark(const qd_gguf *g, char mark[QD_MARK]);
 qd_status qd_calibration_new(int inputs, qd_calibration **out);
 /** Allocates what input i has for each column. */
 qd_status qd_calibration_size(qd_calibration *c, int i, int64_t cols);

@@ -1,14 +1,11 @@
 /* Calibrations as JSON. */
-#include <cjson/cJSON.h>
-#include <errno.h>
 #include <math.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 
 #include "core/status.h"
-#include "model/new_file.h"
 #include "quant/calibration.h"
+#include "quant/json_file.h"
 
 enum { VERSION = 1, MOST_INPUTS = 1 << 16, MOST_COLUMNS = 1 << 24 };
 
@@ -47,32 +44,15 @@ qd_status qd_calibration_write(const qd_calibration *c, const char *path) {
     cJSON_AddNumberToObject(root, "tokens", (double)c->tokens);
     for (int i = 0; i < c->inputs; i++)
         cJSON_AddItemToArray(list, input_json(&c->input[i].stats));
-    char *text = list ? cJSON_PrintUnformatted(root) : NULL;
+    if (list) return qd_json_write(path, root);
     cJSON_Delete(root);
-    if (!text) return qd_fail(QD_ERR_MEMORY, "out of memory while writing %s", path);
-    new_file f;
-    qd_status status = qd_new_file_open(path, &f);
-    if (!status) {
-        status = qd_new_file_write(&f, text, strlen(text));
-        if (!status) status = qd_new_file_finish(&f);
-        qd_new_file_close(&f);
-    }
-    cJSON_free(text);
-    return status;
+    return qd_fail(QD_ERR_MEMORY, "out of memory while writing %s", path);
 }
 
 /* ---- Reading ------------------------------------------------------------------------------------------------ */
 
 static qd_status damaged(const char *path, const char *what) {
-    return qd_fail(QD_ERR_FILE, "%s: %s: this is no file of `qdot calibrate`, or a damaged one", path, what);
-}
-
-/* A finite number of an object. */
-static bool number_of(const cJSON *o, const char *name, double *out) {
-    const cJSON *v = cJSON_GetObjectItemCaseSensitive(o, name);
-    if (!cJSON_IsNumber(v) || !isfinite(v->valuedouble)) return false;
-    *out = v->valuedouble;
-    return true;
+    return qd_json_damaged(path, "calibrate", what);
 }
 
 /* Finite numbers that are not negative. */
@@ -96,7 +76,7 @@ static qd_status read_input(const char *path, const cJSON *o, qd_calibration *c,
     double rows;
     const int cols = cJSON_IsArray(absmax) ? cJSON_GetArraySize(absmax) : 0;
     if (!cJSON_IsString(name) || strlen(name->valuestring) >= sizeof s->name || cols < 1 || cols > MOST_COLUMNS ||
-        !number_of(o, "rows", &rows) || !(rows >= 1 && rows <= 1e15))
+        !qd_json_number(o, "rows", &rows) || !(rows >= 1 && rows <= 1e15))
         return damaged(path, "an input without a name, rows or columns");
     snprintf(s->name, sizeof s->name, "%s", name->valuestring);
     s->rows = (int64_t)rows;
@@ -104,7 +84,7 @@ static qd_status read_input(const char *path, const cJSON *o, qd_calibration *c,
     if (status) return status;
     for (int k = 0; k < NUMBERS; k++) {
         double v;
-        if (!number_of(o, numbers[k].name, &v) || fabs(v) > 1e38) return damaged(path, numbers[k].name);
+        if (!qd_json_number(o, numbers[k].name, &v) || fabs(v) > 1e38) return damaged(path, numbers[k].name);
         *(float *)((char *)s + numbers[k].at) = (float)v;
     }
     if (!numbers_of(o, "absmax", cols, s->absmax, NULL)) return damaged(path, "absmax");
@@ -116,11 +96,11 @@ static qd_status read_root(const char *path, const cJSON *root, qd_calibration *
     const cJSON *list = cJSON_GetObjectItemCaseSensitive(root, "inputs");
     const cJSON *mark = cJSON_GetObjectItemCaseSensitive(root, "model");
     double version, tokens;
-    if (!number_of(root, "qdot_calibration", &version)) return damaged(path, "no key qdot_calibration");
+    if (!qd_json_number(root, "qdot_calibration", &version)) return damaged(path, "no key qdot_calibration");
     if (version != VERSION) return qd_fail(QD_ERR_UNSUPPORTED, "%s: version %g; known is %d", path, version, VERSION);
     const int inputs = cJSON_IsArray(list) ? cJSON_GetArraySize(list) : 0;
     if (inputs < 1 || inputs > MOST_INPUTS) return damaged(path, "inputs");
-    if (!number_of(root, "tokens", &tokens) || !(tokens >= 1 && tokens <= 1e15)) return damaged(path, "tokens");
+    if (!qd_json_number(root, "tokens", &tokens) || !(tokens >= 1 && tokens <= 1e15)) return damaged(path, "tokens");
     if (!cJSON_IsString(mark) || strlen(mark->valuestring) != QD_MARK - 1) return damaged(path, "model");
     qd_calibration *c = NULL;
     qd_status status = qd_calibration_new(inputs, &c);
@@ -140,28 +120,10 @@ static qd_status read_root(const char *path, const cJSON *root, qd_calibration *
 }
 
 qd_status qd_calibration_read(const char *path, qd_calibration **out) {
-    enum { MOST = 1 << 30 };
     if (!path || !out) return qd_fail(QD_ERR_ARGUMENT, "calibration: no pointer may be NULL");
-    FILE *f = fopen(path, "rb");
-    long size = -1;
-    if (f && !fseek(f, 0, SEEK_END)) size = ftell(f);
-    char *text = size >= 0 && size <= MOST ? qd_alloc((size_t)size + 1) : NULL;
-    qd_status status = QD_OK;
-    if (!f || size < 0) {
-        status = qd_fail(QD_ERR_IO, "%s: %s", path, strerror(errno));
-    } else if (size > MOST) {
-        status = damaged(path, "more than a gibibyte");
-    } else if (!text) {
-        status = QD_ERR_MEMORY;
-    } else if (fseek(f, 0, SEEK_SET) || fread(text, 1, (size_t)size, f) != (size_t)size) {
-        status = qd_fail(QD_ERR_IO, "%s: cannot be read: %s", path, strerror(errno));
-    } else {
-        text[size] = 0;
-        cJSON *root = cJSON_ParseWithLength(text, (size_t)size);
-        status = root ? read_root(path, root, out) : damaged(path, "it is not JSON");
-        cJSON_Delete(root);
-    }
-    if (f) fclose(f);
-    free(text);
+    cJSON *root = NULL;
+    qd_status status = qd_json_read(path, "calibrate", &root);
+    if (!status) status = read_root(path, root, out);
+    cJSON_Delete(root);
     return status;
 }
