@@ -1,5 +1,4 @@
 /* qdot compare: two models side by side. */
-#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -7,9 +6,12 @@
 
 #include "cli/cli.h"
 #include "cli/compare.h"
+#include "cli/page.h"
+#include "cli/text_scores.h"
+#include "qdot/qdot_sensitivity.h"
 
 /* Tokens whose logits are kept at once. */
-enum { CHUNK = 32, GENERATED = 32 };
+enum { CHUNK = 32 };
 
 typedef struct pair {
     qd_cli_session session[2];
@@ -20,6 +22,7 @@ typedef struct pair {
     int64_t size, first; /* of the window; position of the chunk in it */
     int which;
     double seconds[2];
+    int32_t *written[2]; /* [report.generated]: the likeliest tokens */
 } pair;
 
 static bool take_position(void *user, int64_t position, const float *logits) {
@@ -37,7 +40,7 @@ static bool take_position(void *user, int64_t position, const float *logits) {
         memcpy(kept, logits, (size_t)p->vocab * sizeof *kept);
         return !qd_cli_stopped();
     }
-    const double divergence = qd_compare_divergence(kept, logits, p->vocab);
+    const double divergence = qd_logits_divergence(kept, logits, p->vocab);
     r->positions++;
     r->agreed += qd_compare_top(kept, p->vocab) == qd_compare_top(logits, p->vocab);
     r->divergence += divergence;
@@ -88,7 +91,7 @@ static bool keep_likeliest(void *user, int64_t position, const float *logits) {
 /* Speeds: of a prompt, and of tokens one by one, each the likeliest. Kernels are built by now. */
 static qd_status time_model(pair *p, int i, const int32_t *tokens, size_t count) {
     qd_model *m = p->session[i].model;
-    const int64_t room = qd_model_describe(m)->context - GENERATED;
+    const int64_t room = qd_model_describe(m)->context - p->report.generated;
     const int64_t n = (int64_t)count < 128 ? (int64_t)count : 128, prompt = n < room ? n : room;
     qd_status status = qd_model_rewind(m, 0);
     double start = qd_cli_seconds();
@@ -96,12 +99,35 @@ static qd_status time_model(pair *p, int i, const int32_t *tokens, size_t count)
     if (!status) status = qd_model_eval(m, tokens, prompt, false, keep_likeliest, p);
     p->report.model[i].prompt_rate = (double)prompt / (qd_cli_seconds() - start);
     start = qd_cli_seconds();
-    for (int k = 0; k < GENERATED && !status; k++) {
-        const int32_t token = (int32_t)p->first;
+    for (int64_t k = 0; k < p->report.generated && !status; k++) {
+        const int32_t token = p->written[i][k] = (int32_t)p->first;
         status = qd_model_eval(m, &token, 1, false, keep_likeliest, p);
     }
-    p->report.model[i].generate_rate = GENERATED / (qd_cli_seconds() - start);
+    p->report.model[i].generate_rate = (double)p->report.generated / (qd_cli_seconds() - start);
     return status;
+}
+
+/* The text that a model went on with, to be freed; NULL: memory ran out. */
+static char *text_of(const pair *p, int i) {
+    const qd_tokenizer *t = p->session[i].tokenizer;
+    size_t size = 0;
+    for (int64_t k = 0; k < p->report.generated; k++)
+        size += (size_t)qd_token_text(t, p->written[i][k], false, NULL, 0);
+    char *text = malloc(size + 1), *at = text;
+    for (int64_t k = 0; text && k < p->report.generated; k++)
+        at += qd_token_text(t, p->written[i][k], false, at, size - (size_t)(at - text));
+    if (text) *at = 0;
+    return text;
+}
+
+/* Likeness of what both went on with. */
+static bool score_texts(pair *p) {
+    char *a = text_of(p, 0), *b = text_of(p, 1);
+    const bool ok = a && b && qd_text_scores(a, b, &p->report.rouge_l, &p->report.bleu);
+    if (!ok) qd_cli_fail("out of memory for texts");
+    free(a);
+    free(b);
+    return ok;
 }
 
 static bool open_model(pair *p, int i, const qd_cli_common *common, const char *path) {
@@ -167,15 +193,17 @@ static int print_json(const qd_compare_report *r) {
     cJSON_AddNumberToObject(root, "kl_divergence_error", qd_compare_divergence_error(r));
     cJSON_AddNumberToObject(root, "kl_divergence_max", r->divergence_most);
     cJSON_AddNumberToObject(root, "top1_agreement", (double)r->agreed / (double)r->positions);
+    cJSON_AddNumberToObject(root, "generated_tokens", (double)r->generated);
+    cJSON_AddNumberToObject(root, "rouge_l", r->rouge_l);
+    cJSON_AddNumberToObject(root, "bleu", r->bleu);
     return qd_cli_print_json(root);
 }
 
 static int write_page(const qd_compare_report *r, const char *path) {
-    FILE *f = fopen(path, "w");
-    if (f) qd_compare_html(r, f);
-    const bool right = f && !ferror(f);
-    if ((f && fclose(f)) || !right) return qd_cli_fail("%s: cannot be written: %s", path, strerror(errno));
-    return QD_EXIT_OK;
+    FILE *f = qd_cli_page_open(path);
+    if (!f) return QD_EXIT_FAILED;
+    qd_compare_html(r, f);
+    return qd_cli_page_close(f, path) ? QD_EXIT_OK : QD_EXIT_FAILED;
 }
 
 static int compare(pair *p, const char *text, size_t size, bool json, const char *page) {
@@ -186,7 +214,9 @@ static int compare(pair *p, const char *text, size_t size, bool json, const char
     p->vocab = qd_model_describe(p->session[0].model)->vocab;
     r->device = qd_context_device(p->session[0].context)->id;
     p->logits = malloc(CHUNK * (size_t)p->vocab * sizeof *p->logits);
-    if (!p->logits) {
+    for (int i = 0; i < 2; i++)
+        p->written[i] = calloc((size_t)r->generated, sizeof *p->written[i]);
+    if (!p->logits || !p->written[0] || !p->written[1]) {
         code = qd_cli_fail("out of memory for logits");
     } else if (read_tokens(p, text, size, &tokens, &count)) {
         r->tokens = count;
@@ -197,12 +227,14 @@ static int compare(pair *p, const char *text, size_t size, bool json, const char
             code = qd_cli_fail("stopped");
         } else if (status) {
             code = qd_cli_failed();
-        } else {
+        } else if (score_texts(p)) {
             code = page ? write_page(r, page) : QD_EXIT_OK;
             if (!code && json) code = print_json(r);
             if (!code && !json) qd_compare_print(r);
         }
     }
+    for (int i = 0; i < 2; i++)
+        free(p->written[i]);
     free(p->logits);
     qd_tokens_free(tokens);
     return code;
@@ -211,12 +243,14 @@ static int compare(pair *p, const char *text, size_t size, bool json, const char
 int qd_cmd_compare(int argc, char **argv) {
     qd_cli_common common = {0};
     const char *file = NULL, *a = NULL, *b = NULL, *page = NULL;
-    int64_t window = 512;
+    int64_t window = 512, generate = 32;
     const qd_cli_option options[] = {
         {"A.gguf", 0, QD_CLI_OPERAND, &a, 0, 0, NULL, NULL},
         {"B.gguf", 0, QD_CLI_OPERAND, &b, 0, 0, NULL, NULL},
         {"file", 'f', QD_CLI_TEXT, &file, 0, 0, "TEXT", "the text, UTF-8; - is standard input"},
         {"ctx", 0, QD_CLI_INT, &window, 2, 16777216, "N", "tokens of a window (default 512)"},
+        {"generate", 0, QD_CLI_INT, &generate, 8, 4096, "N",
+         "tokens that both go on with after the text's first (default 32)"},
         {"html", 0, QD_CLI_TEXT, &page, 0, 0, "PAGE", "also write a page with charts"},
         QD_CLI_DEVICE_OPTION(common),
         QD_CLI_ACTIVATIONS_OPTION(common),
@@ -231,9 +265,10 @@ int qd_cmd_compare(int argc, char **argv) {
             argc, argv, "compare A.gguf B.gguf -f TEXT [options]",
             "Two models of one vocabulary side by side: size, memory, time to load, speed, perplexity; how far B's "
             "predictions\n"
-            "are from A's (mean Kullback-Leibler divergence), and how often both have the same likeliest token. A is "
-            "usually\n"
-            "the model before it was quantized, B after.",
+            "are from A's (mean Kullback-Leibler divergence), and how often both have the same likeliest token;\n"
+            "and how like the words are that both go on with (ROUGE-L, BLEU). A is usually the model before it was "
+            "quantized,\n"
+            "B after.",
             options, &code)) {
         return code;
     }
@@ -242,9 +277,9 @@ int qd_cmd_compare(int argc, char **argv) {
     char *text;
     size_t size;
     if (!qd_cli_read(file, &text, &size)) return QD_EXIT_FAILED;
-    common.context = window > GENERATED + 128 ? window : GENERATED + 128;
+    common.context = window > generate + 128 ? window : generate + 128;
     qd_cli_catch_interrupt();
-    pair p = {.report = {.text = file, .window = window}};
+    pair p = {.report = {.text = file, .window = window, .generated = generate}};
     code = QD_EXIT_FAILED;
     if (open_model(&p, 0, &common, a) && open_model(&p, 1, &common, b))
         code = compare(&p, text, size, common.json, page);

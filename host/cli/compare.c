@@ -5,25 +5,7 @@
 #include <string.h>
 
 #include "cli/cli.h"
-
-static double log_sum(const float *x, int64_t n) {
-    double most = -INFINITY, sum = 0;
-    for (int64_t i = 0; i < n; i++)
-        most = (double)x[i] > most ? (double)x[i] : most;
-    for (int64_t i = 0; i < n; i++)
-        sum += exp((double)x[i] - most);
-    return most + log(sum);
-}
-
-double qd_compare_divergence(const float *a, const float *b, int64_t vocab) {
-    const double za = log_sum(a, vocab), zb = log_sum(b, vocab);
-    double sum = 0;
-    for (int64_t i = 0; i < vocab; i++) {
-        const double log_p = (double)a[i] - za;
-        sum += exp(log_p) * (log_p - ((double)b[i] - zb));
-    }
-    return sum > 0 ? sum : 0; /* rounding */
-}
+#include "cli/page.h"
 
 int64_t qd_compare_top(const float *logits, int64_t vocab) {
     int64_t top = 0;
@@ -92,18 +74,9 @@ void qd_compare_print(const qd_compare_report *r) {
            qd_compare_divergence_error(r), r->divergence_most);
     printf("the same likeliest token: %.2f %% of %zu positions\n", 100.0 * (double)r->agreed / (double)r->positions,
            r->positions);
+    printf("the likeliest %lld tokens after the text's first, B's against A's: ROUGE-L %.4f, BLEU %.4f\n",
+           (long long)r->generated, r->rouge_l, r->bleu);
     printf("%zu tokens of %s in windows of %lld, on %s\n", r->tokens, r->text, (long long)r->window, r->device);
-}
-
-/* Text as it may stand in a page. */
-static void put_text(FILE *f, const char *text) {
-    for (; *text; text++) {
-        if (strchr("<>&\"", *text)) {
-            fprintf(f, "&#%d;", *text);
-        } else {
-            fputc(*text, f);
-        }
-    }
 }
 
 void qd_compare_html(const qd_compare_report *r, FILE *f) {
@@ -120,9 +93,9 @@ void qd_compare_html(const qd_compare_report *r, FILE *f) {
     for (int i = 0; i < 2; i++) {
         fprintf(f, "<p><svg width=\"12\" height=\"12\"><rect class=\"%c\" width=\"12\" height=\"12\"/></svg> %c: ",
                 "ab"[i], "AB"[i]);
-        put_text(f, r->model[i].path);
+        qd_cli_page_text(f, r->model[i].path);
         fputs(" (", f);
-        put_text(f, r->model[i].name);
+        qd_cli_page_text(f, r->model[i].name);
         fputs(")</p>\n", f);
     }
     fputs("<table><tr><th></th><th>A</th><th>B</th><th>B / A</th><th></th></tr>\n", f);
@@ -142,15 +115,17 @@ void qd_compare_html(const qd_compare_report *r, FILE *f) {
         }
         fputs("</svg></td></tr>\n", f);
     }
-    fprintf(f,
-            "</table>\n<p>Perplexity ± %.4f and ± %.4f. KL divergence of B from A: mean %.6f ± %.6f nats, most %.4f. "
-            "The same "
-            "likeliest token at %.2f %% of %zu positions.</p>\n<p>%zu tokens of ",
-            qd_compare_perplexity_error(r, 0), qd_compare_perplexity_error(r, 1), r->divergence / (double)r->positions,
-            qd_compare_divergence_error(r), r->divergence_most, 100.0 * (double)r->agreed / (double)r->positions,
-            r->positions, r->tokens);
-    put_text(f, r->text);
+    fprintf(
+        f,
+        "</table>\n<p>Perplexity ± %.4f and ± %.4f. KL divergence of B from A: mean %.6f ± %.6f nats, most %.4f. "
+        "The same "
+        "likeliest token at %.2f %% of %zu positions.</p>\n<p>The likeliest %lld tokens after the text's first, B's "
+        "against A's: ROUGE-L %.4f, BLEU %.4f.</p>\n<p>%zu tokens of ",
+        qd_compare_perplexity_error(r, 0), qd_compare_perplexity_error(r, 1), r->divergence / (double)r->positions,
+        qd_compare_divergence_error(r), r->divergence_most, 100.0 * (double)r->agreed / (double)r->positions,
+        r->positions, (long long)r->generated, r->rouge_l, r->bleu, r->tokens);
+    qd_cli_page_text(f, r->text);
     fprintf(f, " in windows of %lld, on ", (long long)r->window);
-    put_text(f, r->device);
+    qd_cli_page_text(f, r->device);
     fputs(".</p>\n</body></html>\n", f);
 }

@@ -6,9 +6,6 @@
 #include <stdint.h>
 #include <stdio.h>
 
-/** Kullback-Leibler divergence Σ p · ln(p / q) of the distributions p = softmax(a), q = softmax(b), in nats; at least
- * 0. */
-double qd_compare_divergence(const float *a, const float *b, int64_t vocab);
 /** The first of the largest. */
 int64_t qd_compare_top(const float *logits, int64_t vocab);
 
@@ -26,6 +23,8 @@ typedef struct qd_compare_report {
     size_t tokens, scored;    /* of the text; with a token before them in their window */
     size_t positions, agreed; /* of logits; with the same likeliest token */
     double divergence, divergence_squares, divergence_most;
+    int64_t generated;    /* tokens that each went on with, the likeliest ones, after the text's first 128 */
+    double rouge_l, bleu; /* of B's against A's: see text_scores.h */
 } qd_compare_report;
 
 double qd_compare_perplexity(const qd_compare_report *r, int i);

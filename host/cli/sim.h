@@ -53,8 +53,6 @@ void qd_cli_sim_design_text(const qd_sim_design *d, char *text, size_t size);
 
 /* ---- Charts: SVG, inside a page or alone -------------------------------------------------------------------- */
 
-/** Text of a page, its special characters escaped. */
-void qd_cli_svg_text(FILE *f, const char *text);
 const char *qd_cli_sim_colour(qd_sim_cause c);
 void qd_cli_svg_timeline(FILE *f, const qd_sim_report *r);
 void qd_cli_svg_roofline(FILE *f, const qd_sim_report *r, const qd_cli_sim_group *groups, int count);
@@ -69,11 +67,6 @@ bool qd_cli_sim_write_front(const char *path, const qd_cli_sim_found *found);
 /** Writes the parameters of a design for hls/ and hls/rtl to a folder, which is made. Prints a message and returns
  * false on failure. */
 bool qd_cli_sim_emit(const char *folder, const qd_cli_sim_found *found, const qd_sim_candidate *c);
-
-/** Opens a file for writing; prints a message and returns NULL on failure. */
-FILE *qd_cli_sim_create(const char *path);
-/** Closes it; prints a message and returns false when it could not be written. */
-bool qd_cli_sim_close(FILE *f, const char *path);
 
 /* ---- What is asked ------------------------------------------------------------------------------------------ */
 

@@ -1,8 +1,8 @@
 /* A report as one page that needs nothing else: no script, no font, no picture from anywhere. */
-#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "cli/page.h"
 #include "cli/sim.h"
 
 static const char style[] =
@@ -21,19 +21,6 @@ static const char style[] =
     ".key span,.bar i{display:inline-block}.key span{margin-right:1em;white-space:nowrap}"
     ".key i{display:inline-block;width:.9em;height:.9em;margin-right:.35em;vertical-align:-.1em}"
     ".bar{display:flex;height:.9em;min-width:140px;background:#eee}.bar i{height:100%}.note{color:#666}";
-
-FILE *qd_cli_sim_create(const char *path) {
-    FILE *f = fopen(path, "w");
-    if (!f) qd_cli_fail("%s: %s", path, strerror(errno));
-    return f;
-}
-
-bool qd_cli_sim_close(FILE *f, const char *path) {
-    const bool bad = ferror(f);
-    if (fclose(f) == 0 && !bad) return true;
-    qd_cli_fail("%s: could not be written: %s", path, strerror(errno));
-    return false;
-}
 
 static void fact(FILE *f, const char *what, const char *format, double value) {
     fprintf(f, "<li><b>");
@@ -95,7 +82,7 @@ static void write_groups(FILE *f, const qd_sim_report *r, const qd_cli_sim_group
     for (int g = 0; g < count; g++) {
         const qd_cli_sim_group *x = &groups[g];
         fprintf(f, "<tr><td>");
-        qd_cli_svg_text(f, x->first->task.name);
+        qd_cli_page_text(f, x->first->task.name);
         fprintf(f, "</td><td>%d</td><td>%.0f</td><td>%.1f %%</td><td>%.1f %%</td><td>%.0f</td><td><div class=\"bar\">",
                 x->count, x->cycles, 100 * x->cycles / (double)r->cycles, 100 * qd_cli_sim_utilization(r, x), x->bytes);
         for (int c = 0; c < QD_SIM_CAUSES; c++) {
@@ -111,9 +98,9 @@ static void write_groups(FILE *f, const qd_sim_report *r, const qd_cli_sim_group
 
 static void write_head(FILE *f, const char *what, const char *title, const char *board) {
     fprintf(f, "<!DOCTYPE html>\n<html lang=\"en\"><head><meta charset=\"utf-8\"/><title>");
-    qd_cli_svg_text(f, what);
+    qd_cli_page_text(f, what);
     fprintf(f, "%s %s</title><style>%s</style></head>\n<body><h1>", title, board, style);
-    qd_cli_svg_text(f, what);
+    qd_cli_page_text(f, what);
     fprintf(f, "%s %s</h1>\n", title, board);
 }
 
@@ -151,7 +138,7 @@ static void write_page(FILE *f, const qd_cli_sim_work *w, const qd_cli_sim_group
 
 bool qd_cli_sim_write_front(const char *path, const qd_cli_sim_found *found) {
     const qd_sim_search *s = found->search;
-    FILE *f = qd_cli_sim_create(path);
+    FILE *f = qd_cli_page_open(path);
     if (!f) return false;
     write_head(f, found->what, ": shapes for", s->board);
     fprintf(
@@ -172,14 +159,14 @@ bool qd_cli_sim_write_front(const char *path, const qd_cli_sim_found *found) {
                 (long long)c->resources.brams);
     }
     fprintf(f, "</table>\n</body></html>\n");
-    return qd_cli_sim_close(f, path);
+    return qd_cli_page_close(f, path);
 }
 
 bool qd_cli_sim_write_page(const char *path, const qd_cli_sim_work *w) {
     int count;
     qd_cli_sim_group *groups = qd_cli_sim_groups(w->report, &count);
-    FILE *f = groups ? qd_cli_sim_create(path) : NULL;
+    FILE *f = groups ? qd_cli_page_open(path) : NULL;
     if (f) write_page(f, w, groups, count);
     free(groups);
-    return f && qd_cli_sim_close(f, path);
+    return f && qd_cli_page_close(f, path);
 }

@@ -4,6 +4,7 @@
 #include <string.h>
 #include <sys/stat.h>
 
+#include "cli/page.h"
 #include "cli/sim.h"
 
 /* ---- Parameters for the tools ------------------------------------------------------------------------------- */
@@ -89,10 +90,10 @@ bool qd_cli_sim_emit(const char *folder, const qd_cli_sim_found *found, const qd
             qd_cli_fail("%s: the name is too long", folder);
             return false;
         }
-        FILE *f = qd_cli_sim_create(path);
+        FILE *f = qd_cli_page_open(path);
         if (!f) return false;
         files[i].write(f, found, c);
-        if (!qd_cli_sim_close(f, path)) return false;
+        if (!qd_cli_page_close(f, path)) return false;
     }
     return true;
 }
@@ -145,10 +146,10 @@ static int print_json(const qd_cli_sim_found *found) {
 }
 
 static bool write_svg(const char *path, const qd_cli_sim_found *found) {
-    FILE *f = qd_cli_sim_create(path);
+    FILE *f = qd_cli_page_open(path);
     if (!f) return false;
     qd_cli_svg_front(f, found, true);
-    return qd_cli_sim_close(f, path);
+    return qd_cli_page_close(f, path);
 }
 
 /* ---- The command -------------------------------------------------------------------------------------------- */

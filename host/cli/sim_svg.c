@@ -2,28 +2,8 @@
 #include <math.h>
 #include <stdlib.h>
 
+#include "cli/page.h"
 #include "cli/sim.h"
-
-void qd_cli_svg_text(FILE *f, const char *text) {
-    for (; *text; text++) {
-        switch (*text) {
-            case '<':
-                fputs("&lt;", f);
-                break;
-            case '>':
-                fputs("&gt;", f);
-                break;
-            case '&':
-                fputs("&amp;", f);
-                break;
-            case '"':
-                fputs("&quot;", f);
-                break;
-            default:
-                fputc((unsigned char)*text < 32 ? ' ' : *text, f);
-        }
-    }
-}
 
 const char *qd_cli_sim_colour(qd_sim_cause c) {
     static const char *const colours[QD_SIM_CAUSES] = {
@@ -55,7 +35,7 @@ static void draw_steps(FILE *f, const qd_sim_report *r) {
         if (width < 0.05) continue;
         fprintf(f, "<rect x=\"%.2f\" y=\"%d\" width=\"%.2f\" height=\"%d\" fill=\"%s\"><title>", x,
                 TOP + ROW * (int)s->task.place, fmax(width - 0.3, 0.2), ROW - 6, colours[s->task.place]);
-        qd_cli_svg_text(f, s->task.name);
+        qd_cli_page_text(f, s->task.name);
         fprintf(f, ": %llu cycles</title></rect>\n", (unsigned long long)s->cycles);
     }
 }
@@ -187,7 +167,7 @@ void qd_cli_svg_roofline(FILE *f, const qd_sim_report *r, const qd_cli_sim_group
                 plot_x(&p, x->macs / x->bytes), plot_y(&p, x->macs / x->cycles * hertz),
                 3 + 14 * sqrt(x->cycles / (double)r->cycles),
                 x->first->task.place == QD_SIM_UNIT ? "#1b7837" : "#762a83");
-        qd_cli_svg_text(f, x->first->task.name);
+        qd_cli_page_text(f, x->first->task.name);
         fprintf(f, ": %.2f GMAC/s, %.1f %% of the time</title></circle>\n", 1e-9 * x->macs / x->cycles * hertz,
                 100 * x->cycles / (double)r->cycles);
     }

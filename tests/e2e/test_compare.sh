@@ -41,6 +41,8 @@ for c, alone in ((same, same_alone), (other, other_alone)):
     assert c["scored_tokens"] == alone["scored_tokens"] and c["a"]["perplexity"] == same_alone["perplexity"]
     assert c["b"]["generated_tokens_per_second"] > 0 and c["b"]["prompt_tokens_per_second"] > 0
 assert same["kl_divergence"] == 0 and same["top1_agreement"] == 1
+assert same["rouge_l"] == 1 and same["bleu"] == 1 and same["generated_tokens"] == 32, same
+assert 0 <= other["bleu"] <= 1 and 0 < other["rouge_l"] <= 1, other
 assert 1e-6 < other["kl_divergence"] < 0.05 and 0.8 < other["top1_agreement"] <= 1, other
 assert other["b"]["bytes"] > 1.3 * other["a"]["bytes"] and other["b"]["device_bytes"] > other["a"]["device_bytes"]
 page = Page()

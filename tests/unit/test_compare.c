@@ -3,17 +3,18 @@
 #include <math.h>
 
 #include "cli/compare.h"
+#include "qdot/qdot_sensitivity.h"
 #include "unit/devices.h"
 
 START_TEST(test_divergence) {
     /* p = 1/4, 3/4; q = 1/2, 1/2. */
     const float a[] = {0, 1.0986123f}, b[] = {5, 5};
-    ck_assert_double_eq_tol(qd_compare_divergence(a, b, 2), 0.25 * log(0.5) + 0.75 * log(1.5), 1e-7);
-    ck_assert_double_eq_tol(qd_compare_divergence(b, a, 2), 0.5 * log(2) + 0.5 * log(2 / 3.0), 1e-7);
+    ck_assert_double_eq_tol(qd_logits_divergence(a, b, 2), 0.25 * log(0.5) + 0.75 * log(1.5), 1e-7);
+    ck_assert_double_eq_tol(qd_logits_divergence(b, a, 2), 0.5 * log(2) + 0.5 * log(2 / 3.0), 1e-7);
     /* A constant changes nothing; large numbers do no harm. */
     const float far[] = {-1e4f, 1e4f, 0}, shifted[] = {0, 2e4f, 1e4f};
-    ck_assert_double_eq(qd_compare_divergence(far, shifted, 3), 0);
-    ck_assert_double_eq_tol(qd_compare_divergence(far, (float[]){2e4f, 0, 0}, 3), 2e4, 1e-3);
+    ck_assert_double_eq(qd_logits_divergence(far, shifted, 3), 0);
+    ck_assert_double_eq_tol(qd_logits_divergence(far, (float[]){2e4f, 0, 0}, 3), 2e4, 1e-3);
 }
 END_TEST
 
