@@ -69,6 +69,17 @@ static int8_t *random_codes(network *n, int64_t count) {
     return p;
 }
 
+/* The tail of an operator that gives codes: ReLU as a table, where `relu`. */
+static qd_tensor *activate(network *n, qd_tensor *x, bool relu) {
+    if (!relu) return x;
+    int8_t *table = blob(n, 256);
+    for (int i = 0; i < 256; i++)
+        table[i] = (int8_t)(i - 128 < zero_point ? zero_point : i - 128);
+    qd_tensor *t = constant(n, qd_desc(QD_FORMAT_I8, 256, 0, 0, 0), table), *y = inside(n, *qd_tensor_describe(x));
+    add(n, QD_OP_TABLE, NULL, (qd_tensor *[]){x, t}, 2, y);
+    return y;
+}
+
 /* A convolution with a square kernel, padded to keep the size (halved by stride 2), then ReLU where `relu`. */
 static qd_tensor *conv(network *n, qd_tensor *x, int64_t out, int kernel, int stride, bool depthwise, bool relu) {
     const qd_tensor_desc *d = qd_tensor_describe(x);
@@ -88,20 +99,30 @@ static qd_tensor *conv(network *n, qd_tensor *x, int64_t out, int kernel, int st
     *zero = zero_point;
     finish(n, out, k, &bias, &requant);
     qd_tensor *x_zero = constant(n, qd_desc(QD_FORMAT_I32, 1, 0, 0, 0), zero);
-    qd_tensor *y = inside(n, qd_desc(QD_FORMAT_I8, 1, size, size, out));
-    add(n, QD_OP_CONV_INT, &a, (qd_tensor *[]){w, x, NULL, x_zero, bias, requant}, 6, y);
     n->macs += (double)(size * size * out * k);
-    return y;
+    qd_tensor *y = inside(n, qd_desc(QD_FORMAT_I8, 1, size, size, out));
+    if (!n->apart) {
+        add(n, QD_OP_CONV_INT, &a, (qd_tensor *[]){w, x, NULL, x_zero, bias, requant}, 6, y);
+        return y;
+    }
+    const qd_attrs end = {.requantize = {.y = {.rounding = n->rounding, .zero_point = zero_point}}};
+    qd_tensor *sum = inside(n, qd_desc(QD_FORMAT_I32, 1, size, size, out));
+    add(n, QD_OP_CONV_INT, &a, (qd_tensor *[]){w, x, NULL, x_zero, bias}, 5, sum);
+    add(n, QD_OP_REQUANTIZE, &end, (qd_tensor *[]){sum, requant}, 2, y);
+    return activate(n, y, relu);
 }
 
 static qd_tensor *residual(network *n, qd_tensor *a, qd_tensor *b, bool relu) {
     const qd_quant same = {0.05f, zero_point}, sum = {0.06f, zero_point};
-    const qd_attrs attrs = {
-        .binary = {
-            .a = same, .b = same, .y = sum, .rounding = n->rounding, .min = relu ? zero_point : -128, .max = 127}};
+    const qd_attrs attrs = {.binary = {.a = same,
+                                       .b = same,
+                                       .y = sum,
+                                       .rounding = n->rounding,
+                                       .min = relu && !n->apart ? zero_point : -128,
+                                       .max = 127}};
     qd_tensor *y = inside(n, *qd_tensor_describe(a));
     add(n, QD_OP_ADD_INT, &attrs, (qd_tensor *[]){a, b}, 2, y);
-    return y;
+    return activate(n, y, relu && n->apart);
 }
 
 /* The mean of each channel, then a product: 1000 sums. */
@@ -124,9 +145,10 @@ static void classify(network *n, qd_tensor *x) {
     n->macs += (double)(NETWORK_CLASSES * channels);
 }
 
-static qd_tensor *start(network *n, qd_context *c, qd_rounding rounding, int64_t size) {
+static qd_tensor *start(network *n, qd_context *c, qd_rounding rounding, int64_t size, bool apart) {
     memset(n, 0, sizeof *n);
     n->context = c;
+    n->apart = apart;
     n->rng = 2026;
     n->rounding = rounding;
     ck_ok(qd_graph_create(c, 1, &n->graph));
@@ -139,12 +161,12 @@ static qd_tensor *start(network *n, qd_context *c, qd_rounding rounding, int64_t
 
 /* ---- Networks ----------------------------------------------------------------------------------------------- */
 
-void network_mobilenet_v2(network *n, qd_context *c) {
+static void mobilenet_v2(network *n, qd_context *c, bool apart) {
     static const struct {
         int expansion, channels, repeats, stride;
     } stages[] = {{1, 16, 1, 1}, {6, 24, 2, 2},  {6, 32, 3, 2}, {6, 64, 4, 2},
                   {6, 96, 3, 1}, {6, 160, 3, 2}, {6, 320, 1, 1}};
-    qd_tensor *x = conv(n, start(n, c, QD_ROUND_FIXED, 224), 32, 3, 2, false, true);
+    qd_tensor *x = conv(n, start(n, c, QD_ROUND_FIXED, 224, apart), 32, 3, 2, false, true);
     for (size_t s = 0; s < sizeof stages / sizeof stages[0]; s++) {
         for (int r = 0; r < stages[s].repeats; r++) {
             const int64_t in = qd_tensor_describe(x)->shape[3];
@@ -160,7 +182,7 @@ void network_mobilenet_v2(network *n, qd_context *c) {
 
 void network_small(network *n, qd_context *c, qd_rounding rounding) {
     static const struct { int channels, stride; } blocks[] = {{24, 1}, {48, 2}, {48, 1}, {96, 2}, {96, 1}};
-    qd_tensor *x = conv(n, start(n, c, rounding, 32), 16, 3, 2, false, true);
+    qd_tensor *x = conv(n, start(n, c, rounding, 32, false), 16, 3, 2, false, true);
     for (size_t i = 0; i < sizeof blocks / sizeof blocks[0]; i++) {
         const int64_t in = qd_tensor_describe(x)->shape[3];
         qd_tensor *y = conv(n, conv(n, x, in, 3, blocks[i].stride, true, true), blocks[i].channels, 1, 1, false, true);
@@ -169,8 +191,8 @@ void network_small(network *n, qd_context *c, qd_rounding rounding) {
     classify(n, x);
 }
 
-void network_resnet18(network *n, qd_context *c) {
-    qd_tensor *x = conv(n, start(n, c, QD_ROUND_GEMMLOWP, 224), 64, 7, 2, false, true);
+static void resnet18(network *n, qd_context *c, bool apart) {
+    qd_tensor *x = conv(n, start(n, c, QD_ROUND_GEMMLOWP, 224, apart), 64, 7, 2, false, true);
     qd_tensor *pooled = inside(n, qd_desc(QD_FORMAT_I8, 1, 56, 56, 64));
     const qd_window window = {.kernel = {3, 3}, .stride = {2, 2}, .before = {1, 1}, .after = {1, 1}};
     const qd_quant same = {0.05f, zero_point};
@@ -187,6 +209,22 @@ void network_resnet18(network *n, qd_context *c) {
         }
     }
     classify(n, x);
+}
+
+void network_mobilenet_v2(network *n, qd_context *c) {
+    mobilenet_v2(n, c, false);
+}
+
+void network_mobilenet_v2_apart(network *n, qd_context *c) {
+    mobilenet_v2(n, c, true);
+}
+
+void network_resnet18(network *n, qd_context *c) {
+    resnet18(n, c, false);
+}
+
+void network_resnet18_apart(network *n, qd_context *c) {
+    resnet18(n, c, true);
 }
 
 uint64_t network_live_bytes(const network *n) {

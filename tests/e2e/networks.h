@@ -12,6 +12,7 @@ typedef struct network {
     qd_graph *graph;
     qd_tensor *input, *output;
     qd_rounding rounding;
+    bool apart; /* sums, requantization and activation are operators of their own */
     uint32_t rng;
     void *blobs[NETWORK_BLOBS]; /* weights, which the constants borrow */
     qd_tensor *constants[NETWORK_BLOBS];
@@ -30,6 +31,9 @@ typedef struct network {
 void network_mobilenet_v2(network *n, qd_context *c);
 /** ResNet-18 (He et al. 2015), 224 × 224 × 3. */
 void network_resnet18(network *n, qd_context *c);
+/** The same, as a framework that knows no fused operators would hand them over: the same results. */
+void network_mobilenet_v2_apart(network *n, qd_context *c);
+void network_resnet18_apart(network *n, qd_context *c);
 /** Pairs of depthwise and 1 × 1 convolutions, as MobileNet's first version (Howard et al. 2017) has them, 32 × 32 × 3:
  * for devices that are slow. */
 void network_small(network *n, qd_context *c, qd_rounding rounding);

@@ -11,7 +11,10 @@
 static const struct {
     const char *name;
     void (*make)(network *n, qd_context *c);
-} networks[] = {{"MobileNet-v2", network_mobilenet_v2}, {"ResNet-18", network_resnet18}};
+    void (*make_apart)(network *n, qd_context *c);
+    int ops;
+} networks[] = {{"MobileNet-v2", network_mobilenet_v2, network_mobilenet_v2_apart, 64},
+                {"ResNet-18", network_resnet18, network_resnet18_apart, 31}};
 
 static double seconds(void) {
     struct timespec t;
@@ -54,11 +57,59 @@ static void run(int which, const char *device, int32_t result[NETWORK_CLASSES]) 
         networks[which].name, qd_context_device(c)->id, info.ops, info.fallbacks, n.macs * 1e-6, took,
         (double)info.arena_bytes / 1024, (double)live / 1024);
     ck_assert_int_eq(info.ops, n.n_ops);
+    ck_assert_int_eq(info.ops, networks[which].ops);
     ck_assert_int_eq(info.fallbacks, 0);
     ck_assert_msg(info.arena_bytes * 10 <= live * 12, "arena %llu, alive %llu", (unsigned long long)info.arena_bytes,
                   (unsigned long long)live);
     network_free(&n);
     qd_context_free(c);
+}
+
+static int by_size(const void *a, const void *b) {
+    const double x = *(const double *)a, y = *(const double *)b;
+    return (x > y) - (x < y);
+}
+
+/* The network in single operators, as it is and fused, in turns: the same results from fewer kernels. Prints how many
+ * and how long: medians of runs after one to warm up, and the least. */
+static void run_apart(int which, const char *device, const int32_t want[NETWORK_CLASSES]) {
+    enum { FUSED, APART, WAYS, RUNS = 15 };
+    qd_context *c[WAYS];
+    network n[WAYS];
+    qd_graph_info info[WAYS];
+    double took[WAYS][RUNS];
+    int32_t got[NETWORK_CLASSES];
+    for (int w = 0; w < WAYS; w++) {
+        const qd_context_options o = {.no_fuse = w == APART};
+        ck_ok(qd_context_create(device, &o, &c[w]));
+        networks[which].make_apart(&n[w], c[w]);
+        ck_ok(qd_graph_compile(n[w].graph, NULL, NULL));
+        ck_ok(qd_graph_describe(n[w].graph, &info[w]));
+    }
+    for (int r = -1; r < RUNS; r++) {
+        for (int w = 0; w < WAYS; w++) {
+            const double before = seconds();
+            ck_ok(qd_graph_run(n[w].graph, 1));
+            ck_ok(qd_tensor_read(n[w].output, 0, got, sizeof got));
+            if (r >= 0) took[w][r] = seconds() - before;
+            ck_assert_mem_eq(got, want, sizeof got);
+        }
+    }
+    for (int w = 0; w < WAYS; w++)
+        qsort(took[w], RUNS, sizeof took[w][0], by_size);
+    for (int w = APART; w >= FUSED; w--) {
+        printf("%s %s: %d kernels, %.1f ms (least %.1f), arena %.0f KiB\n", networks[which].name,
+               w == APART ? "in single operators" : "fused", info[w].ops, 1e3 * took[w][RUNS / 2], 1e3 * took[w][0],
+               (double)info[w].arena_bytes / 1024);
+    }
+    ck_assert_int_eq(info[APART].fused, 0);
+    ck_assert_int_eq(info[FUSED].ops + info[FUSED].fused, info[APART].ops);
+    ck_assert_int_eq(info[FUSED].ops, networks[which].ops); /* those of the network that was fused by hand */
+    ck_assert_uint_lt(info[FUSED].arena_bytes, info[APART].arena_bytes);
+    for (int w = 0; w < WAYS; w++) {
+        network_free(&n[w]);
+        qd_context_free(c[w]);
+    }
 }
 
 START_TEST(test_networks) {
@@ -73,6 +124,7 @@ START_TEST(test_networks) {
     const char *device = getenv("QDOT_TEST_DEVICE");
     run(_i, device ? device : "opencl", got);
     ck_assert_mem_eq(got, want, sizeof want);
+    if (!getenv("QDOT_TEST_KERNELS")) run_apart(_i, device ? device : "opencl", want);
 }
 END_TEST
 

@@ -1,4 +1,5 @@
 /* Fusion: each pair of operators becomes one, with the same bytes, and stays two where anything else could tell. */
+#include "qdot/qdot_backend.h"
 #include "unit/graph_bed.h"
 
 /* What is done to the tensor between the two, or to what the first one reads. */
@@ -8,7 +9,7 @@ typedef enum situation {
     VIEWED,      /* there is a view of it */
     READ_BEFORE, /* another operator reads it, */
     READ_AFTER,  /* before or after the second one */
-    WRITTEN,     /* another operator writes it, too */
+    WRITTEN,     /* it is written again, as before */
     REPLACED,    /* what the first one reads is written anew before the second one runs */
     SITUATIONS
 } situation;
@@ -16,8 +17,9 @@ typedef enum situation {
 typedef struct pair {
     graph_bed bed;
     situation in;
-    qd_tensor *link, *fresh;
-    qd_tensor_desc link_desc;
+    qd_tensor *link;
+    qd_node again; /* the first one's operator, attributes and inputs */
+    int n_in;
 } pair;
 
 enum { R = 4, N = 8, K = 32, SIZE = 5 };
@@ -31,8 +33,10 @@ static qd_tensor *copy_out(pair *p, qd_tensor *t) {
 /* The first of two: `x`, among `in`, is a tensor outside the graph. The result is what the second one reads. */
 static qd_tensor *first(pair *p, qd_op op, const qd_attrs *a, qd_tensor *const in[], int n_in, qd_tensor *x,
                         qd_tensor_desc d) {
-    p->link_desc = d;
-    p->fresh = bed_input(&p->bed, d);
+    p->again.op = op;
+    if (a) p->again.attrs = *a;
+    p->n_in = n_in;
+    memcpy(p->again.in, in, (size_t)n_in * sizeof *in);
     p->link = p->in == OUTSIDE ? bed_output(&p->bed, d) : bed_inside(&p->bed, d);
     qd_tensor *view;
     if (p->in == VIEWED) ck_ok(qd_graph_reshape(p->bed.g, p->link, &d, &view));
@@ -48,9 +52,7 @@ static qd_tensor *first(pair *p, qd_op op, const qd_attrs *a, qd_tensor *const i
 static void second(pair *p, qd_op op, const qd_attrs *a, qd_tensor *const in[], int n_in, qd_tensor_desc d) {
     bed_add(&p->bed, op, a, in, n_in, bed_output(&p->bed, d));
     if (p->in == READ_AFTER) copy_out(p, p->link);
-    if (p->in == WRITTEN) {
-        bed_add(&p->bed, QD_OP_COPY, NULL, &p->fresh, 1, p->link);
-    }
+    if (p->in == WRITTEN) bed_add(&p->bed, p->again.op, &p->again.attrs, p->again.in, p->n_in, p->link);
 }
 
 #define IN(...) (qd_tensor *[]){__VA_ARGS__}, (int)(sizeof((qd_tensor *[]){__VA_ARGS__}) / sizeof(qd_tensor *))
@@ -193,11 +195,11 @@ static void padded(pair *p, bool flat, bool nchw, qd_pad_mode mode, int value, i
                                               : nchw ? qd_desc(QD_FORMAT_I8, N, c, 3, 3)
                                                      : qd_desc(QD_FORMAT_I8, N, 3, 3, c));
     qd_tensor *wide = first(p, QD_OP_PAD, &pad, IN(x), x, dp), *x_zero = zero ? zero_of(p, zero) : NULL;
-    const qd_window window = {.before = {1, 0}, .after = {0, 1}, .stride = {2, 2}, .nchw = nchw};
+    const qd_window window = {.before = {1, 0}, .after = {0, 1}, .stride = {2, 1}, .nchw = nchw};
     qd_tensor_desc dy = dp;
     dy.format = QD_FORMAT_I32;
     dy.shape[channel] = N;
-    dy.shape[w] = (dp.shape[w] + 1 - 3) / 2 + 1;
+    dy.shape[w] = dp.shape[w] + 1 - 3 + 1;
     if (!flat) dy.shape[w - 1] = (dp.shape[w - 1] + 1 - 3) / 2 + 1;
     second(p, QD_OP_CONV_INT, &(qd_attrs){.conv_int = {.window = window}}, IN(weights, wide, NULL, x_zero), dy);
 }
@@ -229,21 +231,23 @@ static void add_matmul(pair *p) {
     second(p, QD_OP_ADD, NULL, IN(other, y), f32(R, N));
 }
 
-static qd_tensor *group_product(pair *p) {
+static qd_tensor *group_product(pair *p, bool biased) {
     qd_tensor *x = bed_input(&p->bed, f32(R, K)), *w = bed_weights(&p->bed, qd_desc(QD_FORMAT_U4, N, K, 0, 0));
     qd_tensor *scale = bed_weights(&p->bed, f32(N, 2));
-    return first(p, QD_OP_MATMUL_GROUP, &(qd_attrs){.matmul_group = {.group = 16}}, IN(w, scale, x), x, f32(R, N));
+    qd_tensor *bias = biased ? bed_weights(&p->bed, qd_desc(QD_FORMAT_F32, N, 0, 0, 0)) : NULL;
+    return first(p, QD_OP_MATMUL_GROUP, &(qd_attrs){.matmul_group = {.group = 16}},
+                 IN(w, scale, x, NULL, NULL, NULL, bias), x, f32(R, N));
 }
 
 static const qd_attrs plus = {.elementwise = {.scale = 1, .combine = QD_COMBINE_ADD}};
 
 static void group_bias(pair *p) {
-    qd_tensor *y = group_product(p), *bias = bed_weights(&p->bed, qd_desc(QD_FORMAT_F32, N, 0, 0, 0));
+    qd_tensor *y = group_product(p, false), *bias = bed_weights(&p->bed, qd_desc(QD_FORMAT_F32, N, 0, 0, 0));
     second(p, QD_OP_ELEMENTWISE, &plus, IN(y, bias), f32(R, N));
 }
 
 static void bias_group(pair *p) {
-    qd_tensor *y = group_product(p), *bias = bed_weights(&p->bed, qd_desc(QD_FORMAT_F32, N, 0, 0, 0));
+    qd_tensor *y = group_product(p, false), *bias = bed_weights(&p->bed, qd_desc(QD_FORMAT_F32, N, 0, 0, 0));
     second(p, QD_OP_ELEMENTWISE, &plus, IN(bias, y), f32(R, N));
 }
 
@@ -401,11 +405,17 @@ static void table_computed(pair *p) {
     second(p, QD_OP_TABLE, NULL, IN(codes, table), i8(R, N));
 }
 
+/* The least code of u8 is no limit of i8's; and a zero point of i8 may be none of u8. */
 static void table_of_other_format(pair *p) {
+    const float scale = 0.01f;
     uint8_t table[256];
     for (int i = 0; i < 256; i++)
-        table[i] = (uint8_t)i;
-    qd_tensor *codes = requantized(p), *t = bed_constant(&p->bed, qd_desc(QD_FORMAT_U8, 256, 0, 0, 0), table);
+        table[i] = (uint8_t)(i < 128 ? 0 : i - 128);
+    qd_tensor *x = bed_input(&p->bed, f32(R, N)), *zero = zero_of(p, -5);
+    qd_tensor *s = bed_constant(&p->bed, qd_desc(QD_FORMAT_F32, 1, 0, 0, 0), &scale);
+    const qd_attrs a = {.quantize_linear = {.axis = 0}};
+    qd_tensor *codes = first(p, QD_OP_QUANTIZE_LINEAR, &a, IN(x, s, zero), x, i8(R, N));
+    qd_tensor *t = bed_constant(&p->bed, qd_desc(QD_FORMAT_U8, 256, 0, 0, 0), table);
     second(p, QD_OP_TABLE, NULL, IN(codes, t), qd_desc(QD_FORMAT_U8, R, N, 0, 0));
 }
 
@@ -422,9 +432,16 @@ static void table_of_sums(pair *p) { /* nothing that has limits */
     second(p, QD_OP_TABLE, NULL, IN(codes, relu_table(p, 5, 0)), i8(R, N));
 }
 
+/* The first column alone keeps its codes. */
 static void requantize_each_column(pair *p) {
-    qd_tensor *codes = requantized(p), *requant = bed_requant(&p->bed, QD_ROUND_FIXED, N, 100);
-    second(p, QD_OP_REQUANTIZE, &(qd_attrs){.requantize = {.y = end}}, IN(codes, requant), i8(R, N));
+    float scale[N] = {1};
+    int32_t table[2 * N];
+    for (int i = 1; i < N; i++)
+        scale[i] = 0.5f;
+    ck_ok(qd_requantize_table(QD_ROUND_FIXED, 1, scale, N, 1, table));
+    qd_tensor *codes = requantized(p), *requant = bed_constant(&p->bed, qd_desc(QD_FORMAT_I32, N, 2, 0, 0), table);
+    const qd_attrs a = {.requantize = {.y = {.rounding = QD_ROUND_FIXED}}};
+    second(p, QD_OP_REQUANTIZE, &a, IN(codes, requant), i8(R, N));
 }
 
 static void pad_other_code(pair *p) {
@@ -467,8 +484,13 @@ static void coded_add(pair *p) { /* the other way round */
     coded(p, QD_OP_ADD, R);
 }
 
+static void bias_there(pair *p) {
+    qd_tensor *y = group_product(p, true), *bias = bed_weights(&p->bed, qd_desc(QD_FORMAT_F32, N, 0, 0, 0));
+    second(p, QD_OP_ELEMENTWISE, &plus, IN(y, bias), f32(R, N));
+}
+
 static void not_plus(pair *p, qd_attrs a) {
-    qd_tensor *y = group_product(p), *bias = bed_weights(&p->bed, qd_desc(QD_FORMAT_F32, N, 0, 0, 0));
+    qd_tensor *y = group_product(p, false), *bias = bed_weights(&p->bed, qd_desc(QD_FORMAT_F32, N, 0, 0, 0));
     second(p, QD_OP_ELEMENTWISE, &a, IN(y, bias), f32(R, N));
 }
 
@@ -489,12 +511,12 @@ static void group_relu(pair *p) {
 }
 
 static void group_repeated(pair *p) { /* a bias for every other channel */
-    qd_tensor *y = group_product(p), *bias = bed_weights(&p->bed, qd_desc(QD_FORMAT_F32, N / 2, 0, 0, 0));
+    qd_tensor *y = group_product(p, false), *bias = bed_weights(&p->bed, qd_desc(QD_FORMAT_F32, N / 2, 0, 0, 0));
     second(p, QD_OP_ELEMENTWISE, &plus, IN(y, bias), f32(R, N));
 }
 
 static void group_alone(pair *p) {
-    qd_tensor *y = group_product(p);
+    qd_tensor *y = group_product(p, false);
     second(p, QD_OP_ELEMENTWISE, &plus, IN(y), f32(R, N));
 }
 
@@ -516,7 +538,7 @@ static const struct {
     APART(pad_channels),         APART(pad_channels_nchw),      APART(pad_channels_flat), APART(addend_there),
     APART(twice_itself),         APART(matmul_elementwise),     APART(coded_add),         APART(group_minus),
     APART(group_scaled),         APART(group_offset),           APART(group_relu),        APART(group_repeated),
-    APART(group_alone),          APART(add_in_place),
+    APART(group_alone),          APART(add_in_place),           APART(bias_there),
 };
 enum { APARTS = sizeof apart / sizeof apart[0] };
 
