@@ -135,7 +135,7 @@ static qd_status set_all_operands(cl_device_state *d, arg_list *a, const qd_node
         CL_TRY(d, e, "allocating a kernel's parameters");
         arg(a, sizeof *mine, mine);
     }
-    if (n->op == QD_OP_ATTENTION_MASKED) arg_scratch(a, d, n);
+    if (n->op == QD_OP_ATTENTION_MASKED || n->op == QD_OP_LORA) arg_scratch(a, d, n);
     if (a->error != CL_SUCCESS) return cl_fail(d, a->error, "setting a kernel's arguments");
 error:
     return status;
@@ -255,6 +255,11 @@ static size_t scratch_of(const cl_device_state *d, const qd_node *n, size_t *uni
         const size_t positions = ((size_t)p->k.n[2] + 15) / 16 * 16;
         *units = (size_t)n->max_rows * (size_t)p->q.n[1] * (size_t)p->q.n[2];
         return (positions ? positions : 16) * (d->is_cpu ? QD_ATTENTION_TEAM : 1) * sizeof(float);
+    }
+    if (n->op == QD_OP_LORA) {
+        const qd_lora_params *p = &n->params.lora;
+        *units = ((size_t)n->max_rows + 3) / 4 * (((size_t)p->n + (size_t)p->block - 1) / (size_t)p->block);
+        return QD_LORA_SCRATCH((size_t)p->k, (size_t)p->rank) * sizeof(float);
     }
     *units = 0;
     return 0;

@@ -325,6 +325,9 @@ typedef union qd_attrs {
         float epsilon;
     } rms_norm;
     struct {
+        float scale;
+    } lora;
+    struct {
         int heads, head_dim;
         bool neox; /* pairs (i, i+E/2); else pairs (2i, 2i+1) */
         int dims;  /* E, elements of each head that are turned, the first ones; 0: all */

@@ -63,6 +63,7 @@ typedef union qd_params {
     qd_matmul_batch_params matmul_batch;
     qd_matmul_experts_params matmul_experts;
     qd_coded_params coded;
+    qd_lora_params lora;
 } qd_params;
 
 /** One operator bound to its tensors. in[] holds NULL for an optional operand that is absent. */

@@ -101,6 +101,15 @@ typedef struct qd_matmul_group_params {
     qd_i32 x_scale, x_zero, bias;   /* QD_ABSENT, QD_SHARED, QD_EACH */
 } qd_matmul_group_params;
 
+typedef struct qd_lora_params {
+    qd_i32 n, k, rank;
+    qd_i32 block; /* columns of y in one unit of work, each of which makes x · aᵀ anew */
+    qd_f32 scale;
+} qd_lora_params;
+
+/** Floats that a unit of LORA keeps: four rows of x and of x · aᵀ, filled up to whole vectors, and 16 sums for each. */
+#define QD_LORA_SCRATCH(k, rank) (4 * (((k) + 15) / 16 * 16 + ((rank) + 15) / 16 * 16 + 16))
+
 /** Rows of coded weights (qdot_coding.h). A row holds, in this order: a table of floats where it has its own; its
  * scales; its zero points, packed like the codes; its codes, the first in the low bits. `side` holds what all rows
  * share. */
