@@ -1,4 +1,5 @@
 /* Fake quantization with its gradients, and observers. */
+#include <math.h>
 #include <string.h>
 
 #include "cli/vectors_run.h"
@@ -40,6 +41,7 @@ static void split(const qd_vec_tensor *t, int first, int64_t axis, int64_t *oute
 
 typedef struct training {
     qd_fake_quant f;
+    int axis; /* of the scales; -1: one for all */
     const qd_vec_tensor *t;
     const float *x, *dy, *scale;
     float *y, *dx;
@@ -53,11 +55,39 @@ static qd_status prepare(qd_vec_run *r, training *p) {
     QD_VEC_TRY(qd_vec_need_f32(r, "x", &p->t, &p->x));
     QD_VEC_TRY(qd_vec_need_f32(r, "dy", &dy, &p->dy));
     QD_VEC_TRY(qd_vec_need_f32(r, "scale", &scale, &p->scale));
+    p->axis = (int)axis;
     split(p->t, 0, axis, &p->f.outer, &p->f.channels, &p->f.inner);
     if (scale->count != p->f.channels || dy->count != p->t->count)
         return qd_vec_bad(r, "scale or dy has not the shape that x needs");
     QD_VEC_TRY(qd_vec_alloc(r, p->t->count, sizeof *p->y, &p->y));
     return qd_vec_alloc(r, p->t->count, sizeof *p->dx, &p->dx);
+}
+
+/* The same by the operators: y and dx, and with `learn` the gradients of scale and zero point. */
+static qd_status by_operators(qd_vec_run *r, const training *p, const int32_t *zeros, float factor, bool learn) {
+    static const char *const names[] = {"dx", "dscale", "dzero_point"};
+    const qd_tensor_desc d = qd_vec_desc(QD_FORMAT_F32, p->t), sums = qd_vec_shape(QD_FORMAT_F32, 1, &p->f.channels);
+    const qd_attrs attrs = {
+        .fake_quantize = {.axis = p->axis, .min = p->f.qmin, .max = p->f.qmax, .factor = learn ? factor : 1}};
+    const qd_vec_tensor *want;
+    qd_tensor *in[4], *y, *out[3];
+    QD_VEC_TRY(qd_vec_put(r, &d, p->x, false, &in[0]));
+    QD_VEC_TRY(qd_vec_put_floats(r, p->scale, p->f.channels, &in[1]));
+    QD_VEC_TRY(qd_vec_put_ints(r, zeros, p->f.channels, &in[2]));
+    QD_VEC_TRY(qd_vec_put(r, &d, p->dy, false, &in[3]));
+    QD_VEC_TRY(qd_vec_make(r, &d, &y));
+    QD_VEC_TRY(qd_vec_make(r, &d, &out[0]));
+    QD_VEC_TRY(qd_vec_make(r, &sums, &out[1]));
+    QD_VEC_TRY(qd_vec_make(r, &sums, &out[2]));
+    QD_VEC_TRY(qd_vec_op(r, QD_OP_FAKE_QUANTIZE, &attrs, in, 3, &y, 1));
+    QD_VEC_TRY(qd_vec_op(r, QD_OP_FAKE_QUANTIZE_GRAD, &attrs, in, 4, out, 3));
+    QD_VEC_TRY(qd_vec_want(r, "y", &want));
+    QD_VEC_TRY(qd_vec_check(r, want, y));
+    for (int i = 0; i < (learn ? 3 : 1); i++) {
+        QD_VEC_TRY(qd_vec_want(r, names[i], &want));
+        QD_VEC_TRY(qd_vec_check(r, want, out[i]));
+    }
+    return QD_OK;
 }
 
 qd_status qd_vec_fake_quantize(qd_vec_run *r) {
@@ -73,7 +103,8 @@ qd_status qd_vec_fake_quantize(qd_vec_run *r) {
     QD_VEC_TRY(qd_vec_library(r, qd_fake_quantize(&p.f, p.x, p.scale, zeros, p.y, mask)));
     QD_VEC_TRY(judge_floats(r, "y", p.y, p.t->count));
     QD_VEC_TRY(qd_vec_library(r, qd_fake_quantize_backward(mask, p.dy, p.t->count, p.dx)));
-    return judge_floats(r, "dx", p.dx, p.t->count);
+    QD_VEC_TRY(judge_floats(r, "dx", p.dx, p.t->count));
+    return by_operators(r, &p, zeros, 1, false);
 }
 
 qd_status qd_vec_fake_quantize_learn(qd_vec_run *r) {
@@ -81,10 +112,12 @@ qd_status qd_vec_fake_quantize_learn(qd_vec_run *r) {
     const qd_vec_tensor *z;
     const float *zeros;
     float *dscale, *dzero;
+    int32_t *rounded;
     training p;
     QD_VEC_TRY(prepare(r, &p));
     QD_VEC_TRY(qd_vec_need_f32(r, "zero_point", &z, &zeros));
     if (z->count != p.f.channels) return qd_vec_bad(r, "zero_point has not a value for each channel");
+    QD_VEC_TRY(qd_vec_alloc(r, p.f.channels, sizeof *rounded, &rounded));
     QD_VEC_TRY(qd_vec_alloc(r, p.f.channels, sizeof *dscale, &dscale));
     QD_VEC_TRY(qd_vec_alloc(r, p.f.channels, sizeof *dzero, &dzero));
     QD_VEC_TRY(
@@ -92,7 +125,10 @@ qd_status qd_vec_fake_quantize_learn(qd_vec_run *r) {
     QD_VEC_TRY(judge_floats(r, "y", p.y, p.t->count));
     QD_VEC_TRY(judge_floats(r, "dx", p.dx, p.t->count));
     QD_VEC_TRY(judge_floats(r, "dscale", dscale, p.f.channels));
-    return judge_floats(r, "dzero_point", dzero, p.f.channels);
+    QD_VEC_TRY(judge_floats(r, "dzero_point", dzero, p.f.channels));
+    for (int64_t c = 0; c < p.f.channels; c++) /* which the function has checked */
+        rounded[c] = (int32_t)rintf(fminf(fmaxf(zeros[c], (float)p.f.qmin), (float)p.f.qmax));
+    return by_operators(r, &p, rounded, factor, true);
 }
 
 /* ---- Observers ---------------------------------------------------------------------------------------------- */

@@ -25,13 +25,11 @@ static qd_status check(const char *what, const qd_fake_quant *f, const float *sc
     return QD_OK;
 }
 
-/* The code before it is clamped. */
-static float code_of(float x, float inverse, float zero) {
-    return qd_round_even(x * inverse) + zero;
-}
+/* The operators' arithmetic; the functions below differ in how they sum. */
+QD_DEFINE_FAKE_QUANTIZE(, qd_f32, qd_u32, qd_as_f32, qd_as_u32)
 
-static float clamp(float q, const qd_fake_quant *f) {
-    return q < (float)f->qmin ? (float)f->qmin : q > (float)f->qmax ? (float)f->qmax : q;
+static qd_faked element(const qd_fake_quant *f, float x, float dy, float scale, float zero) {
+    return qd_fake_element(x, dy, scale, zero, (float)f->qmin, (float)f->qmax, 0);
 }
 
 qd_status qd_fake_quantize(const qd_fake_quant *f, const float *x, const float *scale, const int32_t *zero_point,
@@ -46,11 +44,10 @@ qd_status qd_fake_quantize(const qd_fake_quant *f, const float *x, const float *
     }
     for (int64_t row = 0; row < f->outer * f->channels; row++) {
         const int64_t c = row % f->channels;
-        const float inverse = 1 / scale[c], zero = (float)zero_point[c];
         for (int64_t i = row * f->inner; i < (row + 1) * f->inner; i++) {
-            const float q = code_of(x[i], inverse, zero);
-            if (mask) mask[i] = q >= (float)f->qmin && q <= (float)f->qmax;
-            y[i] = (clamp(q, f) - zero) * scale[c];
+            const qd_faked e = element(f, x[i], 1, scale[c], (float)zero_point[c]);
+            if (mask) mask[i] = e.dx > 0;
+            y[i] = e.y;
         }
     }
     return QD_OK;
@@ -77,19 +74,19 @@ qd_status qd_fake_quantize_learn(const qd_fake_quant *f, const float *x, const f
         nan = nan || isnan(x[i]) || isnan(dy[i]);
     if (nan) return qd_fail(QD_ERR_ARGUMENT, "qd_fake_quantize_learn: a value, gradient, zero point or factor is NaN");
     for (int64_t c = 0; c < f->channels; c++) {
-        const float inverse = 1 / scale[c], zero = qd_round_even(clamp(zero_point[c], f));
+        const float limited = zero_point[c] < (float)f->qmin   ? (float)f->qmin
+                              : zero_point[c] > (float)f->qmax ? (float)f->qmax
+                                                               : zero_point[c];
+        const float zero = qd_fake_round(limited);
         double scale_sum = 0, zero_sum = 0;
         for (int64_t row = c; row < f->outer * f->channels; row += f->channels) {
             for (int64_t i = row * f->inner; i < (row + 1) * f->inner; i++) {
                 /* x and dy are read before y and dx are written, which may be the same. */
-                const float q = code_of(x[i], inverse, zero), clamped = clamp(q, f),
-                            value = (clamped - zero) * scale[c];
-                const double gradient = (double)dy[i];
-                const bool within = q == clamped;
-                scale_sum += gradient * (within ? (double)(value - x[i]) * (double)inverse : (double)(clamped - zero));
-                zero_sum += within ? 0 : -gradient * (double)scale[c];
-                if (y) y[i] = value;
-                if (dx) dx[i] = within ? (float)gradient : 0;
+                const qd_faked e = element(f, x[i], dy[i], scale[c], zero);
+                scale_sum += (double)e.dscale;
+                zero_sum += (double)e.dzero;
+                if (y) y[i] = e.y;
+                if (dx) dx[i] = e.dx;
             }
         }
         if (dscale) dscale[c] = (float)(scale_sum * (double)grad_factor);

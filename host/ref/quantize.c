@@ -80,6 +80,58 @@ qd_status qd_ref_dequantize_linear(const qd_node *n, const qd_operand in[], cons
     return QD_OK;
 }
 
+/* ---- FAKE_QUANTIZE, FAKE_QUANTIZE_GRAD ---------------------------------------------------------------------- */
+
+QD_DEFINE_FAKE_QUANTIZE(, qd_f32, qd_u32, qd_as_f32, qd_as_u32)
+
+/* Element e, with its scale; dy NULL: without gradients. */
+static qd_faked fake(const qd_node *n, const qd_operand in[], const qd_operand *dy, int64_t rows, int64_t e) {
+    const qd_fake_quantize_params *p = &n->params.fake_quantize;
+    int64_t line, column;
+    find(&p->place, rows, e, &line, &column);
+    const int64_t s = scale_of(&p->place, e);
+    const int32_t zero = qd_to_code(((const int32_t *)in[2].data)[s], 0, p->place.min, p->place.max);
+    return qd_fake_element(((const float *)qd_row(in[0], line))[column],
+                           dy ? ((const float *)qd_row(*dy, line))[column] : 0, ((const float *)in[1].data)[s],
+                           (float)zero, (float)p->place.min, (float)p->place.max, p->clip);
+}
+
+qd_status qd_ref_fake_quantize(const qd_node *n, const qd_operand in[], const qd_operand out[], int64_t rows) {
+    const qd_fake_quantize_params *p = &n->params.fake_quantize;
+    for (int64_t e = 0; e < rows * p->place.size; e++) {
+        int64_t line, column;
+        find(&p->place, rows, e, &line, &column);
+        ((float *)qd_row(out[0], line))[column] = fake(n, in, NULL, rows, e).y;
+    }
+    return QD_OK;
+}
+
+qd_status qd_ref_fake_quantize_grad(const qd_node *n, const qd_operand in[], const qd_operand out[], int64_t rows) {
+    const qd_fake_quantize_params *p = &n->params.fake_quantize;
+    const int64_t inner = p->place.inner, scales = inner == p->place.size ? rows : p->place.axis;
+    const int64_t count = scales ? rows * p->place.size / scales : 0; /* elements of a scale */
+    for (int64_t s = 0; s < scales && count; s++) {
+        float dscale = 0, dzero = 0;
+        for (int64_t chunk = 0; chunk < count; chunk += QD_FAKE_CHUNK) {
+            float scale_parts[QD_LANES] = {0}, zero_parts[QD_LANES] = {0};
+            for (int64_t k = chunk; k < count && k < chunk + QD_FAKE_CHUNK; k++) {
+                const int64_t e = (k / inner * scales + s) * inner + k % inner;
+                const qd_faked f = fake(n, in, &in[3], rows, e);
+                int64_t line, column;
+                find(&p->place, rows, e, &line, &column);
+                ((float *)qd_row(out[0], line))[column] = f.dx;
+                scale_parts[k % QD_LANES] += f.dscale;
+                zero_parts[k % QD_LANES] += f.dzero;
+            }
+            dscale += qd_ref_tree(scale_parts);
+            dzero += qd_ref_tree(zero_parts);
+        }
+        ((float *)out[1].data)[s] = qd_one_nan(dscale * p->factor);
+        ((float *)out[2].data)[s] = qd_one_nan(dzero * p->factor);
+    }
+    return QD_OK;
+}
+
 /* ---- DYNAMIC_QUANTIZE --------------------------------------------------------------------------------------- */
 
 /* ONNX DynamicQuantizeLinear; i8: its codes minus 128, or symmetric ones. NaN are left out of the range, and get the

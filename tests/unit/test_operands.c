@@ -195,12 +195,15 @@ static void close_reference(void) {
 
 /* ---- Made from the operand column --------------------------------------------------------------------------- */
 
-/* Three rows where the operator has a choice of that name, so that there can be one less; and no long sums, which only
- * take time here. */
-static const qd_choice three_rows[] = {{.name = "R", .value = 3}, {.name = "long", .value = 0}};
+/* Three rows where the operator has a choice of that name, so that there can be one less; no long sums, which only take
+ * time here; and right scales and zero points, for wrong ones are refused as constants. */
+static const qd_choice three_rows[] = {{.name = "R", .value = 3},
+                                       {.name = "long", .value = 0},
+                                       {.name = "scale style", .value = 0},
+                                       {.name = "wild zeros", .value = 0}};
 
 #define FOR_CALLS(x)                                                        \
-    call_walk walk_ = {.op = (qd_op)_i, .fixed = three_rows, .n_fixed = 2}; \
+    call_walk walk_ = {.op = (qd_op)_i, .fixed = three_rows, .n_fixed = 4}; \
     for (const call *x; (x = next_call(&walk_)) != NULL;)
 
 #define FOR_OPERANDS(x, i)             \

@@ -93,19 +93,9 @@ static qd_status check_codes(qd_node *n, const char *op, qd_format codes, qd_qua
                    qd_format_get(codes)->name);
 }
 
-static qd_status check_linear(qd_node *n, const qd_symbols *s) {
-    (void)s;
+qd_status qd_linear_place(const qd_node *n, int axis, int64_t block, qd_quantize_linear_params *p) {
     const char *op = qd_op_get(n->op)->name;
-    const bool quantize = n->op == QD_OP_QUANTIZE_LINEAR;
     const qd_tensor_desc x = qd_sized(n, n->in[0]), y = qd_sized(n, n->out[0]), scale = qd_sized(n, n->in[1]);
-    qd_quantize_linear_params *p = &n->params.quantize_linear;
-    n->params_bytes = sizeof *p;
-    *p = (qd_quantize_linear_params){.zero = n->in[2] ? QD_EACH : QD_ABSENT};
-    if (quantize) {
-        p->reciprocal = n->attrs.quantize_linear.reciprocal;
-        p->away = n->attrs.quantize_linear.away;
-        p->zero_first = n->attrs.quantize_linear.zero_first;
-    }
     if (!same_shape(&x, &y)) return qd_fail(QD_ERR_ARGUMENT, "%s: x and y must have the same shape", op);
     if (n->dynamic && x.shape[0] != n->max_rows) {
         return qd_fail(QD_ERR_ARGUMENT, "%s: the first dimension of x must be that of the run when that of scale is",
@@ -122,16 +112,34 @@ static qd_status check_linear(qd_node *n, const qd_symbols *s) {
         p->size = (qd_i32)size;
     }
     p->cols = x.rank > 1 ? (qd_i32)x.shape[x.rank - 1] : 0;
-    QD_TRY(place_scales(op, &x, &scale, n->attrs.quantize_linear.axis, n->attrs.quantize_linear.block, p));
+    QD_TRY(place_scales(op, &x, &scale, axis, block, p));
+    p->zero = n->in[2] ? QD_EACH : QD_ABSENT;
     if (n->in[2]) {
         const qd_tensor_desc zero = qd_sized(n, n->in[2]);
         if (!same_shape(&zero, &scale) && !(is_one(&zero) && is_one(&scale))) {
             return qd_fail(QD_ERR_ARGUMENT, "%s: zero must have the shape of scale", op);
         }
     }
+error:
+    return status;
+}
+
+static qd_status check_linear(qd_node *n, const qd_symbols *s) {
+    (void)s;
+    const bool quantize = n->op == QD_OP_QUANTIZE_LINEAR;
+    qd_quantize_linear_params *p = &n->params.quantize_linear;
+    n->params_bytes = sizeof *p;
+    *p = (qd_quantize_linear_params){0};
+    if (quantize) {
+        p->reciprocal = n->attrs.quantize_linear.reciprocal;
+        p->away = n->attrs.quantize_linear.away;
+        p->zero_first = n->attrs.quantize_linear.zero_first;
+    }
     const qd_tensor *codes = quantize ? n->out[0] : n->in[0], *values = quantize ? n->in[0] : n->out[0];
     p->is_f16 = values->desc.format == QD_FORMAT_F16;
-    QD_TRY(check_codes(n, op, codes->desc.format, p));
+    qd_status status = QD_OK;
+    QD_TRY(qd_linear_place(n, n->attrs.quantize_linear.axis, n->attrs.quantize_linear.block, p));
+    QD_TRY(check_codes(n, qd_op_get(n->op)->name, codes->desc.format, p));
 error:
     return status;
 }
@@ -142,27 +150,37 @@ static bool is_small(qd_format f) {
     return f == QD_FORMAT_F8E4M3 || f == QD_FORMAT_F8E5M2 || f == QD_FORMAT_F4E2M1;
 }
 
-static void choose_linear(qd_choices *c, qd_problem *p) {
+/* Draws the shapes of x, of which one dimension has up to `most`, and of its scales, and the attributes that say which
+ * element has which; block NULL: no blocks. */
+static void choose_place(qd_choices *c, qd_problem *p, int64_t most, int *axis_out, int64_t *block_out) {
     const int rank = (int)qd_choose(c, "rank", 1, QD_MAX_RANK);
     const int64_t before_last = qd_choose(c, "longest", 0, 5) - 3;
     const int longest = rank - 1 - (before_last > 0 ? (int)before_last % rank : 0);
     qd_tensor_desc x = {p->formats[0], rank, {0}}, scale = {QD_FORMAT_F32, 1, {1}};
     static const char *const names[] = {"d0", "d1", "d2", "d3"};
     for (int i = 0; i < rank; i++)
-        x.shape[i] = qd_choose_size(c, names[i], i == longest ? 70 * c->size : 3 + c->size / 2);
+        x.shape[i] = qd_choose_size(c, names[i], i == longest ? most : 3 + c->size / 2);
     const int axis = (int)qd_choose(c, "axis", 0, 3) % rank;
-    const int64_t kind = qd_choose(c, "scales", 0, 2);
-    p->attrs.quantize_linear.axis = qd_choose(c, "axis from end", 0, 1) ? axis - rank : axis;
+    const int64_t kind = qd_choose(c, "scales", 0, block_out ? 2 : 1);
+    *axis_out = qd_choose(c, "axis from end", 0, 1) ? axis - rank : axis;
     if (kind == 1) scale.shape[0] = x.shape[axis];
     if (kind == 2) {
         const int64_t dim = x.shape[axis];
         const int64_t block = qd_choose(c, "block", 1, dim + 2);
-        p->attrs.quantize_linear.block = block;
+        *block_out = block;
         scale = x;
         scale.shape[axis] = (dim + block - 1) / block;
     }
     p->desc[0] = p->desc[QD_MAX_IN] = x;
     p->desc[1] = p->desc[2] = scale;
+}
+
+static void choose_linear(qd_choices *c, qd_problem *p) {
+    int axis;
+    int64_t block = 0;
+    choose_place(c, p, 70 * c->size, &axis, &block);
+    p->attrs.quantize_linear.axis = axis;
+    p->attrs.quantize_linear.block = block;
     const qd_format codes = p->formats[p->op == QD_OP_QUANTIZE_LINEAR ? QD_MAX_IN : 0];
     p->present[2] = !is_small(codes) && qd_choose(c, "with zero", 0, 3) != 0;
     if (p->op != QD_OP_QUANTIZE_LINEAR) return;
@@ -228,10 +246,11 @@ static float nth_value(int64_t style, qd_format codes, float scale, uint64_t *st
     }
 }
 
-static void fill_values(qd_choices *c, const qd_problem *p, qd_format codes, int64_t scale_style, void *data) {
+static void fill_values(qd_choices *c, const qd_problem *p, qd_format codes, int64_t scale_style, int axis,
+                        int64_t block, void *data) {
     qd_quantize_linear_params place = {0};
     const qd_tensor_desc *x = &p->desc[0];
-    place_scales("", x, &p->desc[1], p->attrs.quantize_linear.axis, p->attrs.quantize_linear.block, &place);
+    place_scales("", x, &p->desc[1], axis, block, &place);
     const uint64_t scales = qd_stream(c, "scales");
     const int64_t style = qd_choose(c, "value style", 0, 4), n = qd_span(x, 0, x->rank);
     uint64_t stream = qd_stream(c, "values");
@@ -250,6 +269,11 @@ static void fill_values(qd_choices *c, const qd_problem *p, qd_format codes, int
     }
 }
 
+static void fill_scales(uint64_t stream, int64_t style, int64_t n, float *data) {
+    for (int64_t k = 0; k < n; k++)
+        data[k] = nth_scale(style, stream, k);
+}
+
 static bool fill_linear(qd_choices *c, const qd_problem *p, int i, void *data) {
     const bool quantize = p->op == QD_OP_QUANTIZE_LINEAR;
     const qd_format codes = p->formats[quantize ? QD_MAX_IN : 0];
@@ -258,7 +282,9 @@ static bool fill_linear(qd_choices *c, const qd_problem *p, int i, void *data) {
     uint64_t stream = qd_stream(c, i ? "scales" : "codes");
     switch (i) {
         case 0:
-            if (quantize) fill_values(c, p, codes, style, data);
+            if (quantize) {
+                fill_values(c, p, codes, style, p->attrs.quantize_linear.axis, p->attrs.quantize_linear.block, data);
+            }
             if (codes != QD_FORMAT_F4E2M1) return quantize; /* the usual bytes */
             for (int64_t r = 0, rows = qd_span(d, 0, d->rank - 1); !quantize && r < rows; r++) {
                 const int64_t bytes = (d->shape[d->rank - 1] + 1) / 2;
@@ -267,8 +293,7 @@ static bool fill_linear(qd_choices *c, const qd_problem *p, int i, void *data) {
             }
             return true;
         case 1:
-            for (int64_t k = 0; k < n; k++)
-                ((float *)data)[k] = nth_scale(style, stream, k);
+            fill_scales(stream, style, n, data);
             return true;
         default:
             qd_fill_zeros(c, "zero", codes, n, data);
@@ -281,6 +306,125 @@ static bool fill_linear(qd_choices *c, const qd_problem *p, int i, void *data) {
 
 const qd_op_rules qd_rules_quantize_linear = {
     .attrs = true, .check = check_linear, .choose = choose_linear, .fill = fill_linear};
+
+/* ---- FAKE_QUANTIZE, FAKE_QUANTIZE_GRAD ---------------------------------------------------------------------- */
+
+enum { MOST_CODE = 1 << 24 }; /* codes are exact as floats */
+
+/* Scales and zero points that are known already; those that a run brings are its own affair. */
+static qd_status check_known(const qd_node *n, const qd_quantize_linear_params *p) {
+    const char *op = qd_op_get(n->op)->name;
+    const int64_t count = qd_span(&n->in[1]->desc, 0, n->in[1]->desc.rank);
+    const void *scales = NULL, *zeros = NULL;
+    qd_status status = QD_OK;
+    if (qd_is_constant(n->in[1])) QD_TRY(qd_constant_bytes(n->in[1], &scales));
+    if (qd_is_constant(n->in[2])) QD_TRY(qd_constant_bytes(n->in[2], &zeros));
+    for (int64_t i = 0; i < count; i++) {
+        const float scale = scales ? ((const float *)scales)[i] : 1;
+        const int32_t zero = zeros ? ((const int32_t *)zeros)[i] : p->min;
+        if (!(scale > 0) || !isfinite(scale) || !isfinite(1 / scale)) {
+            return qd_fail(QD_ERR_ARGUMENT, "%s: scale %lld is %g; it must be positive and have a finite reciprocal",
+                           op, (long long)i, (double)scale);
+        }
+        if (zero < p->min || zero > p->max) {
+            return qd_fail(QD_ERR_ARGUMENT, "%s: zero point %lld is %d, outside of %d … %d", op, (long long)i, zero,
+                           p->min, p->max);
+        }
+    }
+error:
+    return status;
+}
+
+/* What the gradient has besides. */
+static qd_status check_gradient(qd_node *n, const qd_quantize_linear_params *p) {
+    const char *op = qd_op_get(n->op)->name;
+    const qd_tensor_desc x = qd_sized(n, n->in[0]), dy = qd_sized(n, n->in[3]), scale = qd_sized(n, n->in[1]);
+    if (!same_shape(&x, &dy)) return qd_fail(QD_ERR_ARGUMENT, "%s: x and dy must have the same shape", op);
+    for (int i = 1; i < 3; i++) {
+        const qd_tensor_desc sum = qd_sized(n, n->out[i]);
+        if (!same_shape(&sum, &scale))
+            return qd_fail(QD_ERR_ARGUMENT, "%s: dscale and dzero must have the shape of scale", op);
+        if (n->out[i]->base)
+            return qd_fail(QD_ERR_UNSUPPORTED, "%s: dscale and dzero cannot be views; pass whole tensors", op);
+        if (n->out[i]->desc.shape[0] == QD_ROWS && (!p->scale_axis || p->inner != p->size)) {
+            return qd_fail(QD_ERR_ARGUMENT, "%s: dscale and dzero have the rows of the run only where the scales do",
+                           op);
+        }
+    }
+    const float factor = n->attrs.fake_quantize.factor;
+    if (!isfinite(factor)) return qd_fail(QD_ERR_ARGUMENT, "%s: a factor of %g", op, (double)factor);
+    n->params.fake_quantize.factor = factor == 0 ? 1 : factor;
+    n->params.fake_quantize.clip = n->attrs.fake_quantize.clip;
+    return QD_OK;
+}
+
+static qd_status check_fake(qd_node *n, const qd_symbols *s) {
+    (void)s;
+    const char *op = qd_op_get(n->op)->name;
+    const int32_t min = n->attrs.fake_quantize.min, max = n->attrs.fake_quantize.max;
+    qd_quantize_linear_params *p = &n->params.fake_quantize.place;
+    n->params_bytes = sizeof n->params.fake_quantize;
+    n->params.fake_quantize = (qd_fake_quantize_params){.factor = 1};
+    if (min >= max || min < -MOST_CODE || max > MOST_CODE) {
+        return qd_fail(QD_ERR_ARGUMENT, "%s: the codes %d … %d; min < max is needed, both of at most 2^24 in magnitude",
+                       op, min, max);
+    }
+    qd_status status = QD_OK;
+    QD_TRY(qd_linear_place(n, n->attrs.fake_quantize.axis, 0, p));
+    p->code = QD_CODE(32, 1);
+    p->min = min;
+    p->max = max;
+    QD_TRY(check_known(n, p));
+    if (n->op == QD_OP_FAKE_QUANTIZE_GRAD) QD_TRY(check_gradient(n, p));
+error:
+    return status;
+}
+
+/* The codes of a format, or any few of them, far from 0 too. */
+static void choose_fake(qd_choices *c, qd_problem *p) {
+    static const qd_format formats[] = {QD_FORMAT_I4, QD_FORMAT_U2, QD_FORMAT_I8, QD_FORMAT_U8};
+    int axis;
+    int64_t min, max;
+    const bool chunks = p->op == QD_OP_FAKE_QUANTIZE_GRAD && qd_choose(c, "chunks", 0, 3) == 3;
+    choose_place(c, p, chunks ? 3 * QD_FAKE_CHUNK : 70 * c->size, &axis, NULL);
+    qd_code_range(formats[qd_choose(c, "codes", 0, 3)], &min, &max);
+    if (qd_choose(c, "any codes", 0, 3) == 3) {
+        min = qd_choose(c, "min", -MOST_CODE, MOST_CODE - 1);
+        max = min + qd_choose(c, "range", 1, MOST_CODE - min < 300 ? MOST_CODE - min : 300);
+    }
+    p->attrs.fake_quantize.axis = axis;
+    p->attrs.fake_quantize.min = (int32_t)min;
+    p->attrs.fake_quantize.max = (int32_t)max;
+    if (p->op != QD_OP_FAKE_QUANTIZE_GRAD) return;
+    p->desc[3] = p->desc[0];
+    p->desc[QD_MAX_IN + 1] = p->desc[QD_MAX_IN + 2] = p->desc[1];
+    p->attrs.fake_quantize.clip = qd_choose(c, "clip", 0, 1) != 0;
+    p->attrs.fake_quantize.factor = (float)qd_choose(c, "factor", 0, 3) * 0.3f;
+}
+
+static bool fill_fake(qd_choices *c, const qd_problem *p, int i, void *data) {
+    const qd_tensor_desc *d = &p->desc[i];
+    const int64_t n = qd_span(d, 0, d->rank), style = qd_choose(c, "scale style", 0, 3);
+    const int32_t min = p->attrs.fake_quantize.min, max = p->attrs.fake_quantize.max;
+    uint64_t zeros = qd_stream(c, "zeros");
+    switch (i) {
+        case 0:
+            fill_values(c, p, QD_FORMAT_I8, style, p->attrs.fake_quantize.axis, 0, data);
+            return true;
+        case 1:
+            fill_scales(qd_stream(c, "scales"), style, n, data);
+            return true;
+        case 2:
+            for (int64_t k = 0, wild = qd_choose(c, "wild zeros", 0, 1); k < n; k++)
+                ((int32_t *)data)[k] = (int32_t)qd_between(&zeros, min - wild, max + wild);
+            return true;
+        default:
+            return false;
+    }
+}
+
+const qd_op_rules qd_rules_fake_quantize = {
+    .attrs = true, .check = check_fake, .choose = choose_fake, .fill = fill_fake};
 
 /* ---- DYNAMIC_QUANTIZE --------------------------------------------------------------------------------------- */
 

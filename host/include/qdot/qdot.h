@@ -376,6 +376,12 @@ typedef union qd_attrs {
         int32_t min, max; /* limits of the codes; both 0: the format's range */
     } quantize_linear;    /* DEQUANTIZE_LINEAR reads axis and block */
     struct {
+        int axis;         /* of the scales, when there are several; negative counts from the end */
+        int32_t min, max; /* of the codes: min < max, at most 2^24 in magnitude */
+        bool clip;        /* FAKE_QUANTIZE_GRAD: bounds of the values, as in PACT, not of the codes */
+        float factor;     /* FAKE_QUANTIZE_GRAD: of dscale and dzero; 0: 1 */
+    } fake_quantize;
+    struct {
         bool symmetric; /* i8: scale = largest magnitude / 127, zero point 0; else (max - min) / 255 */
     } dynamic_quantize;
     struct {

@@ -47,6 +47,7 @@ typedef union qd_params {
     qd_conv_int_params conv_int;
     qd_requantize_params requantize;
     qd_quantize_linear_params quantize_linear;
+    qd_fake_quantize_params fake_quantize;
     qd_dynamic_quantize_params dynamic_quantize;
     qd_pool_params pool;
     qd_binary_params binary;

@@ -228,6 +228,13 @@ QD_INLINE qd_f32 qd_silu(qd_f32 x) {
     return x < -88.0f ? 0.0f : x / (1.0f + qd_exp(-x));
 }
 
+/* The nearest integer, halves to even, with x's sign. A macro, as QD_DEFINE_EXP. */
+#define QD_DEFINE_WHOLE(name, F, U, as_F, as_U)                                    \
+    QD_INLINE F name(F x) {                                                        \
+        const F a = qd_fabs(x), r = (a + (F)8388608.0f) - (F)8388608.0f;           \
+        return a < (F)8388608.0f ? as_F(as_U(r) | (as_U(x) & (U)0x80000000u)) : x; \
+    }
+
 /* ---- Functions of floats ------------------------------------------------------------------------------------ */
 
 /* What the formulas of qdot_unary.def are made of, for floats (suffix empty) or vectors of them: exp is QD_DEFINE_EXP's
@@ -239,7 +246,7 @@ QD_INLINE qd_f32 qd_silu(qd_f32 x) {
  *   qd_erfc             erfc(a) for a >= 1, of which minus_square = -a² is also given: the caller may know it better
  *   qd_erf
  *   qd_normal           Φ(x) = (1 + erf(x / √2)) / 2, the probability that a normal number is below x
- *   qd_whole            the nearest integer, halves to even, with x's sign */
+ *   qd_whole            QD_DEFINE_WHOLE */
 #define QD_DEFINE_FUNCTIONS(suffix, exp, F, U, as_F, as_U)                                                          \
     QD_INLINE F qd_exp_to_infinity##suffix(F x) {                                                                   \
         const F high = x > (F)88.0f ? x - (F)88.0f : x;                                                             \
@@ -307,9 +314,36 @@ QD_INLINE qd_f32 qd_silu(qd_f32 x) {
         const F c = a < (F)1.0f ? (F)1.0f - qd_erf_near_0##suffix(a) : qd_erfc##suffix(a, (F)-0.5f * (x * x));      \
         return x < (F)0.0f ? (F)0.5f * c : (F)1.0f - (F)0.5f * c;                                                   \
     }                                                                                                               \
-    QD_INLINE F qd_whole##suffix(F x) {                                                                             \
-        const F a = qd_fabs(x), r = (a + (F)8388608.0f) - (F)8388608.0f;                                            \
-        return a < (F)8388608.0f ? as_F(as_U(r) | (as_U(x) & (U)0x80000000u)) : x;                                  \
+    QD_DEFINE_WHOLE(qd_whole##suffix, F, U, as_F, as_U)
+
+/* ---- Fake quantization -------------------------------------------------------------------------------------- */
+
+/* FAKE_QUANTIZE and its gradients of one element (suffix empty) or of the elements of vectors: see qdot_ops.def. min
+ * and max are codes, zero one of them. */
+#define QD_DEFINE_FAKE_QUANTIZE(suffix, F, U, as_F, as_U)                                                  \
+    QD_DEFINE_WHOLE(qd_fake_round##suffix, F, U, as_F, as_U)                                               \
+    typedef struct qd_faked##suffix {                                                                      \
+        F y, dx, dscale, dzero;                                                                            \
+    } qd_faked##suffix;                                                                                    \
+    QD_INLINE F qd_fake_number##suffix(F x) {                                                              \
+        return x == x ? x : as_F((U)0x7fc00000u);                                                          \
+    }                                                                                                      \
+    QD_INLINE qd_faked##suffix qd_fake_element##suffix(F x, F dy, F scale, F zero, qd_f32 min, qd_f32 max, \
+                                                       qd_i32 clip) {                                      \
+        const F inverse = (F)1.0f / scale, q = qd_fake_round##suffix(x * inverse) + zero;                  \
+        const F below = q > (F)max ? (F)max : q, code = below < (F)min ? (F)min : below;                   \
+        const F y = (code - zero) * scale;                                                                 \
+        const F low = ((F)min - zero) * scale, high = ((F)max - zero) * scale;                             \
+        const F by_code = q == code ? (F)1.0f : (F)0.0f;                                                   \
+        const F by_value = x < high ? (x >= low ? (F)1.0f : (F)0.0f) : (F)0.0f;                            \
+        const F within = clip ? by_value : by_code;                                                        \
+        const F slope = clip ? (F)0.0f : (y - x) * inverse;                                                \
+        qd_faked##suffix r;                                                                                \
+        r.y = qd_fake_number##suffix(y);                                                                   \
+        r.dx = qd_fake_number##suffix(within > (F)0.0f ? dy : (F)0.0f);                                    \
+        r.dscale = dy * (within > (F)0.0f ? slope : code - zero);                                          \
+        r.dzero = within > (F)0.0f ? (F)0.0f : -dy * scale;                                                \
+        return r;                                                                                          \
     }
 
 /* ---- Requantization ----------------------------------------------------------------------------------------- */

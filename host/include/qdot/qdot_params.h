@@ -187,6 +187,16 @@ typedef struct qd_quantize_linear_params {
 #define QD_SMALL_F8E4M3_OVERFLOW 4
 #define QD_SMALL_F8E5M2_OVERFLOW 5
 
+/** Scales without blocks. Element k of a scale, in order of memory, is (k / inner · scales + the scale) · inner +
+ * k % inner. */
+typedef struct qd_fake_quantize_params {
+    qd_quantize_linear_params place; /* code: 32 bits; min and max are the codes' */
+    qd_i32 clip;
+    qd_f32 factor;
+} qd_fake_quantize_params;
+/** Elements of a scale whose gradients are summed before the others'. */
+#define QD_FAKE_CHUNK 1024
+
 typedef struct qd_dynamic_quantize_params {
     qd_i32 cols;
     qd_i32 per_row, symmetric;

@@ -87,9 +87,9 @@ typedef struct qd_fake_quant {
 } qd_fake_quant;
 
 /** Quantizes and dequantizes: q = round(f32(x · f32(1 / scale))) + zero_point, halves to even;
- *  y = f32((clamp(q, qmin, qmax) - zero_point) · scale). mask (or NULL) is 1 where q is within [qmin, qmax]: there the
- *  straight-through gradient is dx = dy, elsewhere 0. A NaN stays one, and its mask is 0. y may be x. Source: Jacob et
- *  al., Quantization and Training of Neural Networks (2018). */
+ *  y = f32((clamp(q, qmin, qmax) - zero_point) · scale), as the operator FAKE_QUANTIZE has it. mask (or NULL) is 1
+ * where q is within [qmin, qmax]: there the straight-through gradient is dx = dy, elsewhere 0. A NaN stays one, and its
+ * mask is 0. y may be x. Source: Jacob et al., Quantization and Training of Neural Networks (2018). */
 QD_API qd_status qd_fake_quantize(const qd_fake_quant *f, const float *x, const float *scale, const int32_t *zero_point,
                                   float *y, uint8_t *mask);
 /** dx = mask ? dy : 0, for n values. dx may be dy. */
