@@ -21,6 +21,8 @@ grep -rhoE '#[[:space:]]*include[[:space:]]*[<"][^>"]*' kernels_cl --include='*.
     done | none "kernels include more than kernels_cl, qdot_blocks.h, qdot_num.h, qdot_params.h and qdot_unary.def"
 grep -rnE '#[[:space:]]*include[[:space:]]*"' host/cli | grep -vE '"(qdot/qdot(_calibration|_codebook|_fpga|_methods|_minifloat|_packing|_quant|_safetensors|_sensitivity|_sim)?\.h|cli/[a-z_]*\.h)"' |
     none "the command line includes more than the public headers"
+grep -rnE '#[[:space:]]*include[[:space:]]*"' host/examples | grep -vE '"(qdot/qdot(_quant)?\.h|[a-z_]*\.h)"' |
+    none "an example includes more than the public headers"
 find hls host kernels_cl sim tests \( -name '*.[ch]' -o -name '*.cl' -o -name '*.sh' \) -exec wc -l {} + | awk '$2 != "total" && $1 > 700' |
     none "files of more than 700 lines"
 if command -v shellcheck >/dev/null; then
