@@ -1,7 +1,7 @@
 /* Causal attention of new rows over the caches: y = softmax(scale · q·Kᵀ) · V for each head.
  *
  *   q        F32 [rows, heads · head_dim], y F32 or (-DQD_Y_A8) A8 of that shape; head_dim a multiple of 16 (A8: 32)
- *   kcache   F32 [kv_heads, positions, head_dim] in the order of QD_KEY_INDEX, vcache the same plainly
+ *   kcache, vcache  F32, or (-DQD_KV_I8) codes with their scales: see kv.h
  *   position int32; row r sees keys 0 … position + r
  *   scratch  `positions` floats for each work-item
  *
@@ -11,7 +11,7 @@
  *     K: run of 16 positions        V:      d0 … d15  d16 …
  *        d0  [p0 … p15] · q[0]          p0  [ … ] · e[0]
  *        d1  [p0 … p15] · q[1]          p1  [ … ] · e[1] */
-#include "common.h"
+#include "kv.h"
 
 /* Sum of 16 partial sums that are vectors: p[i] += p[i + 8], then 4, 2, 1. */
 static inline float16 tree(float16 *p) {
@@ -22,30 +22,52 @@ static inline float16 tree(float16 *p) {
     return p[0];
 }
 
+/* KEYS: element d of the 16 keys of a run. VALUES: 16 elements of a value. */
+#ifdef QD_KV_I8
+#define KEYS(run, d, scales) (convert_float16(vload16(d, run)) * (scales))
+#define SCALES(run, head_dim) vload16(0, (__global const float *)((run) + (long)(head_dim)*16))
+#define VALUES(v, scale) (convert_float16(vload16(0, v)) * (scale))
+#define SCALE(v, head_dim) (*(__global const float *)((v) + (head_dim)))
+#else
+#define KEYS(run, d, scales) vload16(d, run)
+#define SCALES(run, head_dim) 1.0f
+#define VALUES(v, scale) vload16(0, v)
+#define SCALE(v, head_dim) 1.0f
+#endif
+
 /* Dot products of q with the 16 keys of one run. */
-static inline float16 dots(__global const float *q, __global const float *run, const int head_dim) {
+static inline float16 dots(__global const float *q, __global const qd_kv *run, const int head_dim) {
+    const float16 scales = SCALES(run, head_dim);
     float16 p[16];
     for (int i = 0; i < 16; i++)
         p[i] = 0.0f;
     for (int d = 0; d < head_dim; d += 16) {
         for (int i = 0; i < 16; i++)
-            p[i] += q[d + i] * vload16(d + i, run);
+            p[i] += q[d + i] * KEYS(run, d + i, scales);
     }
     return tree(p);
 }
 
-/* Dimensions 0 … 15 of Σ_j e_j · v_j over n positions; rows of v are head_dim apart. */
-static inline float16 weigh(__global const float *e, __global const float *v, const int head_dim, const int n) {
+/* e_j · v_j, dimensions d … d + 15 of it. */
+static inline float16 weighed(__global const float *e, __global const qd_kv *v, const int head_dim, const int d,
+                              const int j) {
+    __global const qd_kv *row = v + (long)j * QD_KV_COLUMNS(head_dim);
+    return e[j] * VALUES(row + d, SCALE(row, head_dim));
+}
+
+/* Dimensions d … d + 15 of Σ_j e_j · v_j over n positions. */
+static inline float16 weigh(__global const float *e, __global const qd_kv *v, const int head_dim, const int d,
+                            const int n) {
     float16 p[16];
     for (int i = 0; i < 16; i++)
         p[i] = 0.0f;
     int j = 0;
     for (; j + 16 <= n; j += 16) {
         for (int i = 0; i < 16; i++)
-            p[i] += e[j + i] * vload16(0, v + (long)(j + i) * head_dim);
+            p[i] += weighed(e, v, head_dim, d, j + i);
     }
     for (int i = 0; i < 16; i++) {
-        if (j + i < n) p[i] += e[j + i] * vload16(0, v + (long)(j + i) * head_dim);
+        if (j + i < n) p[i] += weighed(e, v, head_dim, d, j + i);
     }
     return tree(p);
 }
@@ -54,20 +76,21 @@ __kernel void attention(QD_IN(q), QD_IN(kcache), QD_IN(vcache), QD_IN(position),
                         const int heads, const int kv_heads, const int head_dim, const float scale, const int positions,
                         const int rows) {
     const int start = *QD_ROW(int, position, 0);
+    const int columns = QD_KV_COLUMNS(head_dim);
     __global float *e = (__global float *)scratch + get_global_id(0) * (ulong)positions;
     QD_FOR_UNITS(u, (ulong)rows * heads) {
         const int r = (int)(u / heads);
         const int h = (int)(u % heads);
         const int n = clamp(start + r + 1, 1, positions);
-        const long kv_first = (long)(h / (heads / kv_heads)) * positions * head_dim;
+        const long kv_first = (long)(h / (heads / kv_heads)) * positions * columns;
         __global const float *query = QD_ROW(float, q, r) + h * head_dim;
-        __global const float *keys = QD_ROW(float, kcache, 0) + kv_first;
-        __global const float *values = QD_ROW(float, vcache, 0) + kv_first;
+        __global const qd_kv *keys = QD_ROW(qd_kv, kcache, 0) + kv_first;
+        __global const qd_kv *values = QD_ROW(qd_kv, vcache, 0) + kv_first;
         __global uchar *out = QD_ROW_OUT(uchar, y, r);
 
         float16 m16 = 0.0f;
         for (int j = 0; j < n; j += 16) {
-            const float16 s = scale * dots(query, keys + (long)j * head_dim, head_dim);
+            const float16 s = scale * dots(query, keys + (long)j * columns, head_dim);
             vstore16(s, 0, e + j);
             if (j == 0) m16 = s.s0; /* as the definition: a NaN stays only in the first place */
             m16 = (QD_LANE_IDS < n - j) && (s > m16) ? s : m16;
@@ -87,8 +110,8 @@ __kernel void attention(QD_IN(q), QD_IN(kcache), QD_IN(vcache), QD_IN(position),
 
         for (int d = 0; d < head_dim; d += 32) {
             const int n_dim = head_dim - d;
-            const float16 lo = weigh(e, values + d, head_dim, n);
-            const float16 hi = n_dim > 16 ? weigh(e, values + d + 16, head_dim, n) : (float16)0.0f;
+            const float16 lo = weigh(e, values, head_dim, d, n);
+            const float16 hi = n_dim > 16 ? weigh(e, values, head_dim, d + 16, n) : (float16)0.0f;
             QD_STORE_32(out, h * head_dim + d, (h + 1) * head_dim, lo, hi);
         }
     }

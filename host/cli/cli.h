@@ -49,7 +49,7 @@ bool qd_cli_parse(int argc, char **argv, const char *usage, const char *about, c
 
 /** Options that several sub-commands have. */
 typedef struct qd_cli_common {
-    const char *model, *device, *activations;
+    const char *model, *device, *activations, *kv;
     bool json, verbose;
     int64_t threads, context;
     uint64_t memory;
@@ -67,6 +67,11 @@ typedef struct qd_cli_common {
         "activations", 0, QD_CLI_TEXT, &(c).activations, 0, 0, "A",                                         \
             "what matrices read: a8 (8-bit integers in blocks of 16, the default), f32; with int8 weights " \
             "row or static, too"                                                                            \
+    }
+#define QD_CLI_KV_OPTION(c)                                                             \
+    {                                                                                   \
+        "kv", 0, QD_CLI_TEXT, &(c).kv, 0, 0, "K",                                       \
+            "keys and values in the cache: f32 (the default), or int8, a quarter of it" \
     }
 #define QD_CLI_JSON_OPTION(c) \
     { "json", 0, QD_CLI_FLAG, &(c).json, 0, 0, NULL, "one JSON object on standard output" }

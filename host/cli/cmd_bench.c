@@ -286,6 +286,7 @@ int qd_cmd_bench(int argc, char **argv) {
         {"prompt", 'p', QD_CLI_INT, &s.prompt, 1, 1000000, "P", "with a model: tokens of the prompt (128)"},
         {"generate", 'n', QD_CLI_INT, &s.generate, 1, 1000000, "N", "with a model: tokens one by one (64)"},
         QD_CLI_ACTIVATIONS_OPTION(s.common),
+        QD_CLI_KV_OPTION(s.common),
         QD_CLI_THREADS_OPTION(s.common),
         QD_CLI_MEMORY_OPTION(s.common),
         QD_CLI_JSON_OPTION(s.common),

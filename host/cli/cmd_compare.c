@@ -254,6 +254,7 @@ int qd_cmd_compare(int argc, char **argv) {
         {"html", 0, QD_CLI_TEXT, &page, 0, 0, "PAGE", "also write a page with charts"},
         QD_CLI_DEVICE_OPTION(common),
         QD_CLI_ACTIVATIONS_OPTION(common),
+        QD_CLI_KV_OPTION(common),
         QD_CLI_THREADS_OPTION(common),
         QD_CLI_MEMORY_OPTION(common),
         QD_CLI_JSON_OPTION(common),

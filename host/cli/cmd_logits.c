@@ -116,6 +116,7 @@ int qd_cmd_logits(int argc, char **argv) {
         QD_CLI_DEVICE_OPTION(common),
         {"chunk", 0, QD_CLI_INT, &chunk, 0, 65536, "N", "tokens computed at once; 0: 128"},
         QD_CLI_ACTIVATIONS_OPTION(common),
+        QD_CLI_KV_OPTION(common),
         QD_CLI_CONTEXT_OPTION(common),
         QD_CLI_THREADS_OPTION(common),
         QD_CLI_MEMORY_OPTION(common),

@@ -85,6 +85,7 @@ int qd_cmd_perplexity(int argc, char **argv) {
         {"ctx", 0, QD_CLI_INT, &window, 2, 16777216, "N", "tokens of a window (default 512)"},
         QD_CLI_DEVICE_OPTION(common),
         QD_CLI_ACTIVATIONS_OPTION(common),
+        QD_CLI_KV_OPTION(common),
         QD_CLI_THREADS_OPTION(common),
         QD_CLI_MEMORY_OPTION(common),
         QD_CLI_JSON_OPTION(common),

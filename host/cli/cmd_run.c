@@ -31,13 +31,21 @@ static double rate(int64_t tokens, double seconds) {
     return seconds > 0 ? (double)tokens / seconds : 0;
 }
 
+/* As --kv names it. */
+static const char *kv_name(const qd_model_info *m) {
+    return m->cache == QD_FORMAT_I8 ? "int8" : "f32";
+}
+
 static void print_statistics(const qd_cli_session *s, const outcome *r) {
     const qd_device_info *d = qd_context_device(s->context);
     qd_memory_info memory = {0};
-    char peak[24];
+    char size[24];
     qd_context_memory(s->context, &memory);
-    fprintf(stderr, "device %s (%s), peak memory %s\n", d->id, d->name, qd_cli_size(memory.peak, peak));
-    const qd_graph_info *g = &qd_model_describe(s->model)->graph;
+    const qd_model_info *m = qd_model_describe(s->model);
+    const qd_graph_info *g = &m->graph;
+    fprintf(stderr, "device %s (%s), peak memory %s\n", d->id, d->name, qd_cli_size(memory.peak, size));
+    fprintf(stderr, "keys and values of %lld tokens as %s, %s\n", (long long)m->context, kv_name(m),
+            qd_cli_size(m->cache_bytes, size));
     if (g->fallbacks) {
         fprintf(stderr, "%d of the layers' %d operators ran on the reference: see qdot devices\n", g->fallbacks,
                 g->ops);
@@ -86,6 +94,9 @@ static int print_json(const qd_cli_session *s, const qd_generation *g, const out
     cJSON_AddNumberToObject(root, "generated_tokens_per_second", rate(r->generated_tokens, r->generate_seconds));
     cJSON_AddNumberToObject(root, "first_token_seconds", r->first_seconds);
     cJSON_AddNumberToObject(root, "peak_memory_bytes", (double)memory.peak);
+    const qd_model_info *m = qd_model_describe(s->model);
+    cJSON_AddStringToObject(root, "kv_format", kv_name(m));
+    cJSON_AddNumberToObject(root, "kv_bytes", (double)m->cache_bytes);
     if (r->compared > 0) {
         cJSON *v = cJSON_AddObjectToObject(root, "verify");
         cJSON_AddBoolToObject(v, "agrees", r->different < 0);
@@ -315,6 +326,7 @@ int qd_cmd_run(int argc, char **argv) {
          "divide logits of the last 64 tokens (default 1: off)"},
         {"seed", 0, QD_CLI_INT, &s.seed, 0, 9007199254740992.0, "S", "of the random choices (default 0)"},
         QD_CLI_ACTIVATIONS_OPTION(s.common),
+        QD_CLI_KV_OPTION(s.common),
         {"no-stop", 0, QD_CLI_FLAG, &s.no_stop, 0, 0, NULL, "go on after tokens that end a text"},
         {"verify", 0, QD_CLI_FLAG, &s.verify, 0, 0, NULL, "compare the logits' bytes with the C reference"},
         {"profile", 0, QD_CLI_FLAG, &s.profile, 0, 0, NULL, "print the device time of each kernel"},

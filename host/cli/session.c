@@ -60,11 +60,21 @@ static bool read_activations(const char *word, qd_model_options *o) {
     return false;
 }
 
+/* What --kv says, likewise. */
+static bool read_kv(const char *word, qd_model_options *o) {
+    if (word && strcmp(word, "f32") != 0 && strcmp(word, "int8") != 0) {
+        qd_cli_fail("--kv is f32 or int8 (8-bit integers with a scale for each head and position), not '%s'", word);
+        return false;
+    }
+    o->cache = word && strcmp(word, "int8") == 0 ? QD_FORMAT_I8 : QD_FORMAT_F32;
+    return true;
+}
+
 bool qd_cli_open(const qd_cli_common *c, int64_t chunk, bool profile, qd_cli_session *out) {
     qd_model_options model = qd_model_defaults();
     *out = (qd_cli_session){0};
     model.chunk = chunk;
-    return read_activations(c->activations, &model) && open_session(c, &model, profile, out);
+    return read_activations(c->activations, &model) && read_kv(c->kv, &model) && open_session(c, &model, profile, out);
 }
 
 bool qd_cli_open_observed(const qd_cli_common *c, int64_t chunk, qd_cli_session *out) {

@@ -8,6 +8,7 @@
 #include "core/status.h"
 #include "model/gguf.h"
 #include "model/weights.h"
+#include "qdot/qdot_num.h"
 
 /* ---- Hyperparameters ---------------------------------------------------------------------------------------- */
 
@@ -326,7 +327,8 @@ static qd_status make_outside(qd_model *m) {
     const qd_tensor_desc selected = qd_desc(QD_FORMAT_I32, QD_HEAD_ROWS, 0, 0, 0);
     const qd_tensor_desc hidden = qd_desc(QD_FORMAT_F32, m->chunk, s->width, 0, 0);
     const qd_tensor_desc logits = qd_desc(QD_FORMAT_F32, QD_HEAD_ROWS, s->vocab, 0, 0);
-    const qd_tensor_desc cache = qd_desc(QD_FORMAT_F32, s->kv_heads, m->positions, s->head_dim, 0);
+    const int64_t columns = m->cache == QD_FORMAT_I8 ? QD_KV_I8_COLUMNS(s->head_dim) : s->head_dim;
+    const qd_tensor_desc cache = qd_desc(m->cache, s->kv_heads, m->positions, columns, 0);
     qd_status status = QD_OK;
     QD_TRY(qd_tensor_create(m->context, &one, &m->start));
     QD_TRY(qd_tensor_create(m->context, &tokens, &m->tokens));
@@ -341,6 +343,7 @@ static qd_status make_outside(qd_model *m) {
     for (int i = 0; i < s->layers; i++) {
         QD_TRY(qd_tensor_create(m->context, &cache, &m->keys[i]));
         QD_TRY(qd_tensor_create(m->context, &cache, &m->values[i]));
+        m->info.cache_bytes += 2 * qd_desc_bytes(&cache);
     }
 error:
     return status;

@@ -42,6 +42,7 @@ static void describe(qd_model *m) {
     info->vocab = s->vocab;
     info->trained_context = s->trained_context;
     info->context = m->positions;
+    info->cache = m->cache;
 }
 
 qd_status qd_model_load(qd_context *c, const qd_gguf *g, const qd_model_options *options, qd_model **out) {
@@ -55,6 +56,9 @@ qd_status qd_model_load(qd_context *c, const qd_gguf *g, const qd_model_options 
     if (o.activations != QD_FORMAT_A8 && o.activations != QD_FORMAT_F32 && o.activations != QD_FORMAT_I8) {
         return qd_fail(QD_ERR_ARGUMENT, "activations must be a8, f32 or i8");
     }
+    if (o.cache != QD_FORMAT_F32 && o.cache != QD_FORMAT_I8) {
+        return qd_fail(QD_ERR_ARGUMENT, "the cache of keys and values must be f32 or i8");
+    }
     qd_model *m = qd_alloc_zero(1, sizeof *m);
     if (!m) return QD_ERR_MEMORY;
     qd_status status = QD_OK;
@@ -63,6 +67,7 @@ qd_status qd_model_load(qd_context *c, const qd_gguf *g, const qd_model_options 
     m->observe = o.observe;
     m->activations = o.observe ? QD_FORMAT_F32 : o.activations;
     m->calibrated = o.calibrated && m->activations == QD_FORMAT_I8;
+    m->cache = o.cache;
     m->progress = o.progress;
     m->progress_user = o.progress_user;
     QD_TRY(qd_llama_read(g, &m->shape));

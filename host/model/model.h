@@ -23,7 +23,7 @@ struct qd_model {
     int64_t positions; /* room in the cache, a multiple of 16 */
     int64_t chunk;     /* tokens at once */
     int64_t position;  /* of the next token */
-    qd_format activations;
+    qd_format activations, cache;
     bool calibrated;   /* int8 activations: with the scales of the file */
     int int8_matrices; /* that read them */
     int known_tensors; /* of the file, that became part of the model */

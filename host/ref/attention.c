@@ -1,5 +1,7 @@
 /* Rotary positions, the key/value cache, and attention with grouped heads. */
+#include <math.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "ref/ref.h"
 
@@ -33,14 +35,70 @@ qd_status qd_ref_rope(const qd_node *n, const qd_operand in[], const qd_operand 
     return QD_OK;
 }
 
+/* ---- Caches ------------------------------------------------------------------------------------------------- */
+
+/* Quantizes a head of one position to codes, `step` bytes apart, and their scale. */
+static void put_codes(const float *x, int dim, int8_t *codes, int step, int8_t *scale_at) {
+    float max = 0;
+    for (int d = 0; d < dim; d++)
+        max = fabsf(x[d]) > max ? fabsf(x[d]) : max;
+    const float scale = qd_a8_scale(max), inverse = qd_a8_inverse(max);
+    memcpy(scale_at, &scale, sizeof scale);
+    for (int d = 0; d < dim; d++)
+        codes[d * step] = (int8_t)qd_a8_code(x[d], inverse);
+}
+
+static float code_value(int8_t code, const int8_t *scale_at) {
+    float scale;
+    memcpy(&scale, scale_at, sizeof scale);
+    return (float)code * scale;
+}
+
+/* A cache as an operand, in either format. */
+typedef struct cache {
+    const float *floats; /* one of these is NULL */
+    const int8_t *codes;
+    int64_t positions;
+    int dim;
+} cache;
+
+static cache cache_of(const qd_tensor *t, qd_operand o, int dim) {
+    const bool codes = t->desc.format == QD_FORMAT_I8;
+    return (cache){codes ? NULL : o.data, codes ? o.data : NULL, t->desc.shape[1], dim};
+}
+
+static float key_at(const cache *c, int64_t h, int64_t j, int d) {
+    if (c->floats) return c->floats[QD_KEY_INDEX(h, j, d, c->positions, c->dim)];
+    return code_value(c->codes[QD_KEY_INDEX(h, j, d, c->positions, QD_KV_I8_COLUMNS(c->dim))],
+                      c->codes + QD_KEY_SCALE(h, j, c->positions, c->dim));
+}
+
+static float value_at(const cache *c, int64_t h, int64_t j, int d) {
+    if (c->floats) return c->floats[(h * c->positions + j) * c->dim + d];
+    const int8_t *row = c->codes + (h * c->positions + j) * QD_KV_I8_COLUMNS(c->dim);
+    return code_value(row[d], row + c->dim);
+}
+
+/* ---- Operators on them -------------------------------------------------------------------------------------- */
+
 qd_status qd_ref_kv_store(const qd_node *n, const qd_operand in[], const qd_operand out[], int64_t rows) {
     const int heads = n->attrs.kv.heads, dim = n->attrs.kv.head_dim;
     const int64_t positions = n->out[0]->desc.shape[1], position = *(const int32_t *)in[2].data;
+    const bool quantized = n->out[0]->desc.format == QD_FORMAT_I8;
+    const int columns = QD_KV_I8_COLUMNS(dim);
     float *keys = out[0].data, *values = out[1].data;
+    int8_t *key_codes = out[0].data, *value_codes = out[1].data;
     for (int64_t r = 0; r < rows; r++) {
         const float *k = qd_row(in[0], r), *v = qd_row(in[1], r);
         if (position + r < 0 || position + r >= positions) continue;
         for (int h = 0; h < heads; h++) {
+            if (quantized) {
+                int8_t *value = value_codes + (h * positions + position + r) * columns;
+                put_codes(k + h * dim, dim, key_codes + QD_KEY_INDEX(h, position + r, 0, positions, columns), 16,
+                          key_codes + QD_KEY_SCALE(h, position + r, positions, dim));
+                put_codes(v + h * dim, dim, value, 1, value + dim);
+                continue;
+            }
             for (int d = 0; d < dim; d++) {
                 keys[QD_KEY_INDEX(h, position + r, d, positions, dim)] = k[h * dim + d];
                 values[(h * positions + position + r) * dim + d] = v[h * dim + d];
@@ -57,7 +115,7 @@ qd_status qd_ref_attention(const qd_node *n, const qd_operand in[], const qd_ope
     const int heads = n->attrs.attention.heads, group = heads / n->attrs.attention.kv_heads;
     const int dim = n->attrs.attention.head_dim;
     const int64_t positions = n->in[1]->desc.shape[1], position = *(const int32_t *)in[3].data;
-    const float *keys = in[1].data, *values = in[2].data;
+    const cache keys = cache_of(n->in[1], in[1], dim), values = cache_of(n->in[2], in[2], dim);
     float *e = qd_alloc((size_t)positions * sizeof *e);
     float *y = qd_alloc((size_t)(heads * dim) * sizeof *y);
     qd_status status = e && y ? QD_OK : QD_ERR_MEMORY;
@@ -69,7 +127,7 @@ qd_status qd_ref_attention(const qd_node *n, const qd_operand in[], const qd_ope
             for (int64_t j = 0; j < visible; j++) {
                 float p[QD_LANES] = {0};
                 for (int d = 0; d < dim; d++) {
-                    p[d % QD_LANES] += q[d] * keys[QD_KEY_INDEX(h / group, j, d, positions, dim)];
+                    p[d % QD_LANES] += q[d] * key_at(&keys, h / group, j, d);
                 }
                 e[j] = n->attrs.attention.scale * qd_ref_tree(p);
                 max = j == 0 || e[j] > max ? e[j] : max;
@@ -85,7 +143,7 @@ qd_status qd_ref_attention(const qd_node *n, const qd_operand in[], const qd_ope
             for (int d = 0; d < dim; d++) {
                 float p[QD_LANES] = {0};
                 for (int64_t j = 0; j < visible; j++) {
-                    p[j % QD_LANES] += e[j] * values[((h / group) * positions + j) * dim + d];
+                    p[j % QD_LANES] += e[j] * value_at(&values, h / group, j, d);
                 }
                 y[h * dim + d] = qd_ref_tree(p);
             }

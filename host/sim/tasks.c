@@ -110,8 +110,11 @@ static qd_status touch_parts(qd_host *h, const qd_node *n, int64_t rows, qd_sim_
             t->reads += (double)rows * (double)n->in[1]->stride;
             return QD_OK;
         case QD_OP_KV_STORE:
-            t->writes = t->reads;
             t->elements = elements_of(n->in[0], rows) + elements_of(n->in[1], rows);
+            t->writes = n->out[0]->desc.format == QD_FORMAT_F32
+                            ? t->reads
+                            : (double)(qd_host_extent(n->out[0], rows) + qd_host_extent(n->out[1], rows)) *
+                                  (double)rows / (double)n->out[0]->desc.shape[1];
             return QD_OK;
         case QD_OP_SET_ROWS:
             t->writes = (double)qd_host_extent(n->in[0], rows);

@@ -1,6 +1,6 @@
 /* Causal attention for x86 CPUs: QD_QUERIES queries of one key/value head share every load of K and V.
  *
- *   Operands and formats as in attention.cl; options -DQD_AVX512_VNNI or -DQD_AVX2 (see simd.h), and -DQD_Y_A8.
+ *   Operands and formats as in attention.cl; options -DQD_AVX512_VNNI or -DQD_AVX2 (see simd.h), -DQD_Y_A8, -DQD_KV_I8.
  *   scratch  `positions` floats for each work-item. A team of QD_QUERIES work-items uses its share together, and only
  *            the first of them works: ask for that many more. A run of fewer queries, as for one token, has no teams.
  *
@@ -14,6 +14,7 @@
  *            bitreverse(s); the sum of 2^m lanes waits in level m, as in counting in binary:
  *              s 0: lane 0 → level 0    1: level 0 + lane 8 → level 1    2: lane 4 → level 0
  *              s 3: level 1 + (level 0 + lane 12) → level 2    … */
+#include "kv.h"
 #include "x86/simd.h"
 
 /* Queries that share loads. */
@@ -33,6 +34,19 @@
 /* Dimensions of the output that are held before they are stored. */
 #define HELD 64
 
+/* KEYS: element d of QD_V keys, from k on. VALUES: QD_V elements of a value. */
+#ifdef QD_KV_I8
+#define KEYS(k, d, scales) (qd_v_codes((k) + (d)*16) * (scales))
+#define SCALES(run, dim, at) qd_v_load(0, (__global const float *)((run) + (long)(dim)*16) + (at))
+#define VALUES(v, scale) (qd_v_codes(v) * (scale))
+#define SCALE(v, dim) (*(__global const float *)((v) + (dim)))
+#else
+#define KEYS(k, d, scales) qd_v_load(0, (k) + (d)*16)
+#define SCALES(run, dim, at) 1.0f
+#define VALUES(v, scale) qd_v_load(0, v)
+#define SCALE(v, dim) 1.0f
+#endif
+
 /* The queries of a unit. */
 typedef struct queries {
     __global const float *q[QD_QUERIES];
@@ -43,14 +57,14 @@ typedef struct queries {
 
 /* Partial sum `lane` of the dot products with QD_V keys; k points into a run of 16 positions. That it does not begin
  * with +0 can only change the sign of a zero score, which exp does not see. */
-QD_ALWAYS void dot_lane(const queries *in, __global const float *k, const int dim, const int lane, const int count,
-                        qd_vf *p) {
-    const qd_vf first = qd_v_load(0, k + lane * 16);
+QD_ALWAYS void dot_lane(const queries *in, __global const qd_kv *k, const qd_vf scales, const int dim, const int lane,
+                        const int count, qd_vf *p) {
+    const qd_vf first = KEYS(k, lane, scales);
     QD_EACH(t, count) {
         p[t] = in->q[t][lane] * first;
     }
     for (int d = lane + 16; d < dim; d += 16) {
-        const qd_vf v = qd_v_load(0, k + d * 16);
+        const qd_vf v = KEYS(k, d, scales);
         QD_EACH(t, count) {
             p[t] += in->q[t][d] * v;
         }
@@ -58,30 +72,34 @@ QD_ALWAYS void dot_lane(const queries *in, __global const float *k, const int di
 }
 
 /* (lane + lane+8) + (lane+4 + lane+12) */
-QD_ALWAYS void dot_quad(const queries *in, __global const float *k, const int dim, const int lane, const int count,
-                        qd_vf *p) {
+QD_ALWAYS void dot_quad(const queries *in, __global const qd_kv *k, const qd_vf scales, const int dim, const int lane,
+                        const int count, qd_vf *p) {
     qd_vf a[QD_QUERIES], b[QD_QUERIES];
-    dot_lane(in, k, dim, lane, count, p);
-    dot_lane(in, k, dim, lane + 8, count, a);
+    dot_lane(in, k, scales, dim, lane, count, p);
+    dot_lane(in, k, scales, dim, lane + 8, count, a);
     QD_EACH(t, count) {
         p[t] += a[t];
     }
-    dot_lane(in, k, dim, lane + 4, count, a);
-    dot_lane(in, k, dim, lane + 12, count, b);
+    dot_lane(in, k, scales, dim, lane + 4, count, a);
+    dot_lane(in, k, scales, dim, lane + 12, count, b);
     QD_EACH(t, count) {
         p[t] += a[t] + b[t];
     }
 }
 
-QD_ALWAYS void dots(const queries *in, __global const float *k, const int dim, const int count, qd_vf *p) {
+/* With QD_V keys of a run, those from place `at` on. */
+QD_ALWAYS void dots(const queries *in, __global const qd_kv *run, const int at, const int dim, const int count,
+                    qd_vf *p) {
+    __global const qd_kv *k = run + at;
+    const qd_vf scales = SCALES(run, dim, at);
     qd_vf a[QD_QUERIES], b[QD_QUERIES];
-    dot_quad(in, k, dim, 0, count, p);
-    dot_quad(in, k, dim, 2, count, a);
+    dot_quad(in, k, scales, dim, 0, count, p);
+    dot_quad(in, k, scales, dim, 2, count, a);
     QD_EACH(t, count) {
         p[t] += a[t];
     }
-    dot_quad(in, k, dim, 1, count, a);
-    dot_quad(in, k, dim, 3, count, b);
+    dot_quad(in, k, scales, dim, 1, count, a);
+    dot_quad(in, k, scales, dim, 3, count, b);
     QD_EACH(t, count) {
         p[t] += a[t] + b[t];
     }
@@ -106,9 +124,9 @@ static inline void soften(__global float *e, const int n) {
         vstore16(vload16(0, e + j) * inverse, 0, e + j);
 }
 
-/* Partial sum `lane` of Σ_j e_j · v_j: `vectors` vectors over d from v on for each query. */
-QD_ALWAYS void weigh_lane(const queries *in, __global const float *e, const int positions, __global const float *v,
-                          const int dim, const int lane, const int vectors, qd_vf (*p)[QD_VECTORS]) {
+/* Partial sum `lane` of Σ_j e_j · v_j: `vectors` vectors from element `from` on for each query. */
+QD_ALWAYS void weigh_lane(const queries *in, __global const float *e, const int positions, __global const qd_kv *v,
+                          const int dim, const int from, const int lane, const int vectors, qd_vf (*p)[QD_VECTORS]) {
     QD_EACH(t, QD_QUERIES) {
         QD_EACH(i, vectors) {
             p[t][i] = 0.0f;
@@ -116,9 +134,9 @@ QD_ALWAYS void weigh_lane(const queries *in, __global const float *e, const int 
     }
     int j = lane;
     for (; j < in->seen[0]; j += 16) {
-        __global const float *row = v + (long)j * dim;
+        __global const qd_kv *row = v + (long)j * QD_KV_COLUMNS(dim);
         QD_EACH(i, vectors) {
-            const qd_vf value = qd_v_load(i, row);
+            const qd_vf value = VALUES(row + from + i * QD_V, SCALE(row, dim));
             QD_EACH(t, QD_QUERIES) {
                 p[t][i] += e[(long)t * positions + j] * value;
             }
@@ -127,21 +145,21 @@ QD_ALWAYS void weigh_lane(const queries *in, __global const float *e, const int 
     /* Later queries see fewer than 16 keys more, so at most one of this lane. */
     for (int t = 1; t < QD_QUERIES; t++) {
         if (j >= in->seen[t]) continue;
-        __global const float *row = v + (long)j * dim;
+        __global const qd_kv *row = v + (long)j * QD_KV_COLUMNS(dim);
         QD_EACH(i, vectors) {
-            p[t][i] += e[(long)t * positions + j] * qd_v_load(i, row);
+            p[t][i] += e[(long)t * positions + j] * VALUES(row + from + i * QD_V, SCALE(row, dim));
         }
     }
 }
 
-/* Σ_j e_j · v_j for `vectors` vectors over d from v on, to out[t][c …]. */
-QD_ALWAYS void weigh(const queries *in, __global const float *e, const int positions, __global const float *v,
-                     const int dim, const int vectors, float (*out)[HELD], const int c) {
+/* Σ_j e_j · v_j for `vectors` vectors from element d + c on, to out[t][c …]. */
+QD_ALWAYS void weigh(const queries *in, __global const float *e, const int positions, __global const qd_kv *v,
+                     const int dim, const int d, const int vectors, float (*out)[HELD], const int c) {
     qd_vf level[5][QD_QUERIES][QD_VECTORS];
     for (int s = 0; s < 16; s++) {
         const int lane = ((s & 1) << 3) | ((s & 2) << 1) | ((s & 4) >> 1) | (s >> 3);
         qd_vf p[QD_QUERIES][QD_VECTORS];
-        weigh_lane(in, e, positions, v, dim, lane, vectors, p);
+        weigh_lane(in, e, positions, v, dim, d + c, lane, vectors, p);
         int m = 0;
         for (; (s >> m) & 1; m++) {
             QD_EACH(t, QD_QUERIES) {
@@ -163,9 +181,16 @@ QD_ALWAYS void weigh(const queries *in, __global const float *e, const int posit
     }
 }
 
-/* The same for one query and QD_V dimensions. Nothing is shared, so memory sets the pace: positions in their order, and
+/* e_j · v_j, QD_V elements from `from` on. */
+QD_ALWAYS qd_vf weighed(__global const float *e, __global const qd_kv *v, const int dim, const int from, const int j) {
+    __global const qd_kv *row = v + (long)j * QD_KV_COLUMNS(dim);
+    return e[j] * VALUES(row + from, SCALE(row, dim));
+}
+
+/* Their sum for one query. Nothing is shared, so memory sets the pace: positions in their order, and
  * all 16 partial sums at once. */
-QD_ALWAYS qd_vf weigh_one(__global const float *e, __global const float *v, const int dim, const int n) {
+QD_ALWAYS qd_vf weigh_one(__global const float *e, __global const qd_kv *v, const int dim, const int from,
+                          const int n) {
     qd_vf p[16];
     QD_EACH(i, 16) {
         p[i] = 0.0f;
@@ -173,11 +198,11 @@ QD_ALWAYS qd_vf weigh_one(__global const float *e, __global const float *v, cons
     int j = 0;
     for (; j + 16 <= n; j += 16) {
         QD_EACH(i, 16) {
-            p[i] += e[j + i] * qd_v_load(0, v + (long)(j + i) * dim);
+            p[i] += weighed(e, v, dim, from, j + i);
         }
     }
     QD_EACH(i, 16) {
-        if (j + i < n) p[i] += e[j + i] * qd_v_load(0, v + (long)(j + i) * dim);
+        if (j + i < n) p[i] += weighed(e, v, dim, from, j + i);
     }
     QD_EACH(i, 8) {
         p[i] += p[i + 8];
@@ -189,12 +214,12 @@ QD_ALWAYS qd_vf weigh_one(__global const float *e, __global const float *v, cons
 }
 
 /* Attention of `count` queries, a constant at every call, over one head of keys and values; e is scratch. */
-QD_ALWAYS void attend(const queries *in, __global const float *k, __global const float *v, __global float *e,
+QD_ALWAYS void attend(const queries *in, __global const qd_kv *k, __global const qd_kv *v, __global float *e,
                       const int positions, const int dim, const float scale, const int count) {
     for (int j = 0; j < in->seen[count - 1]; j += QD_V) {
         qd_vf p[QD_QUERIES];
-        __global const float *run = k + (long)(j & ~15) * dim + (j & 15);
-        dots(in, run, dim, count, p);
+        __global const qd_kv *run = k + (long)(j & ~15) * QD_KV_COLUMNS(dim);
+        dots(in, run, j & 15, dim, count, p);
         QD_EACH(t, count) {
             qd_v_store(scale * p[t], 0, e + (long)t * positions + j);
         }
@@ -208,14 +233,14 @@ QD_ALWAYS void attend(const queries *in, __global const float *k, __global const
         int c = 0;
         if (count == 1) {
             for (; c < n; c += QD_V) {
-                qd_v_store(weigh_one(e, v + d + c, dim, in->seen[0]), 0, out[0] + c);
+                qd_v_store(weigh_one(e, v, dim, d + c, in->seen[0]), 0, out[0] + c);
             }
         } else {
             for (; c + QD_VECTORS * QD_V <= n; c += QD_VECTORS * QD_V) {
-                weigh(in, e, positions, v + d + c, dim, QD_VECTORS, out, c);
+                weigh(in, e, positions, v, dim, d, QD_VECTORS, out, c);
             }
             for (; c < n; c += 16)
-                weigh(in, e, positions, v + d + c, dim, 16 / QD_V, out, c);
+                weigh(in, e, positions, v, dim, d, 16 / QD_V, out, c);
         }
         for (int t = 0; t < count; t++) {
             const int column = in->column[t] + d;
@@ -243,9 +268,9 @@ __kernel void attention(QD_IN(q), QD_IN(kcache), QD_IN(vcache), QD_IN(position),
         const int kv_head = (int)(u / blocks);
         const int first = (int)(u % blocks) * block;
         const int count = min(block, total - first);
-        const long kv_first = (long)kv_head * positions * head_dim;
-        __global const float *k = QD_ROW(float, kcache, 0) + kv_first;
-        __global const float *v = QD_ROW(float, vcache, 0) + kv_first;
+        const long kv_first = (long)kv_head * positions * QD_KV_COLUMNS(head_dim);
+        __global const qd_kv *k = QD_ROW(qd_kv, kcache, 0) + kv_first;
+        __global const qd_kv *v = QD_ROW(qd_kv, vcache, 0) + kv_first;
         queries in;
         for (int t = 0; t < count; t++) {
             const int r = (first + t) / group;

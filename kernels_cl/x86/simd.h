@@ -6,6 +6,7 @@
  *
  *   qd_vf, qd_vi                      float and int vectors
  *   qd_v_halves(p)                    QD_V halves at p as floats, exact
+ *   qd_v_codes(p)                     QD_V signed bytes at p as floats
  *   qd_sum4 and qd_dot4(s, c, x)      s += Σ of 4 products in each lane, c 0 … 15 (unsigned bytes), x the 4 bytes at x,
  *                                     signed, for all lanes; up to 8 times
  *   qd_sum8 and qd_dot8(s, c, x)      the same for c 0 … 255
@@ -27,6 +28,7 @@ typedef int16 qd_vi;
 #define qd_v_load vload16
 #define qd_v_store vstore16
 #define qd_v_float(v) convert_float16(v)
+#define qd_v_codes(p) convert_float16(vload16(0, p))
 #define qd_v_as_float(v) as_float16(v)
 
 QD_ALWAYS qd_vf qd_v_halves(__global const uchar *p) {
@@ -57,6 +59,7 @@ typedef int8 qd_vi;
 #define qd_v_load vload8
 #define qd_v_store vstore8
 #define qd_v_float(v) convert_float8(v)
+#define qd_v_codes(p) convert_float8(vload8(0, p))
 #define qd_v_as_float(v) as_float8(v)
 
 QD_ALWAYS qd_vf qd_v_halves(__global const uchar *p) {

@@ -4,6 +4,8 @@
 #include <math.h>
 #include <string.h>
 
+#include "qdot/qdot_num.h"
+
 /* ---- Choosing ----------------------------------------------------------------------------------------------- */
 
 /* Sizes that every row of qdot_ops.def for language models is made of. A last dimension is a multiple of every block
@@ -59,14 +61,21 @@ static void choose_rope(qd_choices *c, qd_problem *p) {
     }
 }
 
+/* Columns of a cache: with int8 codes there is a scale behind them. */
+static int64_t cache_columns(qd_format f, int64_t head_dim) {
+    return f == QD_FORMAT_I8 ? QD_KV_I8_COLUMNS(head_dim) : head_dim;
+}
+
 static void choose_kv(qd_choices *c, qd_problem *p) {
     choose_sizes(c, p);
+    p->s.of['E' - 'A'] = cache_columns(p->formats[QD_MAX_IN], p->s.of['D' - 'A']);
     p->attrs.kv.heads = (int)p->s.of['G' - 'A'];
     p->attrs.kv.head_dim = (int)p->s.of['D' - 'A'];
 }
 
 static void choose_attention(qd_choices *c, qd_problem *p) {
     choose_sizes(c, p);
+    p->s.of['E' - 'A'] = cache_columns(p->formats[1], p->s.of['D' - 'A']);
     p->attrs.attention.heads = (int)p->s.of['H' - 'A'];
     p->attrs.attention.kv_heads = (int)p->s.of['G' - 'A'];
     p->attrs.attention.head_dim = (int)p->s.of['D' - 'A'];
@@ -83,6 +92,23 @@ static void fill_not_finite(qd_choices *c, const qd_tensor_desc *d, float *x) {
     }
 }
 
+/* An int8 cache: any codes; scales of usual sizes, some 0 or much larger than the others. Keys: 16 scales behind the
+ * codes of 16 positions; values: one behind those of each. */
+static void fill_cache(qd_choices *c, const char *name, const qd_tensor_desc *d, int together, int8_t *data) {
+    uint64_t stream = qd_stream(c, name);
+    const int64_t codes = (d->shape[2] - QD_KV_I8_COLUMNS(0)) * together;
+    for (int64_t n = d->shape[0] * d->shape[1] / together; n > 0; n--) {
+        for (int64_t i = 0; i < codes; i++)
+            *data++ = (int8_t)qd_between(&stream, INT8_MIN, INT8_MAX);
+        for (int i = 0; i < together; i++) {
+            const int64_t kind = qd_between(&stream, 0, 15);
+            const float scale = (float)qd_between(&stream, 1, 1000) * (kind == 1 ? 0.1f : 1e-5f);
+            memcpy(data, kind ? &scale : &(float){0}, sizeof scale);
+            data += sizeof scale;
+        }
+    }
+}
+
 /* An id of a table of `count` rows, or one outside of it. */
 static int64_t any_id(uint64_t *stream, int64_t count) {
     const int64_t outside[] = {-1, count, INT32_MIN, INT32_MAX};
@@ -91,8 +117,14 @@ static int64_t any_id(uint64_t *stream, int64_t count) {
 
 static bool fill(qd_choices *c, const qd_problem *p, int i, void *data) {
     const qd_operand_spec *o = qd_operand_at(p->spec, i);
-    if (p->op == QD_OP_QUANTIZE && i == 0 && qd_choose(c, "not finite", 0, 3) == 3) {
+    const bool quantized =
+        p->op == QD_OP_QUANTIZE || (p->op == QD_OP_KV_STORE && p->formats[QD_MAX_IN] == QD_FORMAT_I8);
+    if (quantized && i == 0 && qd_choose(c, "not finite", 0, 3) == 3) {
         fill_not_finite(c, &p->desc[i], data);
+        return true;
+    }
+    if (p->op == QD_OP_ATTENTION && p->formats[i] == QD_FORMAT_I8) {
+        fill_cache(c, o->name, &p->desc[i], i == 1 ? 16 : 1, data);
         return true;
     }
     if (p->formats[i] != QD_FORMAT_I32) return false;
@@ -153,13 +185,44 @@ static void kv_symbols(const qd_attrs *a, qd_symbols *s) {
     s->of['D' - 'A'] = a->kv.head_dim;
 }
 
-static qd_status check_kv(qd_node *n, const qd_symbols *s) {
-    const int64_t D = s->of['D' - 'A'], P = s->of['P' - 'A'];
+/* Keys, values: where they are among the operands. */
+static qd_status cache_formats(qd_op op, qd_format keys, qd_format values) {
+    if (keys == values) return QD_OK;
+    return qd_fail(QD_ERR_UNSUPPORTED, "%s: one cache is %s, the other %s; both must be of one format",
+                   qd_op_get(op)->name, qd_format_get(keys)->name, qd_format_get(values)->name);
+}
+
+static qd_status kv_formats(qd_op op, const qd_format in[], const qd_format out[]) {
+    (void)in;
+    return cache_formats(op, out[0], out[1]);
+}
+
+static qd_status attention_formats(qd_op op, const qd_format in[], const qd_format out[]) {
+    (void)out;
+    return cache_formats(op, in[1], in[2]);
+}
+
+static qd_status check_caches(const qd_node *n, const qd_symbols *s, const qd_tensor *keys, const qd_tensor *values) {
+    const int64_t D = s->of['D' - 'A'], P = s->of['P' - 'A'], E = s->of['E' - 'A'];
     if (D % 16 || P % 16) {
         return qd_fail(QD_ERR_UNSUPPORTED, "%s: head_dim (%lld) and positions (%lld) must be multiples of 16",
                        qd_op_get(n->op)->name, (long long)D, (long long)P);
     }
+    const qd_format f = keys->desc.format;
+    if (E != cache_columns(f, D)) {
+        return qd_fail(QD_ERR_ARGUMENT, "%s: caches of %s with head_dim %lld need %lld columns, not %lld",
+                       qd_op_get(n->op)->name, qd_format_get(f)->name, (long long)D, (long long)cache_columns(f, D),
+                       (long long)E);
+    }
+    if ((keys->first_byte | values->first_byte) % sizeof(float)) {
+        return qd_fail(QD_ERR_UNSUPPORTED, "%s: a cache must begin at a multiple of 4 bytes: it holds floats",
+                       qd_op_get(n->op)->name);
+    }
     return QD_OK;
+}
+
+static qd_status check_kv(qd_node *n, const qd_symbols *s) {
+    return check_caches(n, s, n->out[0], n->out[1]);
 }
 
 static void attention_symbols(const qd_attrs *a, qd_symbols *s) {
@@ -176,7 +239,7 @@ static qd_status check_attention(qd_node *n, const qd_symbols *s) {
     if (n->out[0]->desc.format == QD_FORMAT_A8 && s->of['D' - 'A'] % 32) {
         return qd_fail(QD_ERR_UNSUPPORTED, "attention: a8 output needs head_dim to be a multiple of 32; use f32");
     }
-    return check_kv(n, s);
+    return check_caches(n, s, n->in[1], n->in[2]);
 }
 
 const qd_op_rules qd_rules_none = {.choose = choose_sizes, .fill = fill};
@@ -187,6 +250,10 @@ const qd_op_rules qd_rules_rms_norm = {
 const qd_op_rules qd_rules_rope = {
     .attrs = true, .in_place = 1, .symbols = rope_symbols, .check = check_rope, .choose = choose_rope, .fill = fill};
 const qd_op_rules qd_rules_kv = {
-    .attrs = true, .symbols = kv_symbols, .check = check_kv, .choose = choose_kv, .fill = fill};
-const qd_op_rules qd_rules_attention = {
-    .attrs = true, .symbols = attention_symbols, .check = check_attention, .choose = choose_attention, .fill = fill};
+    .attrs = true, .formats = kv_formats, .symbols = kv_symbols, .check = check_kv, .choose = choose_kv, .fill = fill};
+const qd_op_rules qd_rules_attention = {.attrs = true,
+                                        .formats = attention_formats,
+                                        .symbols = attention_symbols,
+                                        .check = check_attention,
+                                        .choose = choose_attention,
+                                        .fill = fill};

@@ -622,6 +622,8 @@ typedef struct qd_model_options {
      * (others read A8). */
     qd_format activations;
     bool calibrated;
+    /** Of keys and values: QD_FORMAT_F32 or, about a quarter as large, QD_FORMAT_I8: see KV_STORE. */
+    qd_format cache;
     bool observe; /* keep what matrices read: see qd_model_input_find; activations are f32 then */
     bool (*progress)(void *user, int done, int total); /* while loading; may be NULL; false cancels */
     void *progress_user;
@@ -632,11 +634,13 @@ typedef struct qd_model_info {
     char name[128];
     int64_t layers, width, heads, kv_heads, head_dim, feed_forward, vocab, trained_context;
     int64_t context;
+    qd_format cache;      /* of keys and values, */
+    uint64_t cache_bytes; /* and what it takes for the whole context */
     double parameters;
     qd_graph_info graph; /* of the layers */
 } qd_model_info;
 
-/** Options as the program uses them: context 0, chunk 0, A8. */
+/** Options as the program uses them: context 0, chunk 0, A8, a cache of floats. */
 QD_API qd_model_options qd_model_defaults(void);
 /** Loads a llama-type model. The file must outlive it; `options` may be NULL. */
 QD_API qd_status qd_model_load(qd_context *c, const qd_gguf *g, const qd_model_options *options, qd_model **out);

@@ -495,4 +495,12 @@ QD_INLINE qd_i32 qd_to_code(qd_i32 x, qd_i32 zero_point, qd_i32 min, qd_i32 max)
 #define QD_KEY_INDEX(head, position, d, positions, dim) \
     (((qd_i64)(head) * (positions) + ((position) & ~15)) * (dim) + (qd_i64)(d)*16 + ((position)&15))
 
+/** Bytes that an int8 cache has for a head of one position: its codes, then their F32 scale, in the byte order of the
+ *  machine. A value is code · scale; scale and codes are those that an A8 block of dim elements would have. Keys keep
+ * the order above, with these columns for dim: the 16 scales of a run stand behind its codes. */
+#define QD_KV_I8_COLUMNS(dim) ((dim) + 4)
+/** Byte index of a key's scale in such a cache. */
+#define QD_KEY_SCALE(head, position, positions, dim) \
+    (QD_KEY_INDEX(head, (position) & ~15, dim, positions, QD_KV_I8_COLUMNS(dim)) + ((position)&15) * 4)
+
 #endif
