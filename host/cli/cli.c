@@ -183,6 +183,15 @@ bool qd_cli_parse(int argc, char **argv, const char *usage, const char *about, c
     return store_operands(argv, optind, argc, options);
 }
 
+bool qd_cli_regex(const char *pattern, regex_t *out) {
+    char why[128];
+    const int code = regcomp(out, pattern, REG_EXTENDED | REG_NOSUB);
+    if (!code) return true;
+    regerror(code, out, why, sizeof why);
+    qd_cli_fail("--tensors: '%.80s' is no regular expression: %s", pattern, why);
+    return false;
+}
+
 bool qd_cli_token_list(const char *text, int32_t **tokens, size_t *count) {
     size_t n = 1;
     for (const char *p = text; *p; p++)

@@ -3,6 +3,7 @@
 #define QDOT_CLI_H
 
 #include <cjson/cJSON.h>
+#include <regex.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -84,6 +85,9 @@ typedef struct qd_cli_common {
 #define QD_CLI_CONTEXT_OPTION(c) \
     { "context", 'c', QD_CLI_INT, &(c).context, 0, 16777216, "N", "tokens that fit; 0: the model's own, at most 4096" }
 
+/** Compiles the extended regular expression of --tensors, to be freed with regfree; prints a message and returns false
+ *  where it is none. */
+bool qd_cli_regex(const char *pattern, regex_t *out);
 /** Reads "1,2,3" into *tokens (free with free()); prints a message and returns false if it is anything else. */
 bool qd_cli_token_list(const char *text, int32_t **tokens, size_t *count);
 
@@ -170,8 +174,10 @@ int qd_cmd_fpga(int argc, char **argv);
 int qd_cmd_inspect(int argc, char **argv);
 int qd_cmd_logits(int argc, char **argv);
 int qd_cmd_perplexity(int argc, char **argv);
+int qd_cmd_plan(int argc, char **argv);
 int qd_cmd_quantize(int argc, char **argv);
 int qd_cmd_run(int argc, char **argv);
+int qd_cmd_sensitivity(int argc, char **argv);
 int qd_cmd_sim(int argc, char **argv);
 int qd_cmd_tokenize(int argc, char **argv);
 int qd_cmd_verify(int argc, char **argv);

@@ -133,13 +133,7 @@ bool qd_cli_convert_packed(qd_cli_convert *c) {
     qd_safetensors *s = NULL;
     qd_safetensors_writer *w = NULL;
     regex_t regex;
-    const int code = regcomp(&regex, c->pattern, REG_EXTENDED | REG_NOSUB);
-    if (code) {
-        char why[128];
-        regerror(code, &regex, why, sizeof why);
-        qd_cli_fail("--tensors: '%.80s' is no regular expression: %s", c->pattern, why);
-        return false;
-    }
+    if (!qd_cli_regex(c->pattern, &regex)) return false;
     bool ok = qd_safetensors_open(c->input, &s) == QD_OK && qd_safetensors_create(c->output, &w) == QD_OK;
     if (!ok) qd_cli_failed();
     for (int pass = 0; pass < 8; pass++) { /* entries, then data, each from the widest on */

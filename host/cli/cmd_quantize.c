@@ -66,6 +66,7 @@ static qd_status write_values(qd_gguf_writer *w, const qd_gguf *g, const qd_cli_
     static const char *const ours[] = {"general.file_type", "general.quantization_version", "qdot.coding.",
                                        "qdot.columns.", "qdot.input_"};
     enum { QUANTIZATION_VERSION = 2 }; /* of ggml's blocks */
+    const bool anew = rules->has_default || rules->n_planned;
     qd_status status = QD_OK;
     for (uint64_t i = 0; status == QD_OK && i < qd_gguf_value_count(g); i++) {
         qd_gguf_value v;
@@ -73,11 +74,11 @@ static qd_status write_values(qd_gguf_writer *w, const qd_gguf *g, const qd_cli_
         status = qd_gguf_value_at(g, i, &v);
         for (size_t k = 0; status == QD_OK && k < sizeof ours / sizeof ours[0]; k++)
             copy = copy && !begins(v.key, ours[k]);
-        if (!rules->has_default && !begins(v.key, "qdot.")) copy = true;
+        if (!anew && !begins(v.key, "qdot.")) copy = true;
         if (status == QD_OK && copy) status = qd_gguf_write_value(w, g, &v);
     }
-    if (!rules->has_default) return status;
-    const int type = file_type(&rules->to);
+    if (!anew) return status;
+    const int type = rules->has_default ? file_type(&rules->to) : -1;
     if (status == QD_OK && type >= 0) status = qd_gguf_write_u32(w, "general.file_type", (uint32_t)type);
     if (status == QD_OK) status = qd_gguf_write_u32(w, "general.quantization_version", QUANTIZATION_VERSION);
     return status;
@@ -202,7 +203,7 @@ static bool is_part(const qd_gguf *g) {
 
 int qd_cmd_quantize(int argc, char **argv) {
     qd_cli_common c = {0};
-    const char *input = NULL, *output = NULL, *format = NULL, *imatrix_path = NULL;
+    const char *input = NULL, *output = NULL, *format = NULL, *imatrix_path = NULL, *planned = NULL;
     int64_t group = 0;
     qd_cli_inputs inputs = {0};
     qd_cli_list tensors = {.count = 0};
@@ -214,6 +215,8 @@ int qd_cmd_quantize(int argc, char **argv) {
          "another one where the name matches (extended regular expression; the first that matches counts; may be "
          "given again); keep: as it is"},
         {"group", 'g', QD_CLI_INT, &group, 16, 1 << 24, "N", "weights with one scale: --format int4 -g 64 is int4-g64"},
+        {"plan", 0, QD_CLI_TEXT, &planned, 0, 0, "FILE",
+         "a format for each tensor, from `qdot plan`; comes before --tensors"},
         {"imatrix", 0, QD_CLI_TEXT, &imatrix_path, 0, 0, "FILE", "importance of columns, from llama-imatrix"},
         {"calibration", 0, QD_CLI_TEXT, &inputs.path, 0, 0, "STATS",
          "statistics of `qdot calibrate`: int8 matrices get a static scale for what they read"},
@@ -241,7 +244,7 @@ int qd_cmd_quantize(int argc, char **argv) {
     qd_imatrix *imatrix = NULL;
     qd_gguf *g = NULL;
     qd_cli_outcome outcome = {.input = input, .output = output};
-    bool ok = qd_cli_rules_read(format, group, &tensors, &rules);
+    bool ok = qd_cli_rules_read(format, group, &tensors, planned, &rules);
     if (ok && imatrix_path && qd_imatrix_open(imatrix_path, &imatrix) != QD_OK) {
         ok = false;
         qd_cli_failed();

@@ -20,6 +20,8 @@ static const struct {
     {"logits", qd_cmd_logits, "give a model's exact answer to a prompt, for comparing"},
     {"perplexity", qd_cmd_perplexity, "measure how well a model predicts a text"},
     {"calibrate", qd_cmd_calibrate, "let a model read a text, and write what its matrices read"},
+    {"sensitivity", qd_cmd_sensitivity, "measure what each matrix or layer costs in other formats"},
+    {"plan", qd_cmd_plan, "choose a format for each tensor by that, under a limit of size or perplexity"},
     {"compare", qd_cmd_compare, "set two models side by side: size, speed, and what they predict"},
     {"bench", qd_cmd_bench, "measure speeds, next to what the machine could do"},
     {"sim", qd_cmd_sim, "the model of FPGA boards, against published measurements"},

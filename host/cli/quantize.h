@@ -15,11 +15,20 @@ typedef struct qd_cli_rule {
     qd_storage to;
 } qd_cli_rule;
 
+/** A line of --plan. */
+typedef struct qd_cli_planned {
+    char name[128];
+    bool keep; /* else: */
+    qd_storage to;
+} qd_cli_planned;
+
 typedef struct qd_cli_rules {
     qd_cli_rule list[QD_CLI_LIST_MOST];
     int count;
     bool has_default; /* --format; else other tensors stay as they are */
     qd_storage to;
+    qd_cli_planned *planned; /* overrules the others */
+    int n_planned;
 } qd_cli_rules;
 
 /** One tensor of the input, and what becomes of it. */
@@ -41,10 +50,19 @@ typedef struct qd_cli_plan {
     double weights; /* that are to be quantized */
 } qd_cli_plan;
 
-/** Reads --format (NULL: none), --group (0: none) and --tensors. On failure prints a message and returns false; free
- *  in any case. */
-bool qd_cli_rules_read(const char *format, int64_t group, const qd_cli_list *tensors, qd_cli_rules *out);
+/** Reads --format (NULL: none), --group (0: none), --tensors and --plan (NULL: none). On failure prints a message and
+ * returns false; free in any case. */
+bool qd_cli_rules_read(const char *format, int64_t group, const qd_cli_list *tensors, const char *plan,
+                       qd_cli_rules *out);
 void qd_cli_rules_free(qd_cli_rules *r);
+
+/** Adds the lines of a plan: on each a tensor's name and a format or `keep`, then # and a comment. On failure prints a
+ *  message and returns false. */
+bool qd_cli_planned_read(const char *path, qd_cli_rules *out);
+/** NULL: no line has it. */
+const qd_cli_planned *qd_cli_planned_find(const qd_cli_rules *rules, const char *tensor);
+/** Every line was followed as it stands; else prints a message and returns false. */
+bool qd_cli_planned_check(const qd_cli_rules *rules, const qd_cli_plan *plan);
 
 /** Decides about every tensor; the same about failures. */
 bool qd_cli_plan_make(const qd_gguf *g, const qd_cli_rules *rules, qd_cli_plan *out);

@@ -41,19 +41,16 @@ static bool read_rule(const char *text, qd_cli_rule *out) {
     }
     memcpy(pattern, text, (size_t)(sign - text));
     pattern[sign - text] = 0;
-    const int code = regcomp(&out->regex, pattern, REG_EXTENDED | REG_NOSUB);
-    if (code) {
-        char why[128];
-        regerror(code, &out->regex, why, sizeof why);
-        qd_cli_fail("--tensors: '%.80s' is no regular expression: %s", pattern, why);
-    }
+    const bool right = qd_cli_regex(pattern, &out->regex);
     free(pattern);
-    return code == 0;
+    return right;
 }
 
-bool qd_cli_rules_read(const char *format, int64_t group, const qd_cli_list *tensors, qd_cli_rules *out) {
+bool qd_cli_rules_read(const char *format, int64_t group, const qd_cli_list *tensors, const char *plan,
+                       qd_cli_rules *out) {
     *out = (qd_cli_rules){.has_default = format != NULL};
-    if (!format && !tensors->count) {
+    if (plan && !qd_cli_planned_read(plan, out)) return false;
+    if (!format && !tensors->count && !plan) {
         qd_cli_fail("quantize: a format is needed: --format q4_0 (see: qdot formats)");
         return false;
     }
@@ -72,7 +69,8 @@ bool qd_cli_rules_read(const char *format, int64_t group, const qd_cli_list *ten
 void qd_cli_rules_free(qd_cli_rules *r) {
     for (int i = 0; i < r->count; i++)
         regfree(&r->list[i].regex);
-    r->count = 0;
+    free(r->planned);
+    *r = (qd_cli_rules){.count = 0};
 }
 
 /* ---- Tensors ------------------------------------------------------------------------------------------------ */
@@ -137,14 +135,15 @@ static bool describe(const qd_gguf *g, qd_cli_change *c) {
 }
 
 static void decide(const qd_cli_rules *rules, qd_cli_change *c) {
+    const qd_cli_planned *planned = qd_cli_planned_find(rules, c->name);
     const qd_cli_rule *rule = NULL;
     for (int i = 0; !rule && i < rules->count; i++) {
         if (regexec(&rules->list[i].regex, c->name, 0, NULL, 0) == 0) rule = &rules->list[i];
     }
-    c->keep = rule ? rule->keep : !rules->has_default || !is_weight(c->name, &c->tensor.desc);
+    c->keep = planned ? planned->keep : rule ? rule->keep : !rules->has_default || !is_weight(c->name, &c->tensor.desc);
     if (c->src.rows == 0 || c->tensor.desc.rank < 2) c->keep = true;
     if (!c->keep) {
-        c->to = rule ? rule->to : rules->to;
+        c->to = planned ? planned->to : rule ? rule->to : rules->to;
         choose_instead(c);
         c->keep = qd_storage_equal(&c->to, &c->src.storage);
     }
@@ -182,7 +181,7 @@ bool qd_cli_plan_make(const qd_gguf *g, const qd_cli_rules *rules, qd_cli_plan *
         out->count++;
         if (!c->keep) out->weights += (double)c->src.rows * (double)c->src.cols;
     }
-    return true;
+    return qd_cli_planned_check(rules, out);
 }
 
 void qd_cli_plan_free(qd_cli_plan *p) {

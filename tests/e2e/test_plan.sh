@@ -1,0 +1,100 @@
+#!/bin/sh
+# `qdot sensitivity`, `qdot plan` and `qdot quantize --plan` with a few tensors of a real model (QDOT_TEST_MODEL): the
+# figures agree with those of a model that is quantized so, Ctrl-C and --continue, the budget, and bad input.
+set -u
+qdot=${QDOT_BUILD_DIR:?is the build folder}/qdot
+if [ -z "${QDOT_TEST_MODEL:-}" ]; then
+    echo "skipped: QDOT_TEST_MODEL names no model (sh host/fetch_model.sh)"
+    exit 77
+fi
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+python3 -c "import pydoc_data.topics as t; print(t.topics['assignment'][:700])" >"$work/text"
+tensors='^blk\.0\.(attn_v|ffn_down)\.'
+
+fail() {
+    echo "FAILED: $1"
+    exit 1
+}
+
+# refused WORDS qdot-words…: exit code 2, one line that has the words.
+refused() {
+    words=$1
+    shift
+    "$qdot" "$@" >"$work/out" 2>"$work/err"
+    [ $? -eq 2 ] || fail "qdot $*: did not fail"
+    grep -q -e "$words" "$work/err" || fail "qdot $*: $(cat "$work/err") does not say $words"
+}
+
+"$qdot" quantize "$QDOT_TEST_MODEL" "$work/f16.gguf" --format f16 >/dev/null || fail "quantize"
+measure() {
+    "$qdot" sensitivity -m "$work/f16.gguf" -f "$work/text" --tokens 24 -o "$work/s.json" "$@"
+}
+measure --tensors "$tensors" --format q4_0 >/dev/null || fail "sensitivity"
+measure --continue --format q4_0,q2_k,q8_0 --html "$work/page.html" --json >"$work/told" || fail "sensitivity --continue"
+
+"$qdot" plan -s "$work/s.json" --budget 15.95 -o "$work/plan.txt" --json >"$work/planned" || fail "plan"
+"$qdot" quantize "$work/f16.gguf" "$work/mixed.gguf" --plan "$work/plan.txt" --json >"$work/made" || fail "quantize --plan"
+python3 - "$work" <<'END' || exit 1
+import html.parser, json, sys
+work = sys.argv[1]
+told, planned, made = (json.load(open(f"{work}/{n}")) for n in ("told", "planned", "made"))
+parts = {p["name"]: {r["format"]: r for r in p["results"]} for p in told["parts"]}
+value, down = parts["blk.0.attn_v.weight"], parts["blk.0.ffn_down.weight"]
+assert sorted(value) == ["q4_0", "q8_0"] and sorted(down) == ["q2_k", "q4_0", "q8_0"], parts # rows of 576 are not q2_k
+assert 0 < down["q8_0"]["kl_divergence"] < down["q4_0"]["kl_divergence"] < down["q2_k"]["kl_divergence"], down
+assert down["q4_0"]["bytes_saved"] == 576 * 1536 * (16 - 4.5) / 8 and told["finished"]
+assert planned["bits_per_weight"] <= 15.95
+# What was planned is what the file has.
+assert made["bits_per_weight"] == planned["bits_per_weight"], (made["bits_per_weight"], planned["bits_per_weight"])
+formats = {t["name"]: t["to"] for t in made["tensors"]}
+for p in planned["parts"]:
+    assert formats[p["name"]] == ("f16" if p["format"] == "keep" else p["format"]), p
+
+class Page(html.parser.HTMLParser):
+    open, bars = [], 0
+    def handle_starttag(self, tag, attrs):
+        self.bars += tag == "rect"
+        if tag not in ("meta", "line"):
+            self.open.append(tag)
+    def handle_startendtag(self, tag, attrs):
+        pass
+    def handle_endtag(self, tag):
+        if self.open.pop() != tag:
+            sys.exit(f"FAILED: the page closes {tag} where something else is open")
+page = Page()
+page.feed(open(work + "/page.html").read())
+assert not page.open and page.bars == 5, (page.open, page.bars)
+END
+
+refused "the smallest possible has 15\." plan -s "$work/s.json" --budget 3
+refused "no plan has a perplexity" plan -s "$work/s.json" --max-ppl 1
+refused "qdot sensitivity" plan -s "$work/plan.txt" --budget 4
+refused "one of --budget" plan -s "$work/s.json"
+refused "same text" sensitivity -m "$work/f16.gguf" -f "$work/plan.txt" --tokens 24 -o "$work/s.json" --continue
+refused "from floats" sensitivity -m "$QDOT_TEST_MODEL" -f "$work/text" -o "$work/none.json"
+[ ! -e "$work/none.json" ] || fail "a file was written"
+for line in 'blk.99.attn_v.weight q4_0:another model' 'blk.0.attn_v.weight q2_k:does not fit' 'a b c:not two words' \
+    'blk.0.attn_v.weight q9_9:unknown format' '# nothing:no tensor'; do
+    echo "${line%:*}" >"$work/bad.txt"
+    refused "${line#*:}" quantize "$work/f16.gguf" "$work/none.gguf" --plan "$work/bad.txt"
+    [ ! -e "$work/none.gguf" ] || fail "a file was written"
+done
+
+# Ctrl-C: what was measured is in the file, and is gone on with.
+"$qdot" sensitivity -m "$work/f16.gguf" -f "$work/text" --tokens 24 -o "$work/s.json" --tensors '\.(ffn_up|attn_q)\.' \
+    --format q4_0,q5_0,q8_0 >"$work/out" 2>"$work/err" &
+pid=$!
+sleep 5
+kill -INT "$pid"
+wait "$pid" && fail "Ctrl-C did not stop it"
+if grep -q "nothing was measured" "$work/err"; then
+    echo "(Ctrl-C came before the first was measured)"
+    exit 0
+fi
+grep -q -e --continue "$work/err" || fail "Ctrl-C: $(cat "$work/err")"
+grep -q '"finished":false' "$work/s.json" || fail "Ctrl-C: the file does not say so"
+before=$(grep -o '"format"' "$work/s.json" | wc -l)
+measure --continue --tensors '^blk\.29\.attn_q\.' --format q4_0 >/dev/null || fail "--continue"
+after=$(grep -o '"format"' "$work/s.json" | wc -l)
+[ "$after" -eq $((before + 1)) ] || fail "--continue: $before results became $after"
