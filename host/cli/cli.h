@@ -54,6 +54,7 @@ typedef struct qd_cli_common {
     bool json, verbose;
     int64_t threads, context;
     uint64_t memory;
+    qd_cli_list lora, lora_scaled;
 } qd_cli_common;
 
 #define QD_CLI_MODEL_OPTION(c) \
@@ -84,6 +85,11 @@ typedef struct qd_cli_common {
     { "memory", 0, QD_CLI_BYTES, &(c).memory, 0, 0, "BYTES", "device memory that may be used, as 512M or 2G" }
 #define QD_CLI_CONTEXT_OPTION(c) \
     { "context", 'c', QD_CLI_INT, &(c).context, 0, 16777216, "N", "tokens that fit; 0: the model's own, at most 4096" }
+
+#define QD_CLI_LORA_OPTION(c) \
+    { "lora", 0, QD_CLI_LIST, &(c).lora, 0, 0, "FILE", "a LoRA adapter, a GGUF file; may be given several times" }
+#define QD_CLI_LORA_SCALED_OPTION(c) \
+    { "lora-scaled", 0, QD_CLI_LIST, &(c).lora_scaled, 0, 0, "FILE:S", "the same, of S times its strength" }
 
 /** Compiles the extended regular expression of --tensors, to be freed with regfree; prints a message and returns false
  *  where it is none. */
@@ -144,8 +150,8 @@ typedef struct qd_cli_session {
 
 /** Options of a context as the common options ask for. */
 qd_context_options qd_cli_context_options(const qd_cli_common *c);
-/** Opens the model file, its tokenizer, the device, and loads. Prints a message and returns false on failure; then,
- * too, qd_cli_close frees what there is. `profile`: record device times. */
+/** Opens the model file, its tokenizer, the device, and loads, with the adapters that were asked for. Prints a message
+ * and returns false on failure; then, too, qd_cli_close frees what there is. `profile`: record device times. */
 bool qd_cli_open(const qd_cli_common *c, int64_t chunk, bool profile, qd_cli_session *out);
 /** The same with `observe`: see qd_model_input_find. */
 bool qd_cli_open_observed(const qd_cli_common *c, int64_t chunk, qd_cli_session *out);

@@ -244,6 +244,7 @@ int qd_cmd_compare(int argc, char **argv) {
     qd_cli_common common = {0};
     const char *file = NULL, *a = NULL, *b = NULL, *page = NULL;
     int64_t window = 512, generate = 32;
+    bool adapt_b = false;
     const qd_cli_option options[] = {
         {"A.gguf", 0, QD_CLI_OPERAND, &a, 0, 0, NULL, NULL},
         {"B.gguf", 0, QD_CLI_OPERAND, &b, 0, 0, NULL, NULL},
@@ -252,6 +253,9 @@ int qd_cmd_compare(int argc, char **argv) {
         {"generate", 0, QD_CLI_INT, &generate, 8, 4096, "N",
          "tokens that both go on with after the text's first (default 32)"},
         {"html", 0, QD_CLI_TEXT, &page, 0, 0, "PAGE", "also write a page with charts"},
+        QD_CLI_LORA_OPTION(common),
+        QD_CLI_LORA_SCALED_OPTION(common),
+        {"lora-b", 0, QD_CLI_FLAG, &adapt_b, 0, 0, NULL, "adapters are for B only"},
         QD_CLI_DEVICE_OPTION(common),
         QD_CLI_ACTIVATIONS_OPTION(common),
         QD_CLI_KV_OPTION(common),
@@ -269,7 +273,8 @@ int qd_cmd_compare(int argc, char **argv) {
             "are from A's (mean Kullback-Leibler divergence), and how often both have the same likeliest token;\n"
             "and how like the words are that both go on with (ROUGE-L, BLEU). A is usually the model before it was "
             "quantized,\n"
-            "B after.",
+            "B after. What an adapter changes:\n"
+            "  qdot compare model.gguf model.gguf --lora adapter.gguf --lora-b -f text.txt",
             options, &code)) {
         return code;
     }
@@ -282,7 +287,9 @@ int qd_cmd_compare(int argc, char **argv) {
     qd_cli_catch_interrupt();
     pair p = {.report = {.text = file, .window = window, .generated = generate}};
     code = QD_EXIT_FAILED;
-    if (open_model(&p, 0, &common, a) && open_model(&p, 1, &common, b))
+    qd_cli_common common_a = common;
+    if (adapt_b) common_a.lora.count = common_a.lora_scaled.count = 0;
+    if (open_model(&p, 0, &common_a, a) && open_model(&p, 1, &common, b))
         code = compare(&p, text, size, common.json, page);
     for (int i = 0; i < 2; i++)
         qd_cli_close(&p.session[i]);

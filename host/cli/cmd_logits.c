@@ -113,6 +113,8 @@ int qd_cmd_logits(int argc, char **argv) {
         QD_CLI_MODEL_OPTION(common),
         {"prompt", 'p', QD_CLI_TEXT, &prompt, 0, 0, "TEXT", "the text to evaluate"},
         {"tokens", 0, QD_CLI_TEXT, &list, 0, 0, "1,2,3", "tokens instead of a text"},
+        QD_CLI_LORA_OPTION(common),
+        QD_CLI_LORA_SCALED_OPTION(common),
         QD_CLI_DEVICE_OPTION(common),
         {"chunk", 0, QD_CLI_INT, &chunk, 0, 65536, "N", "tokens computed at once; 0: 128"},
         QD_CLI_ACTIVATIONS_OPTION(common),

@@ -83,6 +83,8 @@ int qd_cmd_perplexity(int argc, char **argv) {
         QD_CLI_MODEL_OPTION(common),
         {"file", 'f', QD_CLI_TEXT, &file, 0, 0, "TEXT", "the text, UTF-8; - is standard input"},
         {"ctx", 0, QD_CLI_INT, &window, 2, 16777216, "N", "tokens of a window (default 512)"},
+        QD_CLI_LORA_OPTION(common),
+        QD_CLI_LORA_SCALED_OPTION(common),
         QD_CLI_DEVICE_OPTION(common),
         QD_CLI_ACTIVATIONS_OPTION(common),
         QD_CLI_KV_OPTION(common),

@@ -52,6 +52,8 @@ static void print_statistics(const qd_cli_session *s, const outcome *r) {
     } else {
         fprintf(stderr, "all of the layers' %d operators ran on the device\n", g->ops);
     }
+    const int64_t branches = qd_model_describe(s->model)->branches;
+    if (branches) fprintf(stderr, "%lld low-rank branches of adapters\n", (long long)branches);
     fprintf(stderr, "prompt %lld tokens, %.1f tokens/s, first token after %.3f s\n", (long long)r->prompt_tokens,
             rate(r->prompt_tokens, r->prompt_seconds), r->first_seconds);
     fprintf(stderr, "generated %lld tokens, %.1f tokens/s, stopped: %s\n", (long long)r->generated_tokens,
@@ -314,6 +316,8 @@ int qd_cmd_run(int argc, char **argv) {
         {"count", 'n', QD_CLI_INT, &s.count, 0, 1e9, "N", "tokens to generate (default 128)"},
         {"chat", 0, QD_CLI_FLAG, &s.chat, 0, 0, NULL, "put the prompt in the model's chat form"},
         {"system", 0, QD_CLI_TEXT, &s.system, 0, 0, "TEXT", "system message of a chat"},
+        QD_CLI_LORA_OPTION(s.common),
+        QD_CLI_LORA_SCALED_OPTION(s.common),
         QD_CLI_DEVICE_OPTION(s.common),
         QD_CLI_CONTEXT_OPTION(s.common),
         {"greedy", 0, QD_CLI_FLAG, &s.greedy, 0, 0, NULL, "always the likeliest token"},
@@ -342,7 +346,9 @@ int qd_cmd_run(int argc, char **argv) {
             argc, argv, "run -m FILE [-p TEXT | -f FILE] [options]",
             "Generates text. Without -p and -f, reads prompts from standard input, one per line. The text goes to "
             "standard\n"
-            "output, statistics to standard error. With --verify, exit code 1: the reference gives other bytes.",
+            "output, statistics to standard error. With --verify, exit code 1: the reference gives other bytes.\n"
+            "A model with an adapter, at half its strength:\n"
+            "  qdot run -m model.gguf --lora-scaled adapter.gguf:0.5 -p \"Once upon a time\"",
             options, &code)) {
         return code;
     }

@@ -19,6 +19,60 @@ qd_context_options qd_cli_context_options(const qd_cli_common *c) {
     return o;
 }
 
+/* ---- Adapters ----------------------------------------------------------------------------------------------- */
+
+enum { MOST_ADAPTERS = 2 * QD_CLI_LIST_MOST };
+
+typedef struct adapter_files {
+    qd_gguf *files[MOST_ADAPTERS];
+    qd_adapter adapters[MOST_ADAPTERS];
+    int count;
+} adapter_files;
+
+static bool add_adapter(adapter_files *a, const char *path, double scale) {
+    qd_gguf **file = &a->files[a->count];
+    if (qd_gguf_open(path, file) != QD_OK) {
+        qd_cli_failed();
+        return false;
+    }
+    a->adapters[a->count++] = (qd_adapter){*file, (float)scale};
+    return true;
+}
+
+/* FILE:S, where FILE may have colons, too. */
+static bool add_scaled_adapter(adapter_files *a, const char *text) {
+    const char *colon = strrchr(text, ':');
+    char *end = NULL;
+    const double scale = colon ? strtod(colon + 1, &end) : 0;
+    if (!colon || colon == text || end == colon + 1 || *end || !isfinite((float)scale)) {
+        qd_cli_fail("--lora-scaled needs a file and a number, as adapter.gguf:0.5, not %s", text);
+        return false;
+    }
+    char *path = strndup(text, (size_t)(colon - text));
+    const bool added = path && add_adapter(a, path, scale);
+    if (!path) qd_cli_fail("out of memory");
+    free(path);
+    return added;
+}
+
+static bool open_adapters(const qd_cli_common *c, adapter_files *a) {
+    a->count = 0;
+    for (int i = 0; i < c->lora.count; i++) {
+        if (!add_adapter(a, c->lora.items[i], 1)) return false;
+    }
+    for (int i = 0; i < c->lora_scaled.count; i++) {
+        if (!add_scaled_adapter(a, c->lora_scaled.items[i])) return false;
+    }
+    return true;
+}
+
+static void close_adapters(adapter_files *a) {
+    for (int i = 0; i < a->count; i++)
+        qd_gguf_free(a->files[i]);
+}
+
+/* ---- Sessions ----------------------------------------------------------------------------------------------- */
+
 static bool open_session(const qd_cli_common *c, const qd_model_options *wanted, bool profile, qd_cli_session *out) {
     *out = (qd_cli_session){0};
     if (!c->model) {
@@ -30,13 +84,19 @@ static bool open_session(const qd_cli_common *c, const qd_model_options *wanted,
     qd_model_options model = *wanted;
     model.context = c->context;
     model.progress = qd_cli_load_progress;
-    if (qd_gguf_open(c->model, &out->gguf) != QD_OK || qd_tokenizer_create(out->gguf, &out->tokenizer) != QD_OK ||
-        qd_context_create(c->device, &context, &out->context) != QD_OK ||
-        qd_model_load(out->context, out->gguf, &model, &out->model) != QD_OK) {
+    adapter_files adapters;
+    bool opened = open_adapters(c, &adapters);
+    model.adapters = adapters.adapters;
+    model.adapter_count = adapters.count;
+    if (opened &&
+        (qd_gguf_open(c->model, &out->gguf) != QD_OK || qd_tokenizer_create(out->gguf, &out->tokenizer) != QD_OK ||
+         qd_context_create(c->device, &context, &out->context) != QD_OK ||
+         qd_model_load(out->context, out->gguf, &model, &out->model) != QD_OK)) {
         qd_cli_failed();
-        return false;
+        opened = false;
     }
-    return true;
+    close_adapters(&adapters);
+    return opened;
 }
 
 /* What --activations says; prints a message and returns false for anything that is no kind of them. */

@@ -7,6 +7,7 @@
 
 #include "core/status.h"
 #include "model/gguf.h"
+#include "model/lora.h"
 #include "model/weights.h"
 #include "qdot/qdot_num.h"
 
@@ -208,6 +209,7 @@ static qd_status find_weights(qd_model *m, model_weights *out) {
                     "int8 activations by row, or static ones, are for layers in the coding int8, and the model has "
                     "none: qdot quantize IN OUT --format int8");
     }
+    if (!status) status = qd_lora_check(m);
 error:
     return status;
 }
@@ -241,10 +243,10 @@ static qd_status add_attention(qd_model *m, int layer, const layer_weights *w, q
     qd_graph *g = m->body;
     qd_status status = QD_OK;
     qd_tensor *normed, *qkv, *qk, *q, *k, *v, *mixed;
-    QD_TRY(new_input(m, layer, QD_READ_QKV, qd_weights_want(m, w->qkv, 3), s->width, &normed));
+    QD_TRY(new_input(m, layer, QD_READ_QKV, qd_weights_input(m, w->qkv, 3), s->width, &normed));
     QD_TRY(add_norm(m, g, x, w->attention_norm.t, normed));
     QD_TRY(new_tensor(g, QD_FORMAT_F32, q_cols + 2 * kv_cols, &qkv));
-    QD_TRY(qd_weights_multiply(m, g, w->qkv, 3, normed, qkv));
+    QD_TRY(qd_weights_apply(m, g, w->qkv, 3, normed, NULL, qkv));
     QD_TRY(qd_graph_view(g, qkv, 0, q_cols + kv_cols, &qk));
     QD_TRY(qd_graph_view(g, qkv, 0, q_cols, &q));
     QD_TRY(qd_graph_view(g, qkv, q_cols, kv_cols, &k));
@@ -256,20 +258,14 @@ static qd_status add_attention(qd_model *m, int layer, const layer_weights *w, q
     QD_TRY(qd_graph_add(g, QD_OP_KV_STORE, &store, (qd_tensor *[]){k, v, m->start}, 3,
                         (qd_tensor *[]){m->keys[layer], m->values[layer]}, 2));
     const qd_attrs attend = {.attention = {s->heads, s->kv_heads, s->head_dim, 1.0f / sqrtf((float)s->head_dim)}};
-    const qd_format f = qd_weights_want(m, &w->output, 1);
+    const qd_format f = qd_weights_input(m, &w->output, 1);
     /* A kernel quantizes a head at a time: heads that are no whole blocks are quantized afterwards. */
     const bool direct = f == QD_FORMAT_F32 || s->head_dim % 32 == 0;
     QD_TRY(new_input(m, layer, QD_READ_OUTPUT, direct ? f : QD_FORMAT_F32, q_cols, &mixed));
     QD_TRY(qd_graph_add(g, QD_OP_ATTENTION, &attend, (qd_tensor *[]){q, m->keys[layer], m->values[layer], m->start}, 4,
                         &mixed, 1));
-    if (!direct) {
-        qd_tensor *quantized;
-        QD_TRY(new_tensor(g, f, q_cols, &quantized));
-        QD_TRY(qd_graph_add(g, QD_OP_QUANTIZE, NULL, &mixed, 1, &quantized, 1));
-        mixed = quantized;
-    }
     QD_TRY(new_tensor(g, QD_FORMAT_F32, s->width, y));
-    QD_TRY(qd_weight_multiply(g, &w->output, mixed, x, *y));
+    QD_TRY(qd_weights_apply(m, g, &w->output, 1, mixed, x, *y));
 error:
     return status;
 }
@@ -280,15 +276,15 @@ static qd_status add_feed_forward(qd_model *m, int layer, const layer_weights *w
     qd_graph *g = m->body;
     qd_status status = QD_OK;
     qd_tensor *normed, *gate_up, *gate, *up, *inner;
-    QD_TRY(new_input(m, layer, QD_READ_GATE_UP, qd_weights_want(m, w->gate_up, 2), s->width, &normed));
+    QD_TRY(new_input(m, layer, QD_READ_GATE_UP, qd_weights_input(m, w->gate_up, 2), s->width, &normed));
     QD_TRY(add_norm(m, g, x, w->feed_forward_norm.t, normed));
     QD_TRY(new_tensor(g, QD_FORMAT_F32, 2 * s->feed_forward, &gate_up));
-    QD_TRY(qd_weights_multiply(m, g, w->gate_up, 2, normed, gate_up));
+    QD_TRY(qd_weights_apply(m, g, w->gate_up, 2, normed, NULL, gate_up));
     QD_TRY(qd_graph_view(g, gate_up, 0, s->feed_forward, &gate));
     QD_TRY(qd_graph_view(g, gate_up, s->feed_forward, s->feed_forward, &up));
-    QD_TRY(new_input(m, layer, QD_READ_DOWN, qd_weights_want(m, &w->down, 1), s->feed_forward, &inner));
+    QD_TRY(new_input(m, layer, QD_READ_DOWN, qd_weights_input(m, &w->down, 1), s->feed_forward, &inner));
     QD_TRY(qd_graph_add(g, QD_OP_SWIGLU, NULL, (qd_tensor *[]){gate, up}, 2, &inner, 1));
-    QD_TRY(qd_weight_multiply(g, &w->down, inner, x, y));
+    QD_TRY(qd_weights_apply(m, g, &w->down, 1, inner, x, y));
 error:
     return status;
 }
@@ -384,6 +380,7 @@ qd_status qd_llama_build(qd_model *m) {
     QD_TRY(new_tensor(m->head, QD_FORMAT_F32, s->width, &normed));
     QD_TRY(add_norm(m, m->head, picked, w.norm.t, normed));
     QD_TRY(qd_weight_multiply(m->head, &w.output, normed, NULL, m->logits));
+    QD_TRY(qd_lora_add(m->head, &w.output, 1, normed, m->logits));
 
     /* The head first: its kernels are then built, which takes a compiler's memory, before most weights are there. */
     QD_TRY(qd_graph_compile(m->head, NULL, NULL));

@@ -5,7 +5,7 @@
 #include <string.h>
 
 #include "core/status.h"
-#include "model/model.h"
+#include "model/lora.h"
 
 qd_model_options qd_model_defaults(void) {
     return (qd_model_options){.activations = QD_FORMAT_A8};
@@ -77,6 +77,7 @@ qd_status qd_model_load(qd_context *c, const qd_gguf *g, const qd_model_options 
     m->chunk = o.chunk ? o.chunk : DEFAULT_CHUNK;
     if (m->chunk > m->positions) m->chunk = m->positions;
     describe(m);
+    QD_TRY(qd_lora_open(m, o.adapters, o.adapter_count));
     QD_TRY(qd_llama_build(m));
     *out = m;
     return QD_OK;
@@ -101,6 +102,7 @@ void qd_model_free(qd_model *m) {
     for (int i = 0; i < m->n_constants; i++)
         qd_tensor_free(m->constants[i]);
     qd_model_drop_replaced(m);
+    qd_lora_free(m);
     free(m->keys);
     free(m->values);
     free(m->inputs);

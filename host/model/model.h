@@ -15,6 +15,9 @@ typedef struct qd_llama {
     float epsilon, rope_base, rope_factor;
 } qd_llama;
 
+typedef struct qd_lora qd_lora;
+typedef struct qd_branch qd_branch;
+
 struct qd_model {
     qd_context *context;
     const qd_gguf *file;
@@ -44,6 +47,7 @@ struct qd_model {
     qd_tensor **constants; /* weights; owned */
     int n_constants, constants_cap;
     struct qd_replaced *replaced; /* matrices that have other values than in the file: see replace.c */
+    qd_lora *lora;                /* adapters; NULL: none */
     qd_graph *body;               /* tokens → hidden */
     qd_graph *head;               /* selected rows of hidden → logits */
     float *logits_host;

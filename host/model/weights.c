@@ -5,6 +5,7 @@
 
 #include "core/status.h"
 #include "model/gguf.h"
+#include "model/lora.h"
 
 qd_status qd_model_keep(qd_model *m, qd_tensor *t) {
     if (m->n_constants == m->constants_cap) {
@@ -54,6 +55,7 @@ static qd_status find(qd_model *m, const char *name, int64_t rows, int64_t cols,
     qd_status status = QD_OK;
     *out = (qd_weight){.rows = rows, .cols = cols};
     m->info.parameters += (double)(rows ? rows : 1) * (double)cols;
+    if (rows) QD_TRY(qd_lora_find(m, name, out));
     if (rows) QD_TRY(qd_gguf_find_coded(m->file, name, &coded, &found));
     if (coded) return find_coded(m, name, &found, integers, out);
     QD_TRY(qd_gguf_tensor_find(m->file, name, &t));
@@ -88,6 +90,10 @@ qd_format qd_weights_want(const qd_model *m, const qd_weight w[], int n) {
         if (!codes) return QD_FORMAT_F32;
     }
     return m->activations == QD_FORMAT_I8 ? QD_FORMAT_A8 : m->activations;
+}
+
+qd_format qd_weights_input(const qd_model *m, const qd_weight w[], int n) {
+    return qd_lora_reads(w, n) ? QD_FORMAT_F32 : qd_weights_want(m, w, n);
 }
 
 static qd_attrs attrs_of(const qd_weight *w) {
@@ -145,6 +151,27 @@ qd_status qd_weights_multiply(qd_model *m, qd_graph *g, const qd_weight w[], int
         QD_TRY(qd_weight_multiply(g, &w[i], x, NULL, view));
         column += w[i].rows;
     }
+error:
+    return status;
+}
+
+qd_status qd_weights_apply(qd_model *m, qd_graph *g, const qd_weight w[], int n, qd_tensor *x, qd_tensor *addend,
+                           qd_tensor *y) {
+    const qd_format want = qd_weights_want(m, w, n);
+    qd_tensor *read = x;
+    qd_status status = QD_OK;
+    if (qd_tensor_describe(x)->format != want) {
+        qd_tensor_desc d = *qd_tensor_describe(x);
+        d.format = want;
+        QD_TRY(qd_graph_tensor(g, &d, &read));
+        QD_TRY(qd_graph_add(g, QD_OP_QUANTIZE, NULL, &x, 1, &read, 1));
+    }
+    if (n == 1) {
+        QD_TRY(qd_weight_multiply(g, w, read, addend, y));
+    } else {
+        QD_TRY(qd_weights_multiply(m, g, w, n, read, y));
+    }
+    QD_TRY(qd_lora_add(g, w, n, x, y));
 error:
     return status;
 }

@@ -11,6 +11,8 @@ typedef struct qd_weight {
     qd_coding coding; /* where there is a side */
     qd_int8 int8;     /* its codes are there: as such, and not as the above */
     int64_t rows, cols;
+    const qd_branch *branches; /* of adapters */
+    int n_branches;
 } qd_weight;
 
 /** Makes the model the owner of a constant; on failure it is freed. */
@@ -23,10 +25,16 @@ qd_status qd_weight_find_layer(qd_model *m, const char *name, int64_t rows, int6
 /** What n matrices want to read: A8 when integers were asked for and all of them have block formats or codings; int8
  *  matrices read floats, which they quantize. */
 qd_format qd_weights_want(const qd_model *m, const qd_weight w[], int n);
+/** What is to be made for n matrices to read: what they want, but floats where an adapter has branches beside them. */
+qd_format qd_weights_input(const qd_model *m, const qd_weight w[], int n);
 /** y[r] = row ids[r]. */
 qd_status qd_weight_rows(qd_graph *g, const qd_weight *w, qd_tensor *ids, qd_tensor *y);
 /** y = x · wᵀ (+ addend, which may be NULL). */
 qd_status qd_weight_multiply(qd_graph *g, const qd_weight *w, qd_tensor *x, qd_tensor *addend, qd_tensor *y);
+/** y = x · wᵀ (+ addend, NULL where there are several), side by side in the columns of y, with the branches of
+ * adapters. Floats are quantized where the matrices want that. */
+qd_status qd_weights_apply(qd_model *m, qd_graph *g, const qd_weight w[], int n, qd_tensor *x, qd_tensor *addend,
+                           qd_tensor *y);
 /** y = x · w[0]ᵀ, x · w[1]ᵀ … side by side in the columns of y: one operator when they have one format. */
 qd_status qd_weights_multiply(qd_model *m, qd_graph *g, const qd_weight w[], int n, qd_tensor *x, qd_tensor *y);
 

@@ -614,6 +614,15 @@ QD_API void qd_sampler_accept(qd_sampler *s, int32_t token);
 
 typedef struct qd_model qd_model;
 
+/** Low-rank branches beside the matrices of a model (LoRA: Hu et al. 2021; beside quantized ones QLoRA: Dettmers et al.
+ * 2023): y = x · wᵀ + scale · (alpha / rank) · (x · aᵀ) · bᵀ, see LORA in qdot_ops.def. */
+typedef struct qd_adapter {
+    const qd_gguf *file; /* an adapter as llama.cpp reads it: general.type "adapter", adapter.type "lora",
+                            adapter.lora.alpha, and MATRIX.lora_a [rank, columns], MATRIX.lora_b [rows, rank] in any
+                            format of weights. Needed while the model is loaded */
+    float scale;         /* 1: as it was trained */
+} qd_adapter;
+
 typedef struct qd_model_options {
     int64_t context; /* tokens that fit; 0: the model's own, at most 4096, rounded up to 16 */
     int64_t chunk;   /* tokens computed at once in a prompt; 0: 128 */
@@ -624,7 +633,9 @@ typedef struct qd_model_options {
     bool calibrated;
     /** Of keys and values: QD_FORMAT_F32 or, about a quarter as large, QD_FORMAT_I8: see KV_STORE. */
     qd_format cache;
-    bool observe; /* keep what matrices read: see qd_model_input_find; activations are f32 then */
+    bool observe;               /* keep what matrices read: see qd_model_input_find; activations are f32 then */
+    const qd_adapter *adapters; /* their branches are added one after the other; may be NULL */
+    int adapter_count;
     bool (*progress)(void *user, int done, int total); /* while loading; may be NULL; false cancels */
     void *progress_user;
 } qd_model_options;
@@ -636,13 +647,15 @@ typedef struct qd_model_info {
     int64_t context;
     qd_format cache;      /* of keys and values, */
     uint64_t cache_bytes; /* and what it takes for the whole context */
-    double parameters;
-    qd_graph_info graph; /* of the layers */
+    double parameters;    /* without adapters */
+    int64_t branches;     /* of adapters */
+    qd_graph_info graph;  /* of the layers */
 } qd_model_info;
 
 /** Options as the program uses them: context 0, chunk 0, A8, a cache of floats. */
 QD_API qd_model_options qd_model_defaults(void);
-/** Loads a llama-type model. The file must outlive it; `options` may be NULL. */
+/** Loads a llama-type model. The file must outlive it; `options` may be NULL. An adapter that does not fit is refused:
+ *  QD_ERR_FILE names the key, or the tensor that belongs to no matrix; QD_ERR_UNSUPPORTED a tensor of the embedding. */
 QD_API qd_status qd_model_load(qd_context *c, const qd_gguf *g, const qd_model_options *options, qd_model **out);
 QD_API void qd_model_free(qd_model *m);
 QD_API const qd_model_info *qd_model_describe(const qd_model *m);
