@@ -23,14 +23,40 @@ static block_parts parts_of(qd_format f) {
     }
 }
 
+/* Integer codes, which have no blocks and no scales; any K. */
+static bool is_codes(qd_format f) {
+    return f == QD_FORMAT_I8 || f == QD_FORMAT_U8;
+}
+
 int64_t qd_layout_rows(qd_layout layout) {
     return layout == QD_LAYOUT_TILE16 ? 16 : 1;
 }
 
 size_t qd_layout_bytes(qd_layout layout, qd_format f, int64_t rows, int64_t K) {
     if (layout == QD_LAYOUT_ROWS) return (size_t)rows * qd_format_row_bytes(f, K);
+    const size_t tiles = (size_t)((rows + 15) / 16);
+    if (is_codes(f)) return tiles * 64 * (size_t)((K + 3) / 4 + 1);
     const block_parts p = parts_of(f);
-    return (size_t)((rows + 15) / 16 * 16) * (size_t)(K / 32) * (size_t)(p.code_bytes + 2 * p.scales);
+    return tiles * 16 * (size_t)(K / 32) * (size_t)(p.code_bytes + 2 * p.scales);
+}
+
+/* A tile of codes: groups of four of 16 rows, then the sum of each row. Codes become unsigned by `flip`; what fills up
+ * rows and groups is 0. */
+static void pack_codes(const unsigned char *src, int rows, int64_t K, unsigned char flip, unsigned char *dst) {
+    int32_t sums[16] = {0};
+    for (int64_t k = 0; k < K; k += 4) {
+        const int n = K - k < 4 ? (int)(K - k) : 4;
+        memset(dst, 0, 64);
+        for (int r = 0; r < rows; r++) {
+            for (int i = 0; i < n; i++) {
+                const unsigned char code = src[(size_t)r * (size_t)K + (size_t)(k + i)] ^ flip;
+                dst[4 * r + i] = code;
+                sums[r] += code;
+            }
+        }
+        dst += 64;
+    }
+    memcpy(dst, sums, sizeof sums);
 }
 
 /* A tile: for each block, the codes of 16 rows in groups of four bytes, then each scale of 16 rows. */
@@ -67,9 +93,15 @@ void qd_layout_pack(qd_layout layout, qd_format f, const void *src, int64_t rows
         return;
     }
     const block_parts p = parts_of(f);
-    const size_t tile_bytes = qd_layout_bytes(layout, f, 16, K);
+    const size_t tile_bytes = qd_layout_bytes(layout, f, 16, K), row_bytes = qd_format_row_bytes(f, K);
     for (int64_t r = 0; r < rows; r += 16) {
-        pack_tile(&p, (const unsigned char *)src + (size_t)r * (size_t)(K / 32) * (size_t)p.bytes,
-                  rows - r < 16 ? (int)(rows - r) : 16, K / 32, (unsigned char *)dst + (size_t)(r / 16) * tile_bytes);
+        const unsigned char *from = (const unsigned char *)src + (size_t)r * row_bytes;
+        unsigned char *to = (unsigned char *)dst + (size_t)(r / 16) * tile_bytes;
+        const int n = rows - r < 16 ? (int)(rows - r) : 16;
+        if (is_codes(f)) {
+            pack_codes(from, n, K, f == QD_FORMAT_I8 ? 0x80 : 0, to);
+        } else {
+            pack_tile(&p, from, n, K / 32, to);
+        }
     }
 }

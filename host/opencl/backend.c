@@ -129,7 +129,17 @@ static qd_status cl_open(const char *device, const qd_context_options *options, 
     }
 }
 
-static bool variant_fits(const cl_variant *v, const qd_node *n) {
+/* Tiles are of output channels that all positions of x meet. */
+static bool tiles_fit(const qd_node *n) {
+    if (n->op == QD_OP_MATMUL_INT) return !n->params.matmul_int.batched;
+    if (n->op == QD_OP_CONV_INT) {
+        const qd_conv_int_params *p = &n->params.conv_int;
+        return p->groups == 1 && p->window.x_channel == 1 && p->window.y_channel == 1 && p->w_channel == 1;
+    }
+    return true;
+}
+
+bool cl_variant_fits(const cl_variant *v, const qd_node *n) {
     const qd_tensor *operands[] = {n->in[0], n->in[1], n->out[0]};
     const qd_format want[] = {v->in0, v->in1, v->out};
     if (v->op != n->op) return false;
@@ -139,17 +149,15 @@ static bool variant_fits(const cl_variant *v, const qd_node *n) {
     /* Weights that a caller may still change stay as they are; and a kernel takes them from the start of a buffer, row
      * after row. */
     const qd_tensor *w = n->in[0];
-    if (n->op == QD_OP_MATMUL && !qd_is_constant(w)) {
-        return v->layout == QD_LAYOUT_ROWS && w->offset == 0 &&
-               w->stride == qd_format_row_bytes(w->desc.format, qd_columns(w));
-    }
-    return true;
+    if (v->layout != QD_LAYOUT_ROWS && (!qd_is_constant(w) || !tiles_fit(n))) return false;
+    return n->op != QD_OP_MATMUL || qd_is_constant(w) ||
+           (w->offset == 0 && w->stride == qd_format_row_bytes(w->desc.format, qd_columns(w)));
 }
 
 /* Whether the caller's word for the kernels to use decides about this node. */
 static bool word_decides(const cl_device_state *d, const qd_node *n) {
     for (int i = 0; d->kernels[0] && i < cl_variant_count; i++) {
-        if (variant_fits(&cl_variants[i], n) && strstr(cl_variants[i].name, d->kernels)) return true;
+        if (cl_variant_fits(&cl_variants[i], n) && strstr(cl_variants[i].name, d->kernels)) return true;
     }
     return false;
 }
@@ -177,7 +185,8 @@ static qd_status cl_prepare(void *device, qd_node *n) {
     const cl_home home = home_of(d);
     for (int k = 0; k < TURNS * cl_variant_count; k++) {
         const int i = k % cl_variant_count;
-        if (variant_turn(&cl_variants[i], home) != k / cl_variant_count || !variant_fits(&cl_variants[i], n)) continue;
+        if (variant_turn(&cl_variants[i], home) != k / cl_variant_count || !cl_variant_fits(&cl_variants[i], n))
+            continue;
         if (by_word && !strstr(cl_variants[i].name, d->kernels)) continue;
         status = cl_variant_prove(d, i);
         if (status) return status;

@@ -45,12 +45,19 @@ typedef struct combination {
  * takes at once. Each combination meets all circumstances, one after the other. */
 static qd_status make_canary(cl_device_state *d, const cl_variant *v, const combination *all, int n, int i,
                              qd_case *c) {
+    enum { TRIES = 100, NEXT_SEED = 1000 };
     const int size = i == 11 ? 6 : i == 10 ? 3 : i % 8 == 7 ? 2 : 1, circumstance = (i % n + i / n) % 4;
-    const qd_status status = qd_case_make(v->op, all[i % n].formats, (uint64_t)i + 1, size, NULL, 0, c);
-    if (status) return status;
-    /* Other layouts than the file's are only for constants. */
-    qd_tensor *w = &c->tensors[0];
-    if (v->layout != QD_LAYOUT_ROWS && !w->constant) w->constant = c->data[0];
+    for (int t = 0;; t++) {
+        const qd_status status =
+            qd_case_make(v->op, all[i % n].formats, (uint64_t)(i + 1 + t * NEXT_SEED), size, NULL, 0, c);
+        if (status) return status;
+        /* Other layouts than the file's are only for constants. */
+        qd_tensor *w = &c->tensors[0];
+        if (v->layout != QD_LAYOUT_ROWS && !w->constant) w->constant = c->data[0];
+        if (cl_variant_fits(v, &c->node)) break;
+        qd_case_free(c);
+        if (t == TRIES) return qd_fail(QD_ERR_UNSUPPORTED, "%s: no random problem is one for it", v->name);
+    }
     d->canary_single = circumstance == 0;
     d->canary_rows = circumstance == 1 || circumstance == 2 ? 5 : 0; /* odd: neighbouring rows change places, too */
     return QD_OK;

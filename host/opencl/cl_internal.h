@@ -45,6 +45,8 @@ typedef enum cl_home {
     CL_HOME_FPGA /* fpga/: one work-item; parameters in memory, see cl_pipeline.c */
 } cl_home;
 cl_home cl_variant_home(const cl_variant *v);
+/** True when a variant's kernel can do a node's work, by its formats, and by how its weights lie. */
+bool cl_variant_fits(const cl_variant *v, const qd_node *n);
 
 enum { CL_STAGES = QD_FPGA_STAGES, CL_UNITS = QD_FPGA_UNITS };
 

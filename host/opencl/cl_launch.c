@@ -52,7 +52,8 @@ static void arg_memory(arg_list *a, const qd_buffer *b, size_t at, size_t stride
     arg(a, sizeof numbers[1], &numbers[1]);
 }
 
-/* An operand: buffer, byte offset, bytes between rows. A constant is its copy in file order. */
+/* An operand: buffer, byte offset, bytes between rows. A constant is its copy in file order, the first input in the
+ * variant's layout. */
 static qd_status arg_strided(arg_list *a, cl_device_state *d, qd_tensor *t, size_t stride) {
     if (!qd_is_constant(t)) {
         arg_memory(a, t->buffer, t->offset, stride);
@@ -60,8 +61,9 @@ static qd_status arg_strided(arg_list *a, cl_device_state *d, qd_tensor *t, size
     }
     const cl_weights *w;
     const int64_t cut = d->canary_rows; /* only weights are cut */
+    const qd_layout layout = a->input == 0 ? a->variant->layout : QD_LAYOUT_ROWS;
     d->canary_rows = 0;
-    const qd_status status = cl_weights_get(d, t, QD_LAYOUT_ROWS, cl_bank_of(d, a->variant, a->input), 1, &w);
+    const qd_status status = cl_weights_get(d, t, layout, cl_bank_of(d, a->variant, a->input), 1, &w);
     d->canary_rows = cut;
     if (status) return status;
     if (w->n_parts != 1) {

@@ -257,19 +257,30 @@ error:
 
 /* ---- Constants ---------------------------------------------------------------------------------------------- */
 
+/* A constant as the matrix that a layout orders. In file order all dimensions but the last count rows; tiles are of
+ * output channels, each of them a row, whatever its shape. */
+static void matrix_of(const qd_tensor *t, qd_layout layout, int64_t *rows, int64_t *K) {
+    const int split = layout == QD_LAYOUT_ROWS ? t->desc.rank - 1 : 1;
+    *rows = *K = 1;
+    for (int i = 0; i < t->desc.rank; i++)
+        *(i < split ? rows : K) *= t->desc.shape[i];
+}
+
 /* Packs a part's rows, which may come from several pieces. Pieces are packed one by one where a layout's groups of rows
  * begin at their seams, else together through a copy. */
 static qd_status pack_rows(qd_tensor *t, qd_layout layout, const cl_part *part, unsigned char *dst) {
-    const int64_t K = qd_columns(t), together = qd_layout_rows(layout);
+    const int64_t together = qd_layout_rows(layout);
+    int64_t rows, K;
     bool seams_fit = true;
+    matrix_of(t, layout, &rows, &K);
     for (int i = 0; i + 1 < t->n_pieces; i++)
         seams_fit = seams_fit && t->pieces[i].rows % together == 0;
     if (t->constant || !seams_fit) {
         const void *all;
         const qd_status status = qd_constant_bytes(t, &all);
         if (status) return status;
-        qd_layout_pack(layout, t->desc.format, (const unsigned char *)all + (size_t)part->first * t->stride,
-                       part->count, K, dst);
+        const size_t at = (size_t)part->first * qd_format_row_bytes(t->desc.format, K);
+        qd_layout_pack(layout, t->desc.format, (const unsigned char *)all + at, part->count, K, dst);
         return QD_OK;
     }
     int64_t row = 0; /* of the stack, where the piece begins */
@@ -315,14 +326,6 @@ static void free_weights(cl_device_state *d, cl_weights *w) {
     free(w);
 }
 
-/* Rows of a constant of any rank: all dimensions but the last. */
-static int64_t constant_rows(const qd_tensor *t) {
-    int64_t rows = 1;
-    for (int i = 0; i + 1 < t->desc.rank; i++)
-        rows *= t->desc.shape[i];
-    return rows;
-}
-
 qd_status cl_weights_get(cl_device_state *d, qd_tensor *t, qd_layout layout, int bank, int pieces,
                          const cl_weights **out) {
     for (cl_weights *w = t->resident; w; w = w->next) {
@@ -331,7 +334,9 @@ qd_status cl_weights_get(cl_device_state *d, qd_tensor *t, qd_layout layout, int
             return QD_OK;
         }
     }
-    const int64_t K = qd_columns(t), rows = constant_rows(t), together = qd_layout_rows(layout);
+    const int64_t together = qd_layout_rows(layout);
+    int64_t rows, K;
+    matrix_of(t, layout, &rows, &K);
     const size_t group_bytes = qd_layout_bytes(layout, t->desc.format, together, K);
     if (!group_bytes) return qd_fail(QD_ERR_UNSUPPORTED, "a kernel's layout does not know the weights' format");
     const int64_t groups_fit = (int64_t)(d->max_alloc / group_bytes);

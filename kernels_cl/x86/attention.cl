@@ -60,12 +60,12 @@ typedef struct queries {
 QD_ALWAYS void dot_lane(const queries *in, __global const qd_kv *k, const qd_vf scales, const int dim, const int lane,
                         const int count, qd_vf *p) {
     const qd_vf first = KEYS(k, lane, scales);
-    QD_EACH(t, count) {
+    QD_UNROLL(t, count) {
         p[t] = in->q[t][lane] * first;
     }
     for (int d = lane + 16; d < dim; d += 16) {
         const qd_vf v = KEYS(k, d, scales);
-        QD_EACH(t, count) {
+        QD_UNROLL(t, count) {
             p[t] += in->q[t][d] * v;
         }
     }
@@ -77,12 +77,12 @@ QD_ALWAYS void dot_quad(const queries *in, __global const qd_kv *k, const qd_vf 
     qd_vf a[QD_QUERIES], b[QD_QUERIES];
     dot_lane(in, k, scales, dim, lane, count, p);
     dot_lane(in, k, scales, dim, lane + 8, count, a);
-    QD_EACH(t, count) {
+    QD_UNROLL(t, count) {
         p[t] += a[t];
     }
     dot_lane(in, k, scales, dim, lane + 4, count, a);
     dot_lane(in, k, scales, dim, lane + 12, count, b);
-    QD_EACH(t, count) {
+    QD_UNROLL(t, count) {
         p[t] += a[t] + b[t];
     }
 }
@@ -95,12 +95,12 @@ QD_ALWAYS void dots(const queries *in, __global const qd_kv *run, const int at, 
     qd_vf a[QD_QUERIES], b[QD_QUERIES];
     dot_quad(in, k, scales, dim, 0, count, p);
     dot_quad(in, k, scales, dim, 2, count, a);
-    QD_EACH(t, count) {
+    QD_UNROLL(t, count) {
         p[t] += a[t];
     }
     dot_quad(in, k, scales, dim, 1, count, a);
     dot_quad(in, k, scales, dim, 3, count, b);
-    QD_EACH(t, count) {
+    QD_UNROLL(t, count) {
         p[t] += a[t] + b[t];
     }
 }
@@ -127,17 +127,17 @@ static inline void soften(__global float *e, const int n) {
 /* Partial sum `lane` of Σ_j e_j · v_j: `vectors` vectors from element `from` on for each query. */
 QD_ALWAYS void weigh_lane(const queries *in, __global const float *e, const int positions, __global const qd_kv *v,
                           const int dim, const int from, const int lane, const int vectors, qd_vf (*p)[QD_VECTORS]) {
-    QD_EACH(t, QD_QUERIES) {
-        QD_EACH(i, vectors) {
+    QD_UNROLL(t, QD_QUERIES) {
+        QD_UNROLL(i, vectors) {
             p[t][i] = 0.0f;
         }
     }
     int j = lane;
     for (; j < in->seen[0]; j += 16) {
         __global const qd_kv *row = v + (long)j * QD_KV_COLUMNS(dim);
-        QD_EACH(i, vectors) {
+        QD_UNROLL(i, vectors) {
             const qd_vf value = VALUES(row + from + i * QD_V, SCALE(row, dim));
-            QD_EACH(t, QD_QUERIES) {
+            QD_UNROLL(t, QD_QUERIES) {
                 p[t][i] += e[(long)t * positions + j] * value;
             }
         }
@@ -146,7 +146,7 @@ QD_ALWAYS void weigh_lane(const queries *in, __global const float *e, const int 
     for (int t = 1; t < QD_QUERIES; t++) {
         if (j >= in->seen[t]) continue;
         __global const qd_kv *row = v + (long)j * QD_KV_COLUMNS(dim);
-        QD_EACH(i, vectors) {
+        QD_UNROLL(i, vectors) {
             p[t][i] += e[(long)t * positions + j] * VALUES(row + from + i * QD_V, SCALE(row, dim));
         }
     }
@@ -162,20 +162,20 @@ QD_ALWAYS void weigh(const queries *in, __global const float *e, const int posit
         weigh_lane(in, e, positions, v, dim, d + c, lane, vectors, p);
         int m = 0;
         for (; (s >> m) & 1; m++) {
-            QD_EACH(t, QD_QUERIES) {
-                QD_EACH(i, vectors) {
+            QD_UNROLL(t, QD_QUERIES) {
+                QD_UNROLL(i, vectors) {
                     p[t][i] = level[m][t][i] + p[t][i];
                 }
             }
         }
-        QD_EACH(t, QD_QUERIES) {
-            QD_EACH(i, vectors) {
+        QD_UNROLL(t, QD_QUERIES) {
+            QD_UNROLL(i, vectors) {
                 level[m][t][i] = p[t][i];
             }
         }
     }
-    QD_EACH(t, QD_QUERIES) {
-        QD_EACH(i, vectors) {
+    QD_UNROLL(t, QD_QUERIES) {
+        QD_UNROLL(i, vectors) {
             qd_v_store(level[4][t][i], i, out[t] + c);
         }
     }
@@ -192,22 +192,22 @@ QD_ALWAYS qd_vf weighed(__global const float *e, __global const qd_kv *v, const 
 QD_ALWAYS qd_vf weigh_one(__global const float *e, __global const qd_kv *v, const int dim, const int from,
                           const int n) {
     qd_vf p[16];
-    QD_EACH(i, 16) {
+    QD_UNROLL(i, 16) {
         p[i] = 0.0f;
     }
     int j = 0;
     for (; j + 16 <= n; j += 16) {
-        QD_EACH(i, 16) {
+        QD_UNROLL(i, 16) {
             p[i] += weighed(e, v, dim, from, j + i);
         }
     }
-    QD_EACH(i, 16) {
+    QD_UNROLL(i, 16) {
         if (j + i < n) p[i] += weighed(e, v, dim, from, j + i);
     }
-    QD_EACH(i, 8) {
+    QD_UNROLL(i, 8) {
         p[i] += p[i + 8];
     }
-    QD_EACH(i, 4) {
+    QD_UNROLL(i, 4) {
         p[i] += p[i + 4];
     }
     return (p[0] + p[2]) + (p[1] + p[3]);
@@ -220,11 +220,11 @@ QD_ALWAYS void attend(const queries *in, __global const qd_kv *k, __global const
         qd_vf p[QD_QUERIES];
         __global const qd_kv *run = k + (long)(j & ~15) * QD_KV_COLUMNS(dim);
         dots(in, run, j & 15, dim, count, p);
-        QD_EACH(t, count) {
+        QD_UNROLL(t, count) {
             qd_v_store(scale * p[t], 0, e + (long)t * positions + j);
         }
     }
-    QD_EACH(t, count) {
+    QD_UNROLL(t, count) {
         soften(e + (long)t * positions, in->seen[t]);
     }
     for (int d = 0; d < dim; d += HELD) {

@@ -48,33 +48,33 @@ QD_ALWAYS void add_block(__global const uchar *tile, __global const uchar *scale
     /* Sums with the two A8 blocks, elements 0 … 15 and 16 … 31. */
 #ifdef QD_W_Q8_0
     qd_sum8 lo[QD_TOKENS], hi[QD_TOKENS];
-    QD_EACH(t, tokens) {
+    QD_UNROLL(t, tokens) {
         lo[t] = hi[t] = QD_SUM8_ZERO;
     }
-    QD_EACH(j, 4) {
+    QD_UNROLL(j, 4) {
         const qd_vi low = qd_v_load_int(0, codes + 16 * j);
         const qd_vi high = qd_v_load_int(0, codes + 16 * (j + 4));
-        QD_EACH(t, tokens) {
+        QD_UNROLL(t, tokens) {
             lo[t] = qd_dot8(lo[t], low, X_CODES(t, j));
         }
-        QD_EACH(t, tokens) {
+        QD_UNROLL(t, tokens) {
             hi[t] = qd_dot8(hi[t], high, X_CODES(t, j + 4));
         }
     }
 #define TOTAL qd_total8
 #else
     qd_sum4 lo[QD_TOKENS], hi[QD_TOKENS];
-    QD_EACH(t, tokens) {
+    QD_UNROLL(t, tokens) {
         lo[t] = hi[t] = QD_SUM4_ZERO;
     }
-    QD_EACH(j, 4) {
+    QD_UNROLL(j, 4) {
         const qd_vi c = qd_v_load_int(0, codes + 16 * j);
         const qd_vi low = c & 0x0f0f0f0f;
         const qd_vi high = (c >> 4) & 0x0f0f0f0f;
-        QD_EACH(t, tokens) {
+        QD_UNROLL(t, tokens) {
             lo[t] = qd_dot4(lo[t], low, X_CODES(t, j));
         }
-        QD_EACH(t, tokens) {
+        QD_UNROLL(t, tokens) {
             hi[t] = qd_dot4(hi[t], high, X_CODES(t, j + 4));
         }
     }
@@ -84,7 +84,7 @@ QD_ALWAYS void add_block(__global const uchar *tile, __global const uchar *scale
 #ifdef QD_W_Q4_1
     const qd_vf m = qd_v_halves(scales + (ulong)b * QD_TILE_BLOCK + 32);
 #endif
-    QD_EACH(t, tokens) {
+    QD_UNROLL(t, tokens) {
         __global const qd_block_a8 *x_lo = X_BLOCK(t), *x_hi = x_lo + 1;
         qd_vf sum_lo = qd_v_float(TOTAL(lo[t])), sum_hi = qd_v_float(TOTAL(hi[t]));
 #ifdef QD_W_Q4_1
@@ -102,8 +102,8 @@ QD_ALWAYS void add_block(__global const uchar *tile, __global const uchar *scale
 QD_ALWAYS void times_tile(__global const uchar *codes, __global const uchar *scales, const int nb,
                           __global const uchar *x, const ulong x_stride, const int tokens, qd_vf *sums) {
     qd_vf p[QD_BLOCK_LANES][QD_TOKENS];
-    QD_EACH(l, QD_BLOCK_LANES) {
-        QD_EACH(t, tokens) {
+    QD_UNROLL(l, QD_BLOCK_LANES) {
+        QD_UNROLL(t, tokens) {
             p[l][t] = 0.0f;
         }
     }
@@ -113,11 +113,11 @@ QD_ALWAYS void times_tile(__global const uchar *codes, __global const uchar *sca
             for (int i = 0; i < QD_BLOCK_LANES * QD_TILE_BLOCK; i += 64)
                 __builtin_prefetch(ahead + i);
         }
-        QD_EACH(l, QD_BLOCK_LANES) {
+        QD_UNROLL(l, QD_BLOCK_LANES) {
             if (b + l < nb) add_block(codes, scales, nb, b + l, x, x_stride, tokens, p[l]);
         }
     }
-    QD_EACH(t, tokens) {
+    QD_UNROLL(t, tokens) {
         sums[t] = (p[0][t] + p[1][t]) + (p[2][t] + p[3][t]);
     }
 }

@@ -41,8 +41,8 @@ QD_ALWAYS qd_vf code(const qd_vi c, const int shift) {
 QD_ALWAYS void pass(__global const uchar *tile, __global const uchar *scales, const int nb, __global const uchar *x,
                     const ulong x_stride, const int first, const int quads, const int tokens, qd_vf (*p)[QD_TOKENS]) {
     qd_vf s[16][QD_TOKENS];
-    QD_EACH(l, 4 * quads) {
-        QD_EACH(t, tokens) {
+    QD_UNROLL(l, 4 * quads) {
+        QD_UNROLL(t, tokens) {
             s[l][t] = 0.0f;
         }
     }
@@ -57,8 +57,8 @@ QD_ALWAYS void pass(__global const uchar *tile, __global const uchar *scales, co
 #define VALUE(c, shift) (d * code(c, shift))
 #endif
         /* The two halves of a block: other bytes for Q8_0, the other nibbles of the same bytes else. */
-        QD_EACH(half_block, 2) {
-            QD_EACH(j, quads) {
+        QD_UNROLL(half_block, 2) {
+            QD_UNROLL(j, quads) {
 #ifdef QD_W_Q8_0
                 const qd_vi c = qd_v_load_int(0, codes + 16 * (4 * half_block + first + j));
                 const int shift = 0;
@@ -66,18 +66,18 @@ QD_ALWAYS void pass(__global const uchar *tile, __global const uchar *scales, co
                 const qd_vi c = qd_v_load_int(0, codes + 16 * (first + j));
                 const int shift = 4 * half_block;
 #endif
-                QD_EACH(i, 4) {
+                QD_UNROLL(i, 4) {
                     const int k = 16 * half_block + 4 * (first + j) + i;
                     const qd_vf v = VALUE(c, 8 * i + shift);
-                    QD_EACH(t, tokens) {
+                    QD_UNROLL(t, tokens) {
                         s[4 * j + i][t] += v * X_BLOCK(t)[k];
                     }
                 }
             }
         }
     }
-    QD_EACH(l, 4 * quads) {
-        QD_EACH(t, tokens) {
+    QD_UNROLL(l, 4 * quads) {
+        QD_UNROLL(t, tokens) {
             p[4 * first + l][t] = s[l][t];
         }
     }
@@ -88,14 +88,14 @@ QD_ALWAYS void times_tile(__global const uchar *codes, __global const uchar *sca
                           __global const uchar *x, const ulong x_stride, const int tokens, qd_vf *sums) {
     const int quads = tokens == 1 ? QD_V / 4 : 1;
     qd_vf p[16][QD_TOKENS];
-    QD_EACH(q, 4 / quads) {
+    QD_UNROLL(q, 4 / quads) {
         pass(codes, scales, nb, x, x_stride, q * quads, quads, tokens, p);
     }
-    QD_EACH(t, tokens) {
-        QD_EACH(i, 8) {
+    QD_UNROLL(t, tokens) {
+        QD_UNROLL(i, 8) {
             p[i][t] += p[i + 8][t];
         }
-        QD_EACH(i, 4) {
+        QD_UNROLL(i, 4) {
             p[i][t] += p[i + 4][t];
         }
         sums[t] = (p[0][t] + p[2][t]) + (p[1][t] + p[3][t]);

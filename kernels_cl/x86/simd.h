@@ -10,21 +10,30 @@
  *   qd_sum4 and qd_dot4(s, c, x)      s += Σ of 4 products in each lane, c 0 … 15 (unsigned bytes), x the 4 bytes at x,
  *                                     signed, for all lanes; up to 8 times
  *   qd_sum8 and qd_dot8(s, c, x)      the same for c 0 … 255
- *   qd_total4(s), qd_total8(s)        the sums as ints */
+ *   qd_dot8_of(s, c, x)               the same as qd_dot8, x in a register, the same 4 bytes in all lanes; up to
+ *                                     QD_SUM8_CALLS times
+ *   qd_total4(s), qd_total8(s)        the sums as ints
+ *   qd_vl, qd_v_long, qd_v_int        as many 64-bit integers; qd_v_bytes: the low byte of each lane */
 #ifndef QD_SIMD_H
 #define QD_SIMD_H
 
 #include "common.h"
 
 /* A loop over registers: without the pragma it is kept, and they live in memory. */
-#define QD_EACH(i, n) _Pragma("unroll") for (int i = 0; i < (n); i++)
+#define QD_UNROLL(i, n) _Pragma("unroll") for (int i = 0; i < (n); i++)
 
 #if defined(QD_AVX512_VNNI)
 
 #define QD_V 16
 typedef float16 qd_vf;
 typedef int16 qd_vi;
+typedef long16 qd_vl;
 #define qd_v_load_int vload16
+#define qd_v_store_int vstore16
+#define qd_v_store_byte vstore16
+#define qd_v_long(v) convert_long16(v)
+#define qd_v_int(v) convert_int16(v)
+#define qd_v_bytes(v) convert_uchar16(v)
 #define qd_v_load vload16
 #define qd_v_store vstore16
 #define qd_v_float(v) convert_float16(v)
@@ -45,6 +54,11 @@ QD_ALWAYS qd_vi qd_dot8(qd_vi s, const qd_vi c, __global const int *x) {
     return s;
 }
 #define qd_dot4 qd_dot8
+QD_ALWAYS qd_vi qd_dot8_of(qd_vi s, const qd_vi c, const qd_vi x) {
+    __asm__("vpdpbusd %2, %1, %0" : "+v"(s) : "v"(c), "v"(x));
+    return s;
+}
+#define QD_SUM8_CALLS 0x7fffffff
 #define qd_total4(s) (s)
 #define qd_total8(s) (s)
 #define QD_SUM4_ZERO ((qd_vi)0)
@@ -55,7 +69,13 @@ QD_ALWAYS qd_vi qd_dot8(qd_vi s, const qd_vi c, __global const int *x) {
 #define QD_V 8
 typedef float8 qd_vf;
 typedef int8 qd_vi;
+typedef long8 qd_vl;
 #define qd_v_load_int vload8
+#define qd_v_store_int vstore8
+#define qd_v_store_byte vstore8
+#define qd_v_long(v) convert_long8(v)
+#define qd_v_int(v) convert_int8(v)
+#define qd_v_bytes(v) convert_uchar8(v)
 #define qd_v_load vload8
 #define qd_v_store vstore8
 #define qd_v_float(v) convert_float8(v)
@@ -77,17 +97,20 @@ typedef struct qd_sum8 {
 #define QD_SUM4_ZERO ((short16)0)
 #define QD_SUM8_ZERO ((qd_sum8){(short16)0, (short16)0})
 
-QD_ALWAYS short16 qd_dot4(const short16 s, const qd_vi c, __global const int *x) {
+QD_ALWAYS short16 qd_dot4_of(const short16 s, const qd_vi c, const qd_vi x) {
     short16 pairs;
-    __asm__("vpmaddubsw %2, %1, %0" : "=x"(pairs) : "x"(c), "x"((qd_vi)*x));
+    __asm__("vpmaddubsw %2, %1, %0" : "=x"(pairs) : "x"(c), "x"(x));
     return s + pairs;
 }
+#define qd_dot4(s, c, x) qd_dot4_of(s, c, (qd_vi) * (x))
 
-QD_ALWAYS qd_sum8 qd_dot8(qd_sum8 s, const qd_vi c, __global const int *x) {
-    s.low = qd_dot4(s.low, c & 0x0f0f0f0f, x);
-    s.high = qd_dot4(s.high, (c >> 4) & 0x0f0f0f0f, x);
+QD_ALWAYS qd_sum8 qd_dot8_of(qd_sum8 s, const qd_vi c, const qd_vi x) {
+    s.low = qd_dot4_of(s.low, c & 0x0f0f0f0f, x);
+    s.high = qd_dot4_of(s.high, (c >> 4) & 0x0f0f0f0f, x);
     return s;
 }
+#define qd_dot8(s, c, x) qd_dot8_of(s, c, (qd_vi) * (x))
+#define QD_SUM8_CALLS 8
 
 /* Neighbours times `factor`, added. */
 QD_ALWAYS qd_vi qd_pairs(const short16 s, const short factor) {

@@ -25,7 +25,7 @@ __kernel void matmul(__global const uchar *w, QD_IN(x), QD_IN(addend), QD_OUT(y)
 #define TIMES_TILE(r, tokens)                                                                      \
     do {                                                                                           \
         times_tile(codes, scales, nb, QD_ROW(uchar, x, r), x_stride, tokens, sums);                \
-        QD_EACH(t, tokens) {                                                                       \
+        QD_UNROLL(t, tokens) {                                                                     \
             if (has_addend) sums[t] += qd_v_load_part(QD_ROW(float, addend, (r) + t) + column, n); \
             qd_v_store_part(sums[t], QD_ROW_OUT(float, y, (r) + t) + column, n);                   \
         }                                                                                          \

@@ -70,8 +70,9 @@ cases=3000
 
 all PoCL "Portable Computing Language" single "$cases"
 if [ -n "$long" ] && command -v oclgrind >/dev/null; then
+    # One work-item has nobody to race with: looking for races would take all memory.
     for op in matmul_int conv_int matmul:q4_0 matmul:q4_1 matmul:q8_0 table; do
-        fuzz Oclgrind Oclgrind single "$op" 12 oclgrind --data-races --check-api --build-options -cl-opt-disable \
+        fuzz Oclgrind Oclgrind single "$op" 12 oclgrind --check-api --build-options -cl-opt-disable \
             --log "$work/reports"
         if [ -s "$work/reports" ]; then
             head -n 60 "$work/reports"
