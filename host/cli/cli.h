@@ -157,6 +157,19 @@ bool qd_cli_open(const qd_cli_common *c, int64_t chunk, bool profile, qd_cli_ses
 bool qd_cli_open_observed(const qd_cli_common *c, int64_t chunk, qd_cli_session *out);
 void qd_cli_close(qd_cli_session *s);
 
+/* ---- Texts that a model only reads: observe.c --------------------------------------------------------------- */
+
+enum { QD_CLI_CHUNK = 128 /* tokens at a time */, QD_CLI_LEAST_TOKENS = 256 /* for statistics */ };
+
+/** Tokens of a text for statistics, at most `most` (0: all); free with qd_tokens_free. False: a message was printed;
+ *  also where they are fewer than QD_CLI_LEAST_TOKENS. */
+bool qd_cli_text_tokens(const qd_tokenizer *t, const char *path, int64_t most, int32_t **tokens, size_t *count);
+/** Lets a model that was opened with qd_cli_open_observed and QD_CLI_CHUNK read the tokens, in windows that begin anew;
+ *  `take` is called after every chunk with its number of tokens. Draws a bar with `what` and the time that is left.
+ *  QD_ERR_CANCELLED: Ctrl-C. */
+qd_status qd_cli_observe(qd_cli_session *s, const char *what, const int32_t *tokens, size_t count, int64_t window,
+                         qd_status (*take)(void *user, qd_model *m, int64_t rows), void *user);
+
 /** −ln softmax(logits)[token], by log-sum-exp in double. */
 double qd_cli_nll(const float *logits, int64_t vocab, int32_t token);
 

@@ -1,56 +1,26 @@
 /* qdot calibrate: statistics of what a model's matrices read. */
 #include <stdio.h>
-#include <stdlib.h>
 
 #include "cli/cli.h"
 #include "qdot/qdot_calibration.h"
 
-enum { CHUNK = 128 };
-
-/* A bar with the time that is left, from the time so far. */
-static void show(double start, size_t done, size_t total) {
-    char what[48];
-    const double seconds = qd_cli_seconds() - start;
-    snprintf(what, sizeof what, "calibrating, %.0f s left", seconds / (double)done * (double)(total - done));
-    qd_cli_progress(what, (double)done, (double)total);
+static qd_status add(void *user, qd_model *m, int64_t rows) {
+    return qd_calibration_add(user, m, rows);
 }
 
-static qd_status observe(qd_cli_session *s, qd_calibration *c, const int32_t *tokens, size_t count, int64_t window) {
-    const double start = qd_cli_seconds();
-    qd_status status = QD_OK;
-    for (size_t at = 0; at < count && !status && !qd_cli_stopped();) {
-        const int64_t position = (int64_t)(at % (size_t)window);
-        if (!position) status = qd_model_rewind(s->model, 0);
-        int64_t n = window - position < CHUNK ? window - position : CHUNK;
-        if (n > (int64_t)(count - at)) n = (int64_t)(count - at);
-        if (!status) status = qd_model_eval(s->model, tokens + at, n, false, NULL, NULL);
-        if (!status) status = qd_calibration_add(c, s->model, n);
-        at += (size_t)n;
-        show(start, at, count);
-    }
-    qd_cli_progress("calibrating", 1, 1);
-    return status;
-}
-
-static int calibrate(qd_cli_session *s, const char *text, size_t size, int64_t window, int64_t most, const char *out) {
-    enum { LEAST_TOKENS = 256 };
+static int calibrate(qd_cli_session *s, const char *text, int64_t window, int64_t most, const char *out) {
     int32_t *tokens = NULL;
     size_t count = 0;
     qd_calibration *c = NULL;
     int code = QD_EXIT_FAILED;
-    if (qd_tokenize(s->tokenizer, text, size, false, true, &tokens, &count) != QD_OK) return qd_cli_failed();
-    if (most && count > (size_t)most) count = (size_t)most;
-    if (count < LEAST_TOKENS) {
-        code = qd_cli_fail(
-            "calibrate: %zu tokens are too few for statistics; at least %d are needed, some thousands are good", count,
-            LEAST_TOKENS);
-    } else if (qd_calibration_create(s->model, s->gguf, &c) != QD_OK) {
+    if (!qd_cli_text_tokens(s->tokenizer, text, most, &tokens, &count)) return code;
+    if (qd_calibration_create(s->model, s->gguf, &c) != QD_OK) {
         code = qd_cli_failed();
     } else {
-        const qd_status status = observe(s, c, tokens, count, window);
-        if (qd_cli_stopped()) {
+        const qd_status status = qd_cli_observe(s, "calibrating", tokens, count, window, add, c);
+        if (status == QD_ERR_CANCELLED) {
             code = qd_cli_fail("stopped; nothing was written");
-        } else if (status || qd_calibration_finish(c, LEAST_TOKENS) || qd_calibration_write(c, out)) {
+        } else if (status || qd_calibration_finish(c, QD_CLI_LEAST_TOKENS) || qd_calibration_write(c, out)) {
             code = qd_cli_failed();
         } else {
             code = QD_EXIT_OK;
@@ -95,15 +65,11 @@ int qd_cmd_calibrate(int argc, char **argv) {
     }
     if (!file) return qd_cli_fail("calibrate: no text was given: -f FILE");
     if (!out) return qd_cli_fail("calibrate: no file to write was given: -o FILE");
-    char *text;
-    size_t size;
-    if (!qd_cli_read(file, &text, &size)) return QD_EXIT_FAILED;
     common.context = window;
     qd_cli_catch_interrupt();
     qd_cli_session s;
     code = QD_EXIT_FAILED;
-    if (qd_cli_open_observed(&common, CHUNK, &s)) code = calibrate(&s, text, size, window, most, out);
+    if (qd_cli_open_observed(&common, QD_CLI_CHUNK, &s)) code = calibrate(&s, file, window, most, out);
     qd_cli_close(&s);
-    free(text);
     return code;
 }

@@ -5,7 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "cli/quantize.h"
+#include "cli/quantize_method.h"
 
 static const char about[] =
     "Reads a GGUF model, stores its matrices in another number format, and tells what that costs: the error of every\n"
@@ -15,6 +15,15 @@ static const char about[] =
     "  qdot quantize model-f16.gguf small.gguf --format nf4-dq --tensors token_embd=q8_0 --tensors 'ffn_down=int8'\n"
     "  qdot quantize small.gguf back.gguf --format f32\n"
     "  qdot quantize model-f16.gguf int8.gguf --format int8 --calibration stats.json\n\n"
+    "--method weighs what rounding costs by a text that the model reads, of some thousand tokens: gptq makes good "
+    "what\n"
+    "rounding a column costs by the columns after it; awq and smoothquant scale columns, and fold the factors into "
+    "what\n"
+    "comes before, so that the file has no operator more. Matrices whose inputs are not kept (the embedding) are "
+    "rounded.\n"
+    "  qdot quantize model-f16.gguf small.gguf --format int4-g128 --method gptq --file text.txt --tokens 8192\n"
+    "  qdot calibrate -m model-f16.gguf -f text.txt -o stats.json\n"
+    "  qdot quantize model-f16.gguf small.gguf --format int4-g128 --method awq --calibration stats.json\n\n"
     "Norms and other vectors stay as they are. A matrix whose rows are no whole number of a format's blocks gets "
     "another\n"
     "one, and a message says so. Where a weight is NaN or infinite, nothing is written: the message names tensor, row\n"
@@ -110,7 +119,7 @@ static qd_status copy_tensor(qd_gguf_writer *w, const qd_cli_change *c) {
                               4 * (size_t)qd_storage_side_count(&c->src.storage, c->src.rows, c->src.cols));
 }
 
-static qd_status quantize_tensor(qd_gguf_writer *w, qd_cli_change *c, const qd_quantize_options *o) {
+static qd_status quantize_tensor(qd_gguf_writer *w, qd_cli_change *c, qd_cli_method *m, const qd_quantize_options *o) {
     const size_t data_bytes = (size_t)c->src.rows * qd_storage_row_bytes(&c->to, c->src.cols);
     const size_t side_count = (size_t)qd_storage_side_count(&c->to, c->src.rows, c->src.cols);
     void *data = malloc(data_bytes);
@@ -119,12 +128,12 @@ static qd_status quantize_tensor(qd_gguf_writer *w, qd_cli_change *c, const qd_q
     if (!data || !side) {
         qd_cli_fail("tensor '%s': out of memory", c->name);
     } else {
-        status = qd_matrix_quantize(&c->src, &c->to, o, data, side, &c->loss);
+        status = qd_cli_method_quantize(m, c, o, data, side);
         if (status == QD_ERR_CANCELLED) {
             qd_cli_fail("stopped; nothing was written");
-        } else if (status != QD_OK) {
+        } else if (status != QD_OK && !m->told) {
             qd_cli_fail("tensor '%s': %s", c->name, qd_last_message());
-        } else {
+        } else if (status == QD_OK) {
             status = qd_gguf_write_data(w, data, data_bytes);
             if (status == QD_OK && side_count) status = qd_gguf_write_data(w, side, side_count * sizeof *side);
             if (status != QD_OK) qd_cli_failed();
@@ -155,7 +164,8 @@ static const float *importance_of(const qd_imatrix *imatrix, const qd_cli_change
 }
 
 /* Prints its messages itself. */
-static bool write_tensors(qd_gguf_writer *w, qd_cli_plan *plan, const qd_imatrix *imatrix, int threads, double start) {
+static bool write_tensors(qd_gguf_writer *w, qd_cli_plan *plan, const qd_imatrix *imatrix, qd_cli_method *method,
+                          int threads, double start) {
     progress p = {.total = plan->weights, .start = start};
     bool ok = true;
     for (int64_t i = 0; ok && i < plan->count; i++) {
@@ -169,7 +179,7 @@ static bool write_tensors(qd_gguf_writer *w, qd_cli_plan *plan, const qd_imatrix
             continue;
         }
         o.importance = importance_of(imatrix, c);
-        ok = quantize_tensor(w, c, &o) == QD_OK;
+        ok = quantize_tensor(w, c, method, &o) == QD_OK;
         p.before += p.now;
     }
     qd_cli_progress("", 1, 1);
@@ -177,13 +187,13 @@ static bool write_tensors(qd_gguf_writer *w, qd_cli_plan *plan, const qd_imatrix
 }
 
 static bool write_file(const qd_gguf *g, const qd_cli_rules *rules, qd_cli_plan *plan, const qd_imatrix *imatrix,
-                       const qd_cli_inputs *inputs, int threads, qd_cli_outcome *outcome) {
+                       const qd_cli_inputs *inputs, qd_cli_method *method, int threads, qd_cli_outcome *outcome) {
     const double start = qd_cli_seconds();
     qd_gguf_writer *w = NULL;
     bool ok = qd_gguf_write_create(outcome->output, &w) == QD_OK && write_values(w, g, rules) == QD_OK &&
               write_entries(w, plan) == QD_OK;
     if (!ok) qd_cli_failed();
-    ok = ok && qd_cli_inputs_write(w, g, plan, inputs) && write_tensors(w, plan, imatrix, threads, start);
+    ok = ok && qd_cli_inputs_write(w, g, plan, inputs) && write_tensors(w, plan, imatrix, method, threads, start);
     if (ok && qd_gguf_write_finish(w) != QD_OK) {
         qd_cli_failed();
         ok = false;
@@ -207,6 +217,7 @@ int qd_cmd_quantize(int argc, char **argv) {
     int64_t group = 0;
     qd_cli_inputs inputs = {0};
     qd_cli_list tensors = {.count = 0};
+    qd_cli_method method = QD_CLI_METHOD_DEFAULTS;
     const qd_cli_option options[] = {
         {.name = "IN", .kind = QD_CLI_OPERAND, .value = &input},
         {.name = "OUT", .kind = QD_CLI_OPERAND, .value = &output},
@@ -219,10 +230,13 @@ int qd_cmd_quantize(int argc, char **argv) {
          "a format for each tensor, from `qdot plan`; comes before --tensors"},
         {"imatrix", 0, QD_CLI_TEXT, &imatrix_path, 0, 0, "FILE", "importance of columns, from llama-imatrix"},
         {"calibration", 0, QD_CLI_TEXT, &inputs.path, 0, 0, "STATS",
-         "statistics of `qdot calibrate`: int8 matrices get a static scale for what they read"},
+         "statistics of `qdot calibrate`: for --method awq or smoothquant; else int8 matrices get a static scale for "
+         "what they read"},
         {"range", 0, QD_CLI_TEXT, &inputs.range, 0, 0, "R",
          "of that scale: mse (the default), minmax, average, percentile or entropy"},
         {"range-asymmetric", 0, QD_CLI_FLAG, &inputs.asymmetric, 0, 0, NULL, "with a zero point"},
+        QD_CLI_METHOD_OPTIONS(method),
+        QD_CLI_DEVICE_OPTION(c),
         {"threads", 't', QD_CLI_INT, &c.threads, 0, 256, "N", "0: all processors"},
         QD_CLI_JSON_OPTION(c),
         {.kind = QD_CLI_END}};
@@ -244,6 +258,7 @@ int qd_cmd_quantize(int argc, char **argv) {
     qd_imatrix *imatrix = NULL;
     qd_gguf *g = NULL;
     qd_cli_outcome outcome = {.input = input, .output = output};
+    qd_cli_method_take(&method, &inputs.path);
     bool ok = qd_cli_rules_read(format, group, &tensors, planned, &rules);
     if (ok && imatrix_path && qd_imatrix_open(imatrix_path, &imatrix) != QD_OK) {
         ok = false;
@@ -260,11 +275,13 @@ int qd_cmd_quantize(int argc, char **argv) {
     outcome.input_bytes = qd_gguf_file_bytes(g);
     ok = ok && qd_cli_plan_make(g, &rules, &plan);
     ok = ok && suits(imatrix, &plan) && qd_cli_inputs_read(g, &inputs);
-    ok = ok && write_file(g, &rules, &plan, imatrix, &inputs, (int)c.threads, &outcome);
+    ok = ok && qd_cli_method_begin(&method, input, c.device, (int)c.threads, g, &plan);
+    ok = ok && write_file(g, &rules, &plan, imatrix, &inputs, &method, (int)c.threads, &outcome);
     code = ok ? QD_EXIT_OK : QD_EXIT_FAILED;
     if (ok) qd_cli_report_fallbacks(&plan);
     if (ok && c.json) code = qd_cli_report_json(&plan, &outcome);
     if (ok && !c.json) qd_cli_report_text(&plan, &outcome);
+    qd_cli_method_free(&method);
     qd_cli_plan_free(&plan);
     qd_cli_rules_free(&rules);
     qd_cli_inputs_free(&inputs);

@@ -41,6 +41,8 @@ typedef struct qd_cli_change {
     bool instead;      /* … instead of `wanted`, which has no rows of this length */
     qd_storage wanted; /* … */
     uint64_t bytes;    /* that it takes in the output */
+    float *columns;    /* what each column is multiplied by before; NULL: nothing */
+    float *rows;       /* what each row is divided by; of a vector, its new values */
     qd_loss loss;      /* unless kept */
 } qd_cli_change;
 

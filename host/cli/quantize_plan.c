@@ -185,6 +185,10 @@ bool qd_cli_plan_make(const qd_gguf *g, const qd_cli_rules *rules, qd_cli_plan *
 }
 
 void qd_cli_plan_free(qd_cli_plan *p) {
+    for (int64_t i = 0; i < p->count; i++) {
+        free(p->changes[i].columns);
+        free(p->changes[i].rows);
+    }
     free(p->changes);
     *p = (qd_cli_plan){0};
 }

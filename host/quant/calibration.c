@@ -27,8 +27,9 @@ qd_status qd_calibration_size(qd_calibration *c, int i, int64_t cols) {
     qd_input_stats *s = &c->input[i].stats;
     s->cols = cols;
     s->absmax = qd_alloc_zero((size_t)cols, sizeof *s->absmax);
+    s->mean_abs = qd_alloc_zero((size_t)cols, sizeof *s->mean_abs);
     s->mean_square = qd_alloc_zero((size_t)cols, sizeof *s->mean_square);
-    return s->absmax && s->mean_square ? QD_OK : QD_ERR_MEMORY;
+    return s->absmax && s->mean_abs && s->mean_square ? QD_OK : QD_ERR_MEMORY;
 }
 
 void qd_calibration_free(qd_calibration *c) {
@@ -37,6 +38,7 @@ void qd_calibration_free(qd_calibration *c) {
         for (int k = 0; k < OBSERVERS; k++)
             qd_observer_free(c->input[i].observer[k]);
         free(c->input[i].stats.absmax);
+        free(c->input[i].stats.mean_abs);
         free(c->input[i].stats.mean_square);
     }
     free(c->input);
@@ -106,7 +108,8 @@ static void add_columns(qd_input_stats *s, const float *x, int64_t rows) {
     for (int64_t r = 0; r < rows; r++, x += s->cols) {
         for (int64_t k = 0; k < s->cols; k++) {
             s->absmax[k] = fmaxf(s->absmax[k], fabsf(x[k]));
-            s->mean_square[k] += (double)x[k] * (double)x[k]; /* the sum, until qd_calibration_finish */
+            s->mean_abs[k] += fabs((double)x[k]); /* the sums, until qd_calibration_finish */
+            s->mean_square[k] += (double)x[k] * (double)x[k];
         }
     }
     s->rows += rows;
@@ -163,8 +166,10 @@ qd_status qd_calibration_finish(qd_calibration *c, int64_t least) {
             int32_t zero;
             QD_TRY(qd_observer_scale(c->input[i].observer[k], &int8_codes, &scale, &zero, ranges[k][0], ranges[k][1]));
         }
-        for (int64_t k = 0; k < s->cols; k++)
+        for (int64_t k = 0; k < s->cols; k++) {
+            s->mean_abs[k] /= (double)s->rows;
             s->mean_square[k] /= (double)s->rows;
+        }
     }
     c->finished = true;
 error:

@@ -32,6 +32,7 @@ static cJSON *input_json(const qd_input_stats *s) {
     for (int i = 0; i < NUMBERS; i++)
         cJSON_AddNumberToObject(o, numbers[i].name, (double)*(const float *)((const char *)s + numbers[i].at));
     cJSON_AddItemToObject(o, "absmax", cJSON_CreateFloatArray(s->absmax, (int)s->cols));
+    cJSON_AddItemToObject(o, "mean_abs", cJSON_CreateDoubleArray(s->mean_abs, (int)s->cols));
     cJSON_AddItemToObject(o, "mean_square", cJSON_CreateDoubleArray(s->mean_square, (int)s->cols));
     return o;
 }
@@ -88,6 +89,7 @@ static qd_status read_input(const char *path, const cJSON *o, qd_calibration *c,
         *(float *)((char *)s + numbers[k].at) = (float)v;
     }
     if (!numbers_of(o, "absmax", cols, s->absmax, NULL)) return damaged(path, "absmax");
+    if (!numbers_of(o, "mean_abs", cols, NULL, s->mean_abs)) return damaged(path, "mean_abs");
     if (!numbers_of(o, "mean_square", cols, NULL, s->mean_square)) return damaged(path, "mean_square");
     return QD_OK;
 }

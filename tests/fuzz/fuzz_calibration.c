@@ -33,7 +33,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
         const qd_input_stats *s = qd_calibration_input(c, i);
         require(memchr(s->name, 0, sizeof s->name) != NULL && s->rows >= 1 && s->cols >= 1);
         for (int64_t k = 0; k < s->cols; k++)
-            require(s->absmax[k] >= 0 && isfinite(s->absmax[k]) && s->mean_square[k] >= 0);
+            require(s->absmax[k] >= 0 && isfinite(s->absmax[k]) && s->mean_abs[k] >= 0 && s->mean_square[k] >= 0);
         require(qd_calibration_find(c, "no such matrix") == NULL || strcmp(s->name, "no such matrix") == 0);
     }
     qd_calibration_free(c);

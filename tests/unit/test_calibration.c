@@ -51,15 +51,17 @@ START_TEST(test_statistics) {
     float min = INFINITY, max = -INFINITY, average_max = 0;
     for (int k = 0; k < COLS; k++) {
         float absmax = 0;
-        double squares = 0;
+        double sum = 0, squares = 0;
         for (int t = 0; t < TOKENS; t++) {
             const float v = x[t * COLS + k];
             absmax = fmaxf(absmax, fabsf(v));
+            sum += fabs((double)v);
             squares += (double)v * (double)v;
             min = fminf(min, v);
             max = fmaxf(max, v);
         }
         ck_assert_float_eq(s->absmax[k], absmax);
+        ck_assert_double_eq_tol(s->mean_abs[k], sum / TOKENS, 1e-9);
         ck_assert_double_eq_tol(s->mean_square[k], squares / TOKENS, 1e-9);
     }
     for (int t = 0; t < TOKENS; t += CHUNK) {
@@ -84,8 +86,10 @@ START_TEST(test_statistics) {
         const qd_input_stats *p = qd_calibration_input(c, i), *q = qd_calibration_input(again, i);
         ck_assert_mem_eq(p, q, offsetof(qd_input_stats, absmax));
         ck_assert_mem_eq(p->absmax, q->absmax, (size_t)p->cols * sizeof *p->absmax);
-        for (int64_t k = 0; k < p->cols; k++) /* JSON has 15 digits */
+        for (int64_t k = 0; k < p->cols; k++) { /* JSON has 15 digits */
+            ck_assert_double_eq_tol(p->mean_abs[k], q->mean_abs[k], 1e-14 * p->mean_abs[k]);
             ck_assert_double_eq_tol(p->mean_square[k], q->mean_square[k], 1e-14 * p->mean_square[k]);
+        }
     }
     ck_ok(qd_calibration_check(again, b.gguf));
     ck_assert_ptr_null(qd_calibration_find(again, "output.weight"));
@@ -158,9 +162,11 @@ START_TEST(test_damaged) {
     ck_read(HEAD "1]}", "without a name");
     ck_read(HEAD "{\"name\":\"a\",\"rows\":3,\"absmax\":[]}]}", "columns");
     ck_read(HEAD "{\"name\":\"a\",\"rows\":3,\"absmax\":[1]}]}", "min");
-    ck_read(HEAD "{\"name\":\"a\",\"rows\":3,\"absmax\":[1]," RANGES "}]}", "mean_square");
+    ck_read(HEAD "{\"name\":\"a\",\"rows\":3,\"absmax\":[1]," RANGES "}]}", "mean_abs");
+    ck_read(HEAD "{\"name\":\"a\",\"rows\":3,\"absmax\":[1],\"mean_abs\":[1]," RANGES "}]}", "mean_square");
     ck_read(HEAD "{\"name\":\"a\",\"rows\":3,\"absmax\":[-1],\"mean_square\":[1]," RANGES "}]}", "absmax");
-    ck_read(HEAD "{\"name\":\"a\",\"rows\":3,\"absmax\":[1],\"mean_square\":[1,2]," RANGES "}]}", "mean_square");
+    ck_read(HEAD "{\"name\":\"a\",\"rows\":3,\"absmax\":[1],\"mean_abs\":[1],\"mean_square\":[1,2]," RANGES "}]}",
+            "mean_square");
     ck_read(HEAD "{\"name\":\"a\",\"rows\":0,\"absmax\":[1],\"mean_square\":[1]," RANGES "}]}", "rows");
     qd_calibration *c = NULL;
     ck_fails(qd_calibration_read("/nonesuch", &c), QD_ERR_IO, "nonesuch");

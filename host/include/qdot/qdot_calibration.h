@@ -19,6 +19,7 @@ typedef struct qd_input_stats {
     float error_min, error_max;           /* of least squared error in 8 bits with a zero point */
     float entropy_min, entropy_max;       /* of least divergence in them */
     float *absmax;                        /* of each column */
+    double *mean_abs;                     /* of each column: the mean magnitude */
     double *mean_square;                  /* of each column */
 } qd_input_stats;
 
