@@ -10,7 +10,9 @@ enum { MORE = 9, INSIDE = 5 }; /* columns of a view's base beyond its own; befor
 
 static bool place_is_legal(const call *x, int i, place where) {
     const bool view = where == VIEW_AT_0 || where == VIEW_INSIDE;
-    if (where == CONSTANT) return i < QD_MAX_IN;
+    /* Scales and zero points that are constants are checked: random ones may be refused. */
+    const bool checked = (x->op == QD_OP_FAKE_QUANTIZE || x->op == QD_OP_FAKE_QUANTIZE_GRAD) && (i == 1 || i == 2);
+    if (where == CONSTANT) return i < QD_MAX_IN && !checked;
     return !view || (x->desc[i].format == QD_FORMAT_F32 && x->desc[i].rank == 2);
 }
 
