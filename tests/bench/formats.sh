@@ -20,7 +20,7 @@ if [ $# -ne 1 ] || [ ! -f "$1" ]; then
     exit 2
 fi
 model=$1
-formats=${FORMATS:-"int8 int4 int4-g64 int4-g128 int4-g64-asym q8_0 q4_0 q4_k q6_k nf4 nf4-dq fp4 fp8_e4m3 mxfp4 kmeans4 pq6 log4 normal4"}
+formats=${FORMATS:-"int8 int4 int4-g64 int4-g128 int4-g64-asym q8_0 q4_0 q4_k q6_k nf4 nf4-dq fp4 fp8_e4m3 mxfp4 kmeans4 kmeans4-row pq6 log4 normal4"}
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 
