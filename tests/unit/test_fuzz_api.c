@@ -83,10 +83,10 @@ static void ck_kinds(const qd_coverage *x, int rows) {
     }
 }
 
-/* Whatever an operator's problems can be made from, they are made from in a few thousand of them. With the smallest
+/* Whatever an operator's problems can be made from, they are made from in two thousand of them. With the smallest
  * sizes, where the numbers that make up shapes have few values, too. */
 START_TEST(test_coverage) {
-    enum { CASES = 4000 };
+    enum { CASES = 2000 };
     qd_context *c = open_ref();
     const char *op = qd_op_get((qd_op)_i)->name;
     const int combinations = count_combinations((qd_op)_i);
