@@ -37,6 +37,7 @@ static bool show_row(void *user, const qd_verify_row *r) {
 typedef struct settings {
     qd_cli_common common;
     const char *kernels;
+    bool unproven;
     int64_t seed, cases;
     qd_cli_fuzz fuzz;
     const char *vectors; /* folder of golden vectors to run instead */
@@ -71,6 +72,7 @@ static int verify_table(const settings *s, qd_context *context, cJSON *json) {
 static int verify_device(const settings *s, const char *device, cJSON *array) {
     qd_context_options options = qd_cli_context_options(&s->common);
     options.kernels = s->kernels;
+    options.unproven = s->unproven;
     qd_context *context;
     if (qd_context_create(device, &options, &context) != QD_OK) return qd_cli_failed();
     cJSON *o = array ? cJSON_CreateObject() : NULL;
@@ -123,6 +125,8 @@ int qd_cmd_verify(int argc, char **argv) {
         {"case", 0, QD_CLI_TEXT, &s.fuzz.repeat, 0, 0, "CASE", "instead: one case, as --fuzz printed it"},
         {"kernels", 0, QD_CLI_TEXT, &s.kernels, 0, 0, "WORD",
          "only kernel variants whose name contains WORD, where an operator has one (see: qdot devices)"},
+        {"unproven", 0, QD_CLI_FLAG, &s.unproven, 0, 0, NULL,
+         "run kernels that nothing was tried with before: shows what is wrong with one that is refused otherwise"},
         {"vectors", 0, QD_CLI_TEXT, &s.vectors, 0, 0, "DIR",
          "instead: golden vectors, a folder with index.json or cases.json"},
         QD_CLI_THREADS_OPTION(s.common),

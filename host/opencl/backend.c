@@ -252,7 +252,8 @@ static qd_status cl_kernels(void *device, qd_kernel_info **out, int *count) {
         snprintf(k[i].op, sizeof k[i].op, "%s", qd_op_get(v->op)->name);
         snprintf(k[i].variant, sizeof k[i].variant, "%s", v->name);
         format_text(v, k[i].formats, sizeof k[i].formats);
-        snprintf(k[i].verdict, sizeof k[i].verdict, "%s", verdicts[d->proofs[i].verdict]);
+        const bool trusted = d->options.unproven && d->proofs[i].verdict == CL_PASSED;
+        snprintf(k[i].verdict, sizeof k[i].verdict, "%s", trusted ? "unproven" : verdicts[d->proofs[i].verdict]);
         snprintf(k[i].why, sizeof k[i].why, "%s", d->proofs[i].why);
         k[i].load_seconds = d->proofs[i].load_seconds;
         k[i].build_seconds = d->proofs[i].build_seconds;

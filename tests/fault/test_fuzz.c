@@ -119,11 +119,45 @@ START_TEST(test_failure) {
 }
 END_TEST
 
+static qd_context *open_unproven(bool unproven, log_text *log) {
+    qd_context *c;
+    const qd_context_options o = {.cache_dir = cache, .unproven = unproven, .log = collect_log, .log_user = log};
+    log->used = 0;
+    log->text[0] = 0;
+    ck_ok(qd_context_create("opencl", &o, &c));
+    return c;
+}
+
+/* A kernel that any canary refuses shows its difference where nothing is asked of it first; whether it did before or
+ * does so afterwards, no verdict is taken from there or kept for later. */
+START_TEST(test_unproven) {
+    log_text log;
+    if (!have_opencl()) return;
+    inject_source("__kernel void table", "^ flip];", "^ flip] ^ (uchar)1;");
+    const qd_fuzz_options o = {.seed = 2, .cases = 20, .op = "table"};
+    static const bool unproven[] = {true, false, true};
+    for (int i = 0; i < 3; i++) {
+        qd_context *c = open_unproven(unproven[i], &log);
+        qd_fuzz_result r;
+        ck_ok(qd_fuzz(c, &o, &r));
+        ck_assert(inject_happened());
+        ck_assert_int_eq(r.different != 0, unproven[i]);
+        ck_assert_int_eq(strstr(log.text, "building and proving table") != NULL, !unproven[i]);
+        ck_assert_int_eq(strstr(log.text, "is not used") != NULL, !unproven[i]);
+        if (unproven[i]) ck_assert_str_eq(r.variant, "table");
+        qd_fuzz_result_free(&r);
+        qd_context_free(c);
+    }
+    ck_assert_int_eq(inject_alive(), 0);
+}
+END_TEST
+
 int main(void) {
     TCase *tc = tcase_create("fuzz");
     tcase_add_checked_fixture(tc, make_cache, remove_cache);
     tcase_add_loop_test(tc, test_mistake, 0, (int)(sizeof mistakes / sizeof mistakes[0]));
     tcase_add_test(tc, test_once);
     tcase_add_test(tc, test_failure);
+    tcase_add_test(tc, test_unproven);
     return run_tests(tc, "fuzz");
 }

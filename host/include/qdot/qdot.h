@@ -137,6 +137,8 @@ typedef struct qd_context_options {
     bool verify;            /* compute every operator by the reference, too, and compare: slow. A run that differs fails
                                with QD_ERR_DIFFERENT, which names the operator and the place */
     bool no_fuse;           /* graphs run every operator by itself: see qd_graph_compile */
+    bool unproven;          /* kernels run without having been tried on small problems first, and no verdict is read or
+                               kept: for looking for what is wrong with a kernel that is refused otherwise, see qd_fuzz */
     const char
         *cache_dir;      /* programs and verdicts; NULL: $QDOT_CACHE_DIR, else $XDG_CACHE_HOME/qdot, else ~/.cache/qdot;
                             "" switches the cache off */
@@ -171,7 +173,7 @@ typedef struct qd_kernel_info {
     char op[24];
     char variant[48];
     char formats[48]; /* "q4_1 a8 -> f32" */
-    char verdict[16]; /* "passed", "failed", "unavailable", "untried" */
+    char verdict[16]; /* "passed", "failed", "unavailable", "untried", "unproven" */
     char why[256];    /* for failed and unavailable */
     /* Time spent in this context: reading it from the cache, or else compiling and proving it. */
     double load_seconds, build_seconds, canary_seconds;
