@@ -1,5 +1,5 @@
 #!/bin/sh
-# Installs the Debian packages that qdot needs and that are missing: `sh host/setup.sh [tests] [fuzz] [offload] [rtl] [synth]`.
+# Installs the Debian packages that qdot needs and that are missing: `sh host/setup.sh [tests] [fuzz] [offload] [bench] [rtl] [synth]`.
 # Says nothing and changes nothing when all are there.
 set -eu
 
@@ -12,10 +12,11 @@ for extra; do
     tests) packages="$packages check shellcheck oclgrind clinfo" ;;
     fuzz) packages="$packages clang" ;;
     offload) packages="$packages g++ python3-venv" ;; # for the runtimes that load the plug-ins
+    bench) packages="$packages g++ python3-venv libclblast-dev valgrind" ;; # peers, and counts of instructions
     rtl) packages="$packages g++ verilator yosys iverilog" ;; # the unit in Verilog: simulated, synthesized
     synth) packages="$packages yosys python3-venv" nextpnr=yes ;; # and placed and routed
     *)
-        echo "setup.sh: unknown word '$extra' (known: tests, fuzz, offload, rtl, synth)" >&2
+        echo "setup.sh: unknown word '$extra' (known: tests, fuzz, offload, bench, rtl, synth)" >&2
         exit 2
         ;;
     esac

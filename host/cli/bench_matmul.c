@@ -29,20 +29,14 @@ enum { ROW_COUNTS = sizeof row_counts / sizeof row_counts[0] };
 
 /* Up to so many rows the weights' way from memory matters: then copies of them are used in turn, together larger than
  * the caches, as the weights of a model are. */
-enum { ROTATED_ROWS = 16, MAX_COPIES = 1024 };
+enum { ROTATED_ROWS = 16 };
 
 /* A product is left out when it would take so many times the seconds that it may take. */
 enum { PATIENCE = 4 };
 
 /* ---- One product -------------------------------------------------------------------------------------------- */
 
-/* Plans of the same product, each with weights of its own. */
-typedef struct product {
-    qd_plan *plans[MAX_COPIES];
-    int count, next;
-} product;
-
-static qd_status run_plans(qd_context *c, product *p, int64_t calls) {
+qd_status qd_bench_run_plans(qd_context *c, qd_bench_plans *p, int64_t calls) {
     /* As deep as the queue gets: drivers slow down when it holds much more. */
     enum { DEPTH = 32 };
     qd_status status = QD_OK;
@@ -54,22 +48,28 @@ static qd_status run_plans(qd_context *c, product *p, int64_t calls) {
     return status;
 }
 
-static qd_status time_plans(qd_context *c, product *p, int64_t calls, double *seconds) {
+void qd_bench_free_plans(qd_bench_plans *p) {
+    for (int i = 0; i < p->count; i++)
+        qd_plan_free(p->plans[i]);
+    p->count = 0;
+}
+
+static qd_status time_plans(qd_context *c, qd_bench_plans *p, int64_t calls, double *seconds) {
     const double start = qd_cli_clock(c);
-    const qd_status status = run_plans(c, p, calls);
+    const qd_status status = qd_bench_run_plans(c, p, calls);
     *seconds = (qd_cli_clock(c) - start) / (double)calls;
     return status;
 }
 
-static qd_status measure(qd_context *c, const qd_bench_effort *effort, product *p, qd_bench_spread *out) {
+static qd_status measure(qd_context *c, const qd_bench_effort *effort, qd_bench_plans *p, qd_bench_spread *out) {
     double values[QD_BENCH_MAX_RUNS], once;
     /* The first call may finish compiling, the second tells how many make a run, the third is a run to warm up. */
-    qd_status status = run_plans(c, p, 1);
+    qd_status status = qd_bench_run_plans(c, p, 1);
     if (!status) status = time_plans(c, p, 1, &once);
     if (status) return status;
     const double fit = effort->seconds / effort->runs / (once > 1e-7 ? once : 1e-7);
     const int64_t calls = fit < 1 ? 1 : (int64_t)fit;
-    if (calls > 1) status = run_plans(c, p, calls);
+    if (calls > 1) status = qd_bench_run_plans(c, p, calls);
     /* Fewer runs where one call takes long. */
     const double until = qd_cli_seconds() + PATIENCE * effort->seconds;
     int n = 0;
@@ -93,9 +93,8 @@ static void fill_random(void *p, size_t bytes) {
     }
 }
 
-/* Blocks with any codes, under scales (and minimums) of 2^-7 … 2^-6 and either sign. Scales are the halves that blocks
- * begin with, low byte first. */
-static void random_weights(qd_format f, int64_t rows, int64_t cols, unsigned char *data) {
+/* Scales are the halves that blocks begin with, low byte first. */
+void qd_bench_random_weights(qd_format f, int64_t rows, int64_t cols, unsigned char *data) {
     const size_t bytes = (size_t)rows * qd_format_row_bytes(f, cols), block = (size_t)qd_format_get(f)->bytes;
     fill_random(data, bytes);
     for (size_t at = 0; at < bytes; at += block) {
@@ -104,8 +103,7 @@ static void random_weights(qd_format f, int64_t rows, int64_t cols, unsigned cha
     }
 }
 
-/* A tensor of random values -1 … 1. */
-static bool random_activations(qd_context *c, qd_format f, int64_t rows, int64_t cols, qd_tensor **out) {
+bool qd_bench_random_activations(qd_context *c, qd_format f, int64_t rows, int64_t cols, qd_tensor **out) {
     const size_t count = (size_t)(rows * cols);
     const qd_tensor_desc d = qd_desc(f, rows, cols, 0, 0);
     int32_t *bits = malloc(count * sizeof *bits);
@@ -132,7 +130,7 @@ static bool random_activations(qd_context *c, qd_format f, int64_t rows, int64_t
 /* Copies of one matrix; they borrow the same bytes, and each is on the device by itself. */
 typedef struct matrix {
     unsigned char *data;
-    qd_tensor *copies[MAX_COPIES];
+    qd_tensor *copies[QD_BENCH_MAX_COPIES];
     int count;
 } matrix;
 
@@ -145,8 +143,8 @@ static bool make_matrix(qd_context *c, qd_format f, int64_t n, int64_t k, matrix
     wanted = (wanted + bytes - 1) / bytes;
     w->data = malloc(bytes);
     if (!w->data) return qd_cli_fail("out of memory") == QD_EXIT_OK;
-    random_weights(f, n, k, w->data);
-    while (w->count < MAX_COPIES && (size_t)w->count < wanted) {
+    qd_bench_random_weights(f, n, k, w->data);
+    while (w->count < QD_BENCH_MAX_COPIES && (size_t)w->count < wanted) {
         if (qd_tensor_constant(c, &d, w->data, &w->copies[w->count]) != QD_OK) return qd_cli_failed() == QD_EXIT_OK;
         w->count++;
     }
@@ -163,11 +161,11 @@ static void free_matrix(matrix *w) {
 static bool measure_row(qd_context *c, const qd_bench_effort *effort, const matrix *w, qd_bench_matmul *row) {
     const qd_tensor_desc y_desc = qd_desc(QD_FORMAT_F32, row->m, row->n, 0, 0);
     qd_tensor *x = NULL, *y = NULL;
-    product *p = calloc(1, sizeof *p);
+    qd_bench_plans *p = calloc(1, sizeof *p);
     row->copies = row->m <= ROTATED_ROWS ? w->count : 1;
     bool ok = p != NULL;
     if (!ok) qd_cli_fail("out of memory");
-    ok = ok && random_activations(c, row->activations, row->m, row->k, &x);
+    ok = ok && qd_bench_random_activations(c, row->activations, row->m, row->k, &x);
     if (ok) {
         qd_status status = qd_tensor_create(c, &y_desc, &y);
         while (!status && p->count < row->copies && !qd_cli_stopped()) {
@@ -180,8 +178,7 @@ static bool measure_row(qd_context *c, const qd_bench_effort *effort, const matr
         ok = status == QD_OK;
         if (!ok) qd_cli_failed();
     }
-    for (int i = 0; p && i < p->count; i++)
-        qd_plan_free(p->plans[i]);
+    if (p) qd_bench_free_plans(p);
     qd_tensor_free(y);
     qd_tensor_free(x);
     free(p);

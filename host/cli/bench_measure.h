@@ -29,6 +29,33 @@ size_t qd_bench_cache_bytes(void);
  *  `seconds`: how long to try. Prints a message and returns false on failure. */
 bool qd_bench_read_rate(unsigned threads, double seconds, double *bytes_per_second);
 
+/** Highest rates of this machine's `threads` threads in registers alone: operations on codes of 8 bits, and on floats,
+ * per second, a multiplication and an addition being two; and the instructions by which they were reached. */
+typedef struct qd_bench_peak {
+    double codes, floats;
+    const char *codes_by, *floats_by;
+} qd_bench_peak;
+/** `seconds`: how long to try each. Prints a message and returns false on failure. */
+bool qd_bench_measure_peak(unsigned threads, double seconds, qd_bench_peak *out);
+
+/* ---- Plans that take turns ---------------------------------------------------------------------------------- */
+
+enum { QD_BENCH_MAX_COPIES = 1024 };
+
+/** Plans of the same operator, each with weights of its own. */
+typedef struct qd_bench_plans {
+    qd_plan *plans[QD_BENCH_MAX_COPIES];
+    int count, next;
+} qd_bench_plans;
+
+/** Runs the plans in turn, and waits for the last. */
+qd_status qd_bench_run_plans(qd_context *c, qd_bench_plans *p, int64_t calls);
+void qd_bench_free_plans(qd_bench_plans *p);
+/** Blocks with any codes, under scales (and minimums) of 2^-7 … 2^-6 and either sign. data: [rows][bytes of a row]. */
+void qd_bench_random_weights(qd_format f, int64_t rows, int64_t cols, unsigned char *data);
+/** A tensor of random values -1 … 1. Prints a message and returns false on failure. */
+bool qd_bench_random_activations(qd_context *c, qd_format f, int64_t rows, int64_t cols, qd_tensor **out);
+
 /* ---- Matrix products ---------------------------------------------------------------------------------------- */
 
 /** y[M,N] = x[M,K] · w[N,K]ᵀ */
@@ -53,6 +80,12 @@ typedef struct qd_bench_model {
     qd_bench_spread prompt, generate; /* tokens per second */
     double weight_bytes;              /* of the weights that one generated token reads, as the file stores them */
 } qd_bench_model;
+
+/** Bytes and elements of the matrices that every token is multiplied by: all but the table of embeddings, unless that
+ * is the output matrix, too. */
+void qd_bench_model_size(const qd_gguf *g, double *bytes, double *elements);
+/** Reads `count` arbitrary tokens from an empty context, `piece` at a time, each waiting for its last logits. */
+qd_status qd_bench_tokens(qd_model *m, int64_t count, int64_t piece);
 
 /** Measures a model with `prompt` tokens at once and `generate` tokens one by one, each run in an empty context, which
  *  must hold them. Prints a message and returns false on failure, or when the user stopped. */

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "cli/bench_measure.h"
+#include "cli/bench_peers.h"
 
 static const char about[] =
     "Measures speeds, each next to a roof: the fastest that this machine could be.\n"
@@ -26,13 +27,22 @@ static const char about[] =
     "  multiply roof  the highest GOP/s among the products\n"
     "  of roof     share of the speed that the nearer roof allows, and which one that is\n"
     "\n"
+    "With --peers: works of real networks, next to other libraries on as many threads. qdot and its peers do each work "
+    "in\n"
+    "turn, in rounds; peers are programs of their own, which `sh tests/bench/peers.sh` brings. With a model, too: its\n"
+    "prompt and generation next to llama.cpp. A ratio is qdot's speed divided by the peer's.\n"
+    "  qdot bench --peers --works '^gemm' --svg roofline.svg\n"
+    "  qdot bench --peers -m model.gguf --prompt 512\n"
+    "\n"
     "A simulated board (sim:BOARD) has its model's time, and computes no values here.\n"
     "A busy machine makes everything slower; the medians and +- show how much. Progress goes to standard error.";
 
 typedef struct settings {
     qd_cli_common common;
     int64_t runs, prompt, generate;
-    double seconds;
+    double seconds, patience;
+    bool peers;
+    const char *folder, *works, *svg;
 } settings;
 
 typedef struct report {
@@ -218,6 +228,45 @@ static int print_json(const report *r) {
 
 /* ---- The command -------------------------------------------------------------------------------------------- */
 
+/* `session` is NULL without a model. */
+static int compare_peers(const settings *s, qd_context *c, const qd_cli_session *session) {
+    const qd_device_info *d = qd_context_device(c);
+    qd_bench_comparison *x = calloc(1, sizeof *x);
+    qd_bench_work *works = NULL, own[2];
+    int count = 2;
+    bool ok = x != NULL || qd_cli_fail("out of memory") == QD_EXIT_OK;
+    if (ok && session) {
+        qd_bench_model_works(s->common.model, session->gguf, s->prompt, s->generate, own);
+    } else if (ok) {
+        ok = qd_bench_list_works(s->works, &works, &count);
+    }
+    if (ok) {
+        x->effort = (qd_bench_effort){(int)s->runs, s->seconds};
+        x->threads = d->compute_units > 0 ? d->compute_units : 1;
+        x->patience = s->patience;
+        qd_bench_describe_machine(&x->machine);
+        x->results = calloc((size_t)count, sizeof *x->results);
+        ok = x->results != NULL || qd_cli_fail("out of memory") == QD_EXIT_OK;
+    }
+    ok = ok && qd_bench_start_peers(x, s->folder) &&
+         qd_bench_compare(x, c, session ? session->model : NULL, session ? own : works, count);
+    if (ok && s->svg) ok = qd_bench_draw_comparison(x, s->svg);
+    int code = QD_EXIT_FAILED;
+    if (ok && s->common.json) {
+        code = qd_bench_print_comparison_json(x, d);
+    } else if (ok) {
+        qd_bench_print_comparison(x, d);
+        code = QD_EXIT_OK;
+    }
+    if (x) {
+        qd_bench_end_peers(x);
+        free(x->results);
+    }
+    free(x);
+    free(works);
+    return code;
+}
+
 /* Measures the roof before and after the rest, then prints. `session` is NULL without a model. */
 static int bench(report *r, const qd_cli_session *session) {
     const settings *s = r->settings;
@@ -243,7 +292,7 @@ static int bench_model(settings *s) {
     s->common.context = s->prompt > s->generate ? s->prompt : s->generate;
     if (qd_cli_open(&s->common, 0, false, &session)) {
         report r = {.settings = s, .context = session.context};
-        code = bench(&r, &session);
+        code = s->peers ? compare_peers(s, session.context, &session) : bench(&r, &session);
     }
     qd_cli_close(&session);
     return code;
@@ -257,7 +306,7 @@ static int bench_products(const settings *s) {
     qd_context *context;
     if (qd_context_create(s->common.device, &options, &context) != QD_OK) return qd_cli_failed();
     report r = {.settings = s, .context = context};
-    const int code = bench(&r, NULL);
+    const int code = s->peers ? compare_peers(s, context, NULL) : bench(&r, NULL);
     qd_context_free(context);
     return code;
 }
@@ -275,7 +324,7 @@ static bool leave_values_out(const char **device, char *text, size_t size) {
 }
 
 int qd_cmd_bench(int argc, char **argv) {
-    settings s = {.runs = 5, .seconds = 0.5, .prompt = 128, .generate = 64};
+    settings s = {.runs = 5, .seconds = 0.5, .prompt = 128, .generate = 64, .patience = 120};
     const qd_cli_option options[] = {
         QD_CLI_MODEL_OPTION(s.common),
         QD_CLI_DEVICE_OPTION(s.common),
@@ -285,6 +334,12 @@ int qd_cmd_bench(int argc, char **argv) {
          "for all runs of a product, and for the memory roof (0.5); products that need 4 S are left out"},
         {"prompt", 'p', QD_CLI_INT, &s.prompt, 1, 1000000, "P", "with a model: tokens of the prompt (128)"},
         {"generate", 'n', QD_CLI_INT, &s.generate, 1, 1000000, "N", "with a model: tokens one by one (64)"},
+        {"peers", 0, QD_CLI_FLAG, &s.peers, 0, 0, NULL, "next to other libraries"},
+        {"works", 0, QD_CLI_TEXT, &s.works, 0, 0, "REGEX", "with --peers: only works whose names it finds"},
+        {"svg", 0, QD_CLI_TEXT, &s.svg, 0, 0, "FILE", "with --peers: the roofline chart"},
+        {"peers-dir", 0, QD_CLI_TEXT, &s.folder, 0, 0, "DIR",
+         "where the programs of peers are (default: $QDOT_PEERS, else ~/.cache/qdot/peers)"},
+        {"peer-timeout", 0, QD_CLI_REAL, &s.patience, 1e-3, 86400, "S", "seconds that a peer may let wait (120)"},
         QD_CLI_ACTIVATIONS_OPTION(s.common),
         QD_CLI_KV_OPTION(s.common),
         QD_CLI_THREADS_OPTION(s.common),

@@ -3,6 +3,7 @@
 #include <stdlib.h>
 
 #include "cli/page.h"
+#include "cli/plot.h"
 #include "cli/sim.h"
 
 const char *qd_cli_sim_colour(qd_sim_cause c) {
@@ -96,57 +97,9 @@ void qd_cli_svg_timeline(FILE *f, const qd_sim_report *r) {
 
 /* ---- Roofline ----------------------------------------------------------------------------------------------- */
 
-/* Logarithmic axes. */
-typedef struct plot {
-    double x_low, x_high, y_low, y_high;
-} plot;
-
-enum { PLOT_LEFT = 80, PLOT_TOP = 20, PLOT_WIDTH = 860, PLOT_HEIGHT = 340 };
-
-static double plot_x(const plot *p, double x) {
-    return PLOT_LEFT + PLOT_WIDTH * log(x / p->x_low) / log(p->x_high / p->x_low);
-}
-
-static double plot_y(const plot *p, double y) {
-    return PLOT_TOP + PLOT_HEIGHT * (1 - log(y / p->y_low) / log(p->y_high / p->y_low));
-}
-
-static void draw_axes(FILE *f, const plot *p) {
-    for (double x = p->x_low; x <= p->x_high * 1.001; x *= 10) {
-        fprintf(f, "<line x1=\"%.1f\" y1=\"%d\" x2=\"%.1f\" y2=\"%d\" class=\"grid\"/>", plot_x(p, x), PLOT_TOP,
-                plot_x(p, x), PLOT_TOP + PLOT_HEIGHT);
-        fprintf(f, "<text x=\"%.1f\" y=\"%d\" text-anchor=\"middle\">%g</text>\n", plot_x(p, x),
-                PLOT_TOP + PLOT_HEIGHT + 18, x);
-    }
-    for (double y = p->y_low; y <= p->y_high * 1.001; y *= 10) {
-        fprintf(f, "<line x1=\"%d\" y1=\"%.1f\" x2=\"%d\" y2=\"%.1f\" class=\"grid\"/>", PLOT_LEFT, plot_y(p, y),
-                PLOT_LEFT + PLOT_WIDTH, plot_y(p, y));
-        fprintf(f, "<text x=\"%d\" y=\"%.1f\" text-anchor=\"end\">%g</text>\n", PLOT_LEFT - 8, plot_y(p, y) + 4,
-                y * 1e-9);
-    }
-    fprintf(f, "<text x=\"%d\" y=\"%d\" text-anchor=\"end\">products for each byte of memory</text>\n",
-            PLOT_LEFT + PLOT_WIDTH, PLOT_TOP + PLOT_HEIGHT + 36);
-    fprintf(f, "<text x=\"4\" y=\"12\">GMAC/s</text>\n");
-}
-
-/* Memory's slope up to a peak, then level. */
-static void draw_roof(FILE *f, const plot *p, double slope, double peak, const char *name) {
-    const double ridge = fmin(fmax(peak / slope, p->x_low), p->x_high);
-    const double start = fmax(p->x_low, p->y_low / slope);
-    fprintf(f, "<polyline points=\"%.1f,%.1f %.1f,%.1f %.1f,%.1f\" class=\"roof\"/>\n", plot_x(p, start),
-            plot_y(p, fmin(start * slope, peak)), plot_x(p, ridge), plot_y(p, fmin(ridge * slope, peak)),
-            plot_x(p, p->x_high), plot_y(p, fmin(p->x_high * slope, peak)));
-    fprintf(f, "<text x=\"%d\" y=\"%.1f\" text-anchor=\"end\">%s</text>\n", PLOT_LEFT + PLOT_WIDTH - 6,
-            plot_y(p, fmin(p->x_high * slope, peak)) - 5, name);
-}
-
-static double decade(double x, bool up) {
-    return pow(10, up ? ceil(log10(x)) : floor(log10(x)));
-}
-
 void qd_cli_svg_roofline(FILE *f, const qd_sim_report *r, const qd_cli_sim_group *groups, int count) {
     const double hertz = 1e6 * r->design.clock_mhz;
-    plot p = {0.1, 100, r->peak_macs * 1e-3, r->peak_macs_int4 * 1.5};
+    qd_cli_plot p = {0.1, 100, r->peak_macs * 1e-3, r->peak_macs_int4 * 1.5};
     for (int g = 0; g < count; g++) {
         const qd_cli_sim_group *x = &groups[g];
         if (x->macs <= 0 || x->bytes <= 0) continue;
@@ -154,17 +107,18 @@ void qd_cli_svg_roofline(FILE *f, const qd_sim_report *r, const qd_cli_sim_group
         p.x_high = fmax(p.x_high, x->macs / x->bytes);
         p.y_low = fmin(p.y_low, x->macs / x->cycles * hertz);
     }
-    p = (plot){decade(p.x_low, false), decade(p.x_high, true), decade(p.y_low, false), decade(p.y_high, true)};
+    p = (qd_cli_plot){qd_cli_plot_decade(p.x_low, false), qd_cli_plot_decade(p.x_high, true),
+                      qd_cli_plot_decade(p.y_low, false), qd_cli_plot_decade(p.y_high, true)};
     fprintf(f, "<svg viewBox=\"0 0 %d %d\" role=\"img\" aria-label=\"roofline\" id=\"roofline\">\n", WIDTH,
-            PLOT_TOP + PLOT_HEIGHT + 44);
-    draw_axes(f, &p);
-    draw_roof(f, &p, r->memory_rate, r->peak_macs_int4, "int4");
-    draw_roof(f, &p, r->memory_rate, r->peak_macs, "int8");
+            QD_CLI_PLOT_TOP + QD_CLI_PLOT_HEIGHT + 44);
+    qd_cli_plot_axes(f, &p, 1e-9, "products for each byte of memory", "GMAC/s");
+    qd_cli_plot_roof(f, &p, r->memory_rate, r->peak_macs_int4, "int4");
+    qd_cli_plot_roof(f, &p, r->memory_rate, r->peak_macs, "int8");
     for (int g = 0; g < count; g++) {
         const qd_cli_sim_group *x = &groups[g];
         if (x->macs <= 0 || x->bytes <= 0) continue;
         fprintf(f, "<circle cx=\"%.1f\" cy=\"%.1f\" r=\"%.1f\" fill=\"%s\" fill-opacity=\"0.7\"><title>",
-                plot_x(&p, x->macs / x->bytes), plot_y(&p, x->macs / x->cycles * hertz),
+                qd_cli_plot_x(&p, x->macs / x->bytes), qd_cli_plot_y(&p, x->macs / x->cycles * hertz),
                 3 + 14 * sqrt(x->cycles / (double)r->cycles),
                 x->first->task.place == QD_SIM_UNIT ? "#1b7837" : "#762a83");
         qd_cli_page_text(f, x->first->task.name);
@@ -185,31 +139,32 @@ void qd_cli_svg_front(FILE *f, const qd_cli_sim_found *found, bool alone) {
         low = fmin(low, rate);
         high = fmax(high, rate);
     }
-    const plot p = {0.001, 1, decade(low, false), decade(high * 1.0001, true)};
+    const qd_cli_plot p = {0.001, 1, qd_cli_plot_decade(low, false), qd_cli_plot_decade(high * 1.0001, true)};
     fprintf(f, "<svg viewBox=\"0 0 %d %d\" role=\"img\" aria-label=\"front\" id=\"front\"%s>\n", WIDTH,
-            PLOT_TOP + PLOT_HEIGHT + 44, alone ? " xmlns=\"http://www.w3.org/2000/svg\"" : "");
+            QD_CLI_PLOT_TOP + QD_CLI_PLOT_HEIGHT + 44, alone ? " xmlns=\"http://www.w3.org/2000/svg\"" : "");
     if (alone)
         fprintf(f,
                 "<style>text{font:12px sans-serif}.grid{stroke:#ddd}.front{fill:none;stroke:#b2182b;stroke-width:2}"
                 "</style>\n<rect width=\"100%%\" height=\"100%%\" fill=\"#fff\"/>\n");
     for (double x = p.x_low; x <= p.x_high * 1.001; x *= 10) {
-        fprintf(f, "<line x1=\"%.1f\" y1=\"%d\" x2=\"%.1f\" y2=\"%d\" class=\"grid\"/>", plot_x(&p, x), PLOT_TOP,
-                plot_x(&p, x), PLOT_TOP + PLOT_HEIGHT);
-        fprintf(f, "<text x=\"%.1f\" y=\"%d\" text-anchor=\"middle\">%g %%</text>\n", plot_x(&p, x),
-                PLOT_TOP + PLOT_HEIGHT + 18, 100 * x);
+        fprintf(f, "<line x1=\"%.1f\" y1=\"%d\" x2=\"%.1f\" y2=\"%d\" class=\"grid\"/>", qd_cli_plot_x(&p, x),
+                QD_CLI_PLOT_TOP, qd_cli_plot_x(&p, x), QD_CLI_PLOT_TOP + QD_CLI_PLOT_HEIGHT);
+        fprintf(f, "<text x=\"%.1f\" y=\"%d\" text-anchor=\"middle\">%g %%</text>\n", qd_cli_plot_x(&p, x),
+                QD_CLI_PLOT_TOP + QD_CLI_PLOT_HEIGHT + 18, 100 * x);
     }
     for (double y = p.y_low; y <= p.y_high * 1.001; y *= 10) {
-        fprintf(f, "<line x1=\"%d\" y1=\"%.1f\" x2=\"%d\" y2=\"%.1f\" class=\"grid\"/>", PLOT_LEFT, plot_y(&p, y),
-                PLOT_LEFT + PLOT_WIDTH, plot_y(&p, y));
-        fprintf(f, "<text x=\"%d\" y=\"%.1f\" text-anchor=\"end\">%g</text>\n", PLOT_LEFT - 8, plot_y(&p, y) + 4, y);
+        fprintf(f, "<line x1=\"%d\" y1=\"%.1f\" x2=\"%d\" y2=\"%.1f\" class=\"grid\"/>", QD_CLI_PLOT_LEFT,
+                qd_cli_plot_y(&p, y), QD_CLI_PLOT_LEFT + QD_CLI_PLOT_WIDTH, qd_cli_plot_y(&p, y));
+        fprintf(f, "<text x=\"%d\" y=\"%.1f\" text-anchor=\"end\">%g</text>\n", QD_CLI_PLOT_LEFT - 8,
+                qd_cli_plot_y(&p, y) + 4, y);
     }
-    fprintf(f, "<text x=\"%d\" y=\"%d\" text-anchor=\"end\">of %s's scarcest resource</text>\n", PLOT_LEFT + PLOT_WIDTH,
-            PLOT_TOP + PLOT_HEIGHT + 36, s->board);
+    fprintf(f, "<text x=\"%d\" y=\"%d\" text-anchor=\"end\">of %s's scarcest resource</text>\n",
+            QD_CLI_PLOT_LEFT + QD_CLI_PLOT_WIDTH, QD_CLI_PLOT_TOP + QD_CLI_PLOT_HEIGHT + 36, s->board);
     fprintf(f, "<text x=\"4\" y=\"12\">%s/s</text>\n<polyline class=\"front\" points=\"", found->unit);
     for (int i = 0; i < s->count; i++) {
         if (s->candidate[i].front)
-            fprintf(f, "%.1f,%.1f ", plot_x(&p, fmax(s->candidate[i].share, p.x_low)),
-                    plot_y(&p, found->count / s->candidate[i].seconds));
+            fprintf(f, "%.1f,%.1f ", qd_cli_plot_x(&p, fmax(s->candidate[i].share, p.x_low)),
+                    qd_cli_plot_y(&p, found->count / s->candidate[i].seconds));
     }
     fprintf(f, "\"/>\n");
     for (int i = 0; i < s->count; i++) {
@@ -219,7 +174,7 @@ void qd_cli_svg_front(FILE *f, const qd_cli_sim_found *found, bool alone) {
         fprintf(f,
                 "<circle cx=\"%.1f\" cy=\"%.1f\" r=\"%d\" fill=\"%s\"><title>%d x %d x %d, %d results a cycle, "
                 "2^%d and 2^%d words: %.3g %s/s, %lld LUTs, %lld DSP blocks, %lld RAM blocks</title></circle>\n",
-                plot_x(&p, fmax(c->share, p.x_low)), plot_y(&p, rate),
+                qd_cli_plot_x(&p, fmax(c->share, p.x_low)), qd_cli_plot_y(&p, rate),
                 i == s->best ? 7
                 : c->front   ? 5
                              : 3,

@@ -1,0 +1,56 @@
+/* The works that qdot and its peers do in turn: a list of them, and qdot's own part. */
+#ifndef QDOT_CLI_BENCH_WORKS_H
+#define QDOT_CLI_BENCH_WORKS_H
+
+#include "cli/bench_measure.h"
+
+typedef enum qd_bench_kind {
+    QD_BENCH_GEMM,
+    QD_BENCH_CONV,
+    QD_BENCH_GEMV,
+    QD_BENCH_SGEMM,
+    QD_BENCH_PROMPT,
+    QD_BENCH_GENERATE,
+    QD_BENCH_KINDS
+} qd_bench_kind;
+
+/** "gemm" and so on. */
+const char *qd_bench_kind_name(qd_bench_kind kind);
+
+typedef struct qd_bench_work {
+    qd_bench_kind kind;
+    char name[64]; /* unique */
+    /* y[M,N] of K products each; a convolution's M are the elements of its image */
+    int64_t m, n, k;
+    int64_t image, channels, kernel, stride, groups; /* of a convolution; the sides of the square images */
+    qd_format weights;
+    int copies;               /* of the weights; a pass uses each once */
+    int64_t tokens;           /* of a model's pass; else 0 */
+    const char *path;         /* of the model */
+    float y_scale;            /* of results in codes, whose zero point is 128 */
+    double operations, bytes; /* of a call; weights, activations and results once each */
+    double tolerance;         /* of two marks of the same results; 0: they are not compared */
+} qd_bench_work;
+
+/** The works of bench_works.def, of which `pattern` (an extended regular expression; NULL: all) finds the name.
+ *  *works: free with free(). Prints a message and returns false on failure. */
+bool qd_bench_list_works(const char *pattern, qd_bench_work **works, int *count);
+/** A prompt of `prompt` tokens and a generation of `generate`, of a model in a file. */
+void qd_bench_model_works(const char *path, const qd_gguf *g, int64_t prompt, int64_t generate, qd_bench_work works[2]);
+/** The work as peers are told: see tests/bench/README.md. Prints a message and returns false when it is too long. */
+bool qd_bench_work_line(const qd_bench_work *w, char *line, size_t size);
+
+/** What qdot itself needs to do a work. */
+typedef struct qd_bench_own qd_bench_own;
+/** Exactly one of `c` and `m` is used: a model's works need `m`. Prints a message and returns NULL on failure. */
+qd_bench_own *qd_bench_own_create(qd_context *c, qd_model *m, const qd_bench_work *w);
+void qd_bench_own_free(qd_bench_own *o);
+/** Does it `passes` times; seconds for all of them. Prints a message and returns false on failure, or a stop. */
+bool qd_bench_own_run(qd_bench_own *o, int64_t passes, double *seconds);
+/** The kernel that ran; "" for models. */
+const char *qd_bench_own_kernel(const qd_bench_own *o);
+/** The results of the last run in one number, which peers compute as well; NAN where there is none. Prints a message
+ * and returns false on failure. */
+bool qd_bench_own_mark(qd_bench_own *o, double *mark);
+
+#endif

@@ -1,0 +1,194 @@
+"""ONNX Runtime as a peer of `qdot bench --peers` (README.md has the protocol): onnxruntime.py THREADS [PLUGIN].
+
+Each work is a graph whose nodes differ only in which copy of the weights they read, so that what Python does once a run
+counts little. With a plug-in (libqdot_ort_ep.so), qdot computes instead of ONNX Runtime's own kernels.
+"""
+import os
+import sys
+import time
+
+import numpy as np
+import onnx
+import onnxruntime as ort
+from onnx import TensorProto, helper
+
+PLUGIN = "QdotExecutionProvider"
+FLOAT, U8, I8 = TensorProto.FLOAT, TensorProto.UINT8, TensorProto.INT8
+ZERO = 128
+
+
+class Cannot(Exception):
+    """This work is none of this peer's."""
+
+
+def codes(count, seed):
+    """The same bytes as qdot's and the other peers'."""
+    h = np.arange(count, dtype=np.uint32) * np.uint32(2654435761) + np.uint32(seed)
+    h ^= h >> np.uint32(15)
+    h *= np.uint32(2246822519)
+    h ^= h >> np.uint32(13)
+    return (h >> np.uint32(24)).astype(np.uint8)
+
+
+def inputs(shape):
+    return codes(int(np.prod(shape)), 1).reshape(shape)
+
+
+def weights(shape):
+    w = codes(int(np.prod(shape)), 2).astype(np.int16) - ZERO
+    return np.maximum(w, -127).astype(np.int8).reshape(shape)
+
+
+def scales(n):
+    return (2.0**-7 * (1 + (np.arange(n) % 7) / 8)).astype(np.float32)
+
+
+class Graph:
+    """Nodes that each read x and a copy of the weights."""
+
+    def __init__(self, x, y_type, y_shape):
+        self.x, self.y_type, self.y_shape = x, y_type, y_shape
+        self.nodes, self.constants, self.results = [], [], []
+
+    def constant(self, name, array):
+        t = TensorProto()
+        t.name, t.data_type, t.raw_data = name, helper.np_dtype_to_tensor_dtype(array.dtype), array.tobytes()
+        t.dims.extend(array.shape)
+        self.constants.append(t)
+        return name
+
+    def quantized(self, y_scale, n):
+        """What all nodes share: the scales and zero points of x, w and y."""
+        return {"xs": self.constant("xs", np.array(2.0**-6, np.float32)),
+                "xz": self.constant("xz", np.array(ZERO, np.uint8)),
+                "ws": self.constant("ws", scales(n)),
+                "wz": self.constant("wz", np.zeros(n, np.int8)),
+                "ys": self.constant("ys", np.array(y_scale, np.float32)),
+                "yz": self.constant("yz", np.array(ZERO, np.uint8))}
+
+    def node(self, op, operands, domain="", **attributes):
+        name = f"y{len(self.results)}"
+        self.nodes.append(helper.make_node(op, operands, [name], domain=domain, **attributes))
+        self.results.append(helper.make_tensor_value_info(name, self.y_type, self.y_shape))
+
+    def session(self, threads, plugin):
+        x_type = helper.np_dtype_to_tensor_dtype(self.x.dtype)
+        graph = helper.make_graph(self.nodes, "g", [helper.make_tensor_value_info("x", x_type, list(self.x.shape))],
+                                  self.results, self.constants)
+        model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17), helper.make_opsetid("com.microsoft", 1)])
+        model.ir_version = 9
+        options = ort.SessionOptions()
+        options.intra_op_num_threads = threads
+        options.inter_op_num_threads = 1
+        options.log_severity_level = 3
+        if plugin:
+            options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+            options.add_provider_for_devices([d for d in ort.get_ep_devices() if d.ep_name == PLUGIN][:1], {})
+            return ort.InferenceSession(model.SerializeToString(), options)
+        return ort.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+
+
+def gemm(o):
+    m, n, k = (int(o[x]) for x in "mnk")
+    g = Graph(inputs((m, k)), U8, [m, n])
+    c, w = g.quantized(float(o["y_scale"]), n), np.ascontiguousarray(weights((n, k)).T)
+    for i in range(int(o["copies"])):
+        g.node("QLinearMatMul", ["x", c["xs"], c["xz"], g.constant(f"w{i}", w), c["ws"], c["wz"], c["ys"], c["yz"]])
+    return g
+
+
+def conv(o):
+    """Channels last, which spares ONNX Runtime two transpositions; the plug-in knows the standard's order alone."""
+    image, channels, n, kernel, groups = (int(o[x]) for x in ("image", "channels", "outputs", "kernel", "groups"))
+    stride, pad = int(o["stride"]), int(o["pad"])
+    side = (image + 2 * pad - kernel) // stride + 1
+    g = Graph(inputs((1, image, image, channels)), U8, [1, side, side, n])
+    c = g.quantized(float(o["y_scale"]), n)
+    w = np.ascontiguousarray(weights((n, kernel, kernel, channels // groups)).transpose(0, 3, 1, 2))
+    for i in range(int(o["copies"])):
+        g.node("QLinearConv", ["x", c["xs"], c["xz"], g.constant(f"w{i}", w), c["ws"], c["wz"], c["ys"], c["yz"]],
+               "com.microsoft", channels_last=1, kernel_shape=[kernel, kernel], strides=[stride, stride],
+               pads=[pad] * 4, group=groups)
+    return g
+
+
+def gemv(o):
+    """Blocks of 32 with a scale each, activations in 8 bits: MatMulNBits at accuracy level 4."""
+    bits = {"q4_0": 4, "q8_0": 8}.get(o["format"])
+    if not bits:
+        raise Cannot(f"no format {o['format']}")
+    m, n, k = (int(o[x]) for x in "mnk")
+    g = Graph((inputs((m, k)).astype(np.float32) - ZERO) / ZERO, FLOAT, [m, n])
+    w = codes(n * k * bits // 8, 2).reshape(n, k // 32, 32 * bits // 8)
+    s = np.full((n, k // 32), 2.0**-7, np.float32)
+    for i in range(int(o["copies"])):
+        g.node("MatMulNBits", ["x", g.constant(f"w{i}", w), g.constant(f"s{i}", s)], "com.microsoft", K=k, N=n, bits=bits,
+               block_size=32, accuracy_level=4)
+    return g
+
+
+def sgemm(o):
+    m, n, k = (int(o[x]) for x in "mnk")
+    g = Graph((inputs((m, k)).astype(np.float32) - ZERO) / ZERO, FLOAT, [m, n])
+    w = np.ascontiguousarray(((codes(n * k, 2).astype(np.float32) - ZERO) / ZERO).reshape(n, k).T)
+    for i in range(int(o["copies"])):
+        g.node("MatMul", ["x", g.constant(f"w{i}", w)])
+    return g
+
+
+KINDS = {"gemm": gemm, "conv": conv, "gemv": gemv, "sgemm": sgemm}
+
+
+class Work:
+    def __init__(self, words, threads, plugin):
+        kind, *rest = words
+        if kind not in KINDS:
+            raise Cannot(f"no work '{kind}'")
+        g = KINDS[kind](dict(r.split("=", 1) for r in rest))
+        self.session = g.session(threads, plugin)
+        self.binding = self.session.io_binding()
+        self.binding.bind_cpu_input("x", g.x)
+        for r in g.results:
+            self.binding.bind_output(r.name)
+        self.kind = kind
+
+    def run(self, passes):
+        start = time.perf_counter()
+        for _ in range(passes):
+            self.session.run_with_iobinding(self.binding)
+        return time.perf_counter() - start
+
+    def mark(self):
+        """64 results, weighted: see README.md. gemv's weights are this program's own."""
+        if self.kind == "gemv":
+            return ""
+        self.run(1)
+        y = self.binding.get_outputs()[0].numpy().ravel()
+        return " %.6f" % (sum(float(y[i * 2654435761 % y.size]) * (i + 1) for i in range(64)) / 2080)
+
+
+def main():
+    threads, plugin = int(sys.argv[1]), sys.argv[2] if len(sys.argv) > 2 else None
+    if plugin:
+        ort.register_execution_provider_library("qdot", os.path.abspath(plugin))
+    # Whatever a library prints goes elsewhere than the answers.
+    answers = os.fdopen(os.dup(1), "w", buffering=1)
+    os.dup2(2, 1)
+    print(f"qdot-peer 1 onnxruntime{'+qdot' if plugin else ''} {ort.__version__}", file=answers)
+    work = None
+    for line in sys.stdin:
+        what, *words = line.split()
+        if what == "work":
+            work = None
+            try:
+                work = Work(words, threads, plugin)
+                print(f"ready{work.mark()}", file=answers)
+            except Exception as e:  # of any library: it is the answer
+                print("cannot", " ".join(str(e).split())[:200], file=answers)
+        elif what == "run" and work:
+            print(f"seconds {work.run(int(words[0])):.9f}", file=answers)
+        else:
+            print("error unknown request", file=answers)
+
+
+main()
