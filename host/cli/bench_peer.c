@@ -162,7 +162,7 @@ bool qd_bench_peer_prepare(qd_bench_peer *p, const char *work, double patience, 
     if (!ask(p, request, patience, line)) return false;
     const char *cannot = after(line, "cannot"), *ready = after(line, "ready");
     if (cannot) {
-        snprintf(p->why, sizeof p->why, "%.200s", *cannot ? cannot : "it cannot do this");
+        snprintf(p->why, sizeof p->why, "%.200s", cannot);
         return false;
     }
     char *end = line;

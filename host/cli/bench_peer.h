@@ -25,7 +25,7 @@ typedef struct qd_bench_peer {
  *  seconds at most, and end early when the user stops. */
 bool qd_bench_peer_start(qd_bench_peer *p, const char *path, unsigned threads, double patience);
 /** Gives it a work: the words after "work". *mark: its results in one number, NAN where it told none. False: `why`
- * tells what it lacks; it may still do other works unless it is gone. */
+ * tells what it lacks ("": this is no kind of its works); it may still do others unless it is gone. */
 bool qd_bench_peer_prepare(qd_bench_peer *p, const char *work, double patience, double *mark);
 /** Lets it do the work `passes` times. *seconds: for all of them, on its own clock. */
 bool qd_bench_peer_run(qd_bench_peer *p, int64_t passes, double patience, double *seconds);

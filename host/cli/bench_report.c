@@ -61,9 +61,9 @@ static void print_row(const qd_bench_comparison *x, const qd_bench_result *r) {
         const qd_bench_part *p = &r->parts[i];
         if (!is_there(x, i)) continue;
         if (p->done) {
-            printf("  %6.2f +-%3.0f%%%s", p->ratio.median, percent(&p->ratio), p->differs ? "*" : " ");
+            printf("  %6.2f +-%4.0f%%%s  ", p->ratio.median, percent(&p->ratio), p->differs ? "*" : " ");
         } else {
-            printf("  %13s", "-");
+            printf("  %16s", "-");
         }
     }
     if (r->others >= 0) printf(" %5.0f%%", 100 * r->others);
@@ -81,7 +81,7 @@ void qd_bench_print_comparison(const qd_bench_comparison *x, const qd_device_inf
     print_head(x, d);
     printf("\n%-36s %10s %5s %8s %8s %5s", "work", "time", "+-", "GOP/s", "GB/s", "roof");
     for (int i = 0; i < x->peer_count; i++) {
-        if (is_there(x, i)) printf("  %-13.13s", x->peers[i].name);
+        if (is_there(x, i)) printf("  %-16.16s", x->peers[i].name);
     }
     printf(" %6s  %s\n", "others", "kernel");
     for (int i = 0; i < x->count; i++) {

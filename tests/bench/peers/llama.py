@@ -24,7 +24,7 @@ def main():
             work = None
             kind, options = words[0], dict(w.split("=", 1) for w in line.split("model=")[0].split() if "=" in w)
             if kind not in ("prompt", "generate"):
-                print("cannot no such work", flush=True)
+                print("cannot", flush=True)
                 continue
             n = options["tokens"]
             work = ["-m", line.rstrip("\n").split("model=", 1)[1]]

@@ -177,11 +177,11 @@ static const char *prepare_conv(const char *words) {
 const char *peer_prepare(const char *words, int threads) {
     (void)threads; /* OMP_NUM_THREADS, see main */
     clear();
+    const int is_gemm = peer_is(words, "gemm");
+    if (!is_gemm && !peer_is(words, "conv")) return "";
     peer.copies = (int)peer_number(words, "copies");
     if (peer.copies < 1 || peer.copies > MOST_COPIES) return "too many copies";
-    if (peer_is(words, "gemm")) return prepare_gemm(words);
-    if (peer_is(words, "conv")) return prepare_conv(words);
-    return "no such work";
+    return is_gemm ? prepare_gemm(words) : prepare_conv(words);
 }
 
 void peer_run(int64_t passes) {

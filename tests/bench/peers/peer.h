@@ -52,8 +52,9 @@ static inline size_t peer_sample(size_t i, size_t count) {
     return (size_t)((uint64_t)i * 2654435761u % count);
 }
 
-/* Implemented by each peer. prepare: NULL, or why this work is not done; the words are valid only meanwhile. run: all
- * copies of the weights in turn, `passes` times. value: result at an index. All frees what the last work took. */
+/* Implemented by each peer. prepare: NULL, or why this work is not done ("": it is of no known kind); the words are
+ * valid only meanwhile. run: all copies of the weights in turn, `passes` times. value: result at an index. All frees
+ * what the last work took. */
 const char *peer_prepare(const char *words, int threads);
 void peer_run(int64_t passes);
 size_t peer_results(void);
@@ -77,7 +78,7 @@ static inline int peer_main(int argc, char **argv, const char *name, const char 
                     sum += peer_value(peer_sample(i, peer_results())) * (double)(i + 1);
                 printf("ready %.6f\n", sum / 2080);
             } else {
-                printf("cannot %s\n", why);
+                printf("cannot%s%s\n", *why ? " " : "", why);
             }
         } else if (strncmp(line, "run ", 4) == 0 && ready) {
             const double start = peer_seconds();

@@ -1,0 +1,120 @@
+"""Makes a section of RESULTS.md of what all.sh measured: section.py FOLDER [--write]."""
+import datetime
+import json
+import os
+import re
+import statistics
+import sys
+
+folder, write = sys.argv[1], "--write" in sys.argv[2:]
+
+
+def load(name):
+    path = os.path.join(folder, name + ".json")
+    return json.load(open(path)) if os.path.exists(path) and os.path.getsize(path) else None
+
+
+works = load("works")
+models = {name: load(name) for name in ("q4_1", "q4_1-512", "q4_0", "q4_0-512")}
+first, host = load("first"), load("host")
+out = []
+
+
+def parts(o, kind):
+    return [w for w in o["works"] if w["kind"] == kind]
+
+
+def summary(o, kind, peer):
+    return next((s for s in o["summary"] if s["kind"] == kind and s["peer"] == peer), None)
+
+
+def ratio(work, peer):
+    p = next((p for p in work["peers"] if p["name"] == peer), {})
+    if "ratio" not in p:
+        return None
+    r = p["ratio"]
+    return f"{r['median']:.2f} ({r['least']:.2f} … {r['most']:.2f}){'*' if p['differs'] else ''}"
+
+
+def table(head, rows):
+    out.append("")
+    out.append("| " + " | ".join(head) + " |")
+    out.append("|" + "|".join("---" if i == 0 else "---:" for i in range(len(head))) + "|")
+    out.extend("| " + " | ".join(r) + " |" for r in rows)
+
+
+def aims():
+    rows = []
+    s = summary(works, "gemm", "fastest")
+    if s:
+        text = f"{s['geometric_mean']:.2f}, {s['below_0.8']} of {s['works']} below 0.8, least {s['least']:.2f} ({s['least_name']})"
+        rows.append(("int8 GEMM, the better of ONNX Runtime and oneDNN", "1.2, none below 0.8", text))
+    s = summary(works, "conv", "onnxruntime")
+    if s:
+        text = f"{s['geometric_mean']:.2f}, {s['below_0.8']} of {s['works']} below 0.8, least {s['least']:.2f} ({s['least_name']})"
+        rows.append(("int8 conv2d, ONNX Runtime", "1.0", text))
+    gemv = parts(works, "gemv")
+    if gemv:
+        shares = [w["of_roof"] for w in gemv]
+        rows.append(("GEMV, share of the read bandwidth", "95 %", f"{100 * min(shares):.0f} … {100 * max(shares):.0f} %"))
+    for name, kind, aim in (("q4_1", "generate", "2"), ("q4_0", "generate", "2"), ("q4_1", "prompt", "5 (VNNI), 2 (AVX2)"),
+                            ("q4_1-512", "prompt", "5 (VNNI), 2 (AVX2)"), ("q4_0", "prompt", "5 (VNNI), 2 (AVX2)"),
+                            ("q4_0-512", "prompt", "5 (VNNI), 2 (AVX2)")):
+        for w in parts(models[name], kind) if models[name] else []:
+            rate = w["tokens"] / w["seconds"]["median"]
+            rows.append((f"SmolLM2 {name[:4].upper()} {w['name']}, llama.cpp", aim,
+                         f"{ratio(w, 'llama.cpp') or 'no peer'}; {rate:.0f} tokens/s"))
+    if first:
+        rows.append((f"start to first token, prompt of {first['tokens']}", "0.4 s", f"{statistics.median(first['seconds']):.2f} s"))
+    for o, kind, peer in ((works, "gemm", "onnxruntime+qdot"), (works, "conv", "onnxruntime+qdot"),
+                          (models["q4_1"], "generate", "llama.cpp+qdot"), (models["q4_1"], "prompt", "llama.cpp+qdot")):
+        s = summary(o, kind, peer) if o else None
+        if s:
+            rows.append((f"{kind} in {peer.split('+')[0]} by the plug-in, share of qdot's own speed", "95 %",
+                         f"{100 / s['geometric_mean']:.0f} %"))
+    s = summary(works, "sgemm", "clblast")
+    if s:
+        rows.append(("floats, CLBlast on the same device", "", f"{s['geometric_mean']:.2f}, least {s['least']:.2f}"))
+    if host:
+        rows.append(("instructions of the host for a token", "", f"{host['per_token']:,} ({host['words']})"))
+    table(("work, next to", "aim", "reached: median (least … most)"), rows)
+
+
+def all_works(kind):
+    names = [p["name"] for p in works["peers"] if summary(works, kind, p["name"])]
+    rows = []
+    for w in parts(works, kind):
+        s = w["seconds"]["median"]
+        rows.append([w["name"].split(" ", 1)[1], f"{1e6 * s:.0f}", f"{1e-9 * w['operations'] / s:.0f}",
+                     f"{100 * w['of_roof']:.0f} %"] + [ratio(w, n) or "-" for n in names])
+    if rows:
+        table([kind, "us", "GOP/s", "of roof"] + names, rows)
+
+
+machine = works["machine"]
+heading = f"## Peers: {machine['processor']}, {machine['processors']} processors"
+out.append(heading)
+out.append("")
+peers = ", ".join(f"{p['name']} {p['version']}" + (" (gone)" if "gone" in p else "") for p in works["peers"])
+everything = [w for o in [works] + list(models.values()) if o for w in o["works"]]
+others = [w["others"] for w in everything if "others" in w]
+date = datetime.date.fromtimestamp(os.path.getmtime(os.path.join(folder, "works.json"))).isoformat()
+roof = works["roof"]
+out.append(f"{machine['features']}; caches {machine['caches']}; device {works['name']}, {works['threads']} threads; {date}.")
+out.append(f"Roofs of the run: {roof['memory_gb_per_s']:.1f} GB/s, {roof['codes_gop_per_s']:.0f} GOP/s ({roof['codes_by']}), "
+           f"{roof['floats_gflop_per_s']:.0f} GFLOP/s ({roof['floats_by']}).")
+out.append(f"Peers: {peers}." + (f" Absent: {works['absent']}." if works["absent"] else ""))
+if others:
+    out.append(f"Other programs used {100 * statistics.median(others):.0f} % of the cores, at most {100 * max(others):.0f} %."
+               + (" **Not a quiet run: the ratios say little.**" if statistics.median(others) > 0.1 else ""))
+aims()
+for kind in ("gemm", "conv", "gemv", "sgemm"):
+    all_works(kind)
+section = "\n".join(out) + "\n"
+print(section)
+if write:
+    path = os.path.join(os.path.dirname(__file__), "RESULTS.md")
+    text = open(path).read()
+    old = re.search(re.escape(heading) + r"\n.*?(?=^## |\Z)", text, re.S | re.M)
+    text = text.replace(old.group(0), section + "\n" if old.end() < len(text) else section) if old else text + "\n" + section
+    open(path, "w").write(text)
