@@ -159,6 +159,7 @@ static bool suits(const qd_imatrix *imatrix, const qd_cli_plan *plan) {
 /* NULL where there is none; experts, which have more than two dimensions, are quantized without. */
 static const float *importance_of(const qd_imatrix *imatrix, const qd_cli_change *c) {
     const float *values = NULL;
+    if (c->importance) return c->importance;
     if (!imatrix || c->tensor.desc.rank != 2) return NULL;
     return qd_imatrix_find(imatrix, c->name, c->src.cols, &values) == QD_OK ? values : NULL;
 }
@@ -274,6 +275,7 @@ int qd_cmd_quantize(int argc, char **argv) {
     }
     outcome.input_bytes = qd_gguf_file_bytes(g);
     ok = ok && qd_cli_plan_make(g, &rules, &plan);
+    method.imatrix = imatrix != NULL;
     ok = ok && suits(imatrix, &plan) && qd_cli_inputs_read(g, &inputs);
     ok = ok && qd_cli_method_begin(&method, input, c.device, (int)c.threads, g, &plan);
     ok = ok && write_file(g, &rules, &plan, imatrix, &inputs, &method, (int)c.threads, &outcome);

@@ -43,6 +43,7 @@ typedef struct qd_cli_change {
     uint64_t bytes;    /* that it takes in the output */
     float *columns;    /* what each column is multiplied by before; NULL: nothing */
     float *rows;       /* what each row is divided by; of a vector, its new values */
+    float *importance; /* of its columns, by the method; NULL: none */
     qd_loss loss;      /* unless kept */
 } qd_cli_change;
 

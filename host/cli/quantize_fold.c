@@ -112,7 +112,7 @@ static qd_status find_factors(const qd_cli_method *m, const fold *f, float *room
             sum += f->input->mean_abs[k / f->head / f->repeat * f->repeat * f->head + i * f->head + k % f->head];
         mean_abs[k] = (float)(sum / (double)f->repeat);
     }
-    const qd_awq_options o = {.rows = ROWS_OF_AWQ, .threads = m->threads};
+    const qd_awq_options o = {.rows = ROWS_OF_AWQ, .weighed = true, .threads = m->threads};
     return qd_awq_factors(matrices, targets, f->count, mean_abs, f->input->mean_square, &o, s, NULL);
 }
 
@@ -121,6 +121,14 @@ static void change(const qd_cli_method *m, qd_cli_change *c) {
     if (!c->keep) return;
     c->keep = false;
     m->plan->weights += (double)c->src.rows * (double)c->src.cols;
+}
+
+/* A reader's scales are chosen by what its columns read, as the search for the factors took it. */
+static bool weigh(const fold *f, int reader, const float *s) {
+    float *w = f->readers[reader]->importance = malloc((size_t)f->input->cols * sizeof *w);
+    for (int64_t k = 0; w && k < f->input->cols; k++)
+        w[k] = (float)(f->input->mean_square[k] / ((double)s[k] * (double)s[k]));
+    return w != NULL;
 }
 
 static bool apply(const qd_cli_method *m, const fold *f, const float *s) {
@@ -132,7 +140,7 @@ static bool apply(const qd_cli_method *m, const fold *f, const float *s) {
     bool ok = rows != NULL;
     for (int i = 0; ok && i < f->count; i++) {
         float *columns = f->readers[i]->columns = malloc((size_t)f->input->cols * sizeof *columns);
-        ok = columns != NULL;
+        ok = columns != NULL && (m->kind != QD_CLI_AWQ || weigh(f, i, s));
         if (ok) memcpy(columns, s, (size_t)f->input->cols * sizeof *columns);
         change(m, f->readers[i]);
     }

@@ -28,6 +28,8 @@ static bool read_options(qd_cli_method *m) {
         qd_cli_fail("--file is for --method gptq, awq or smoothquant");
     } else if (m->kind != QD_CLI_GPTQ && m->act_order) {
         qd_cli_fail("--act-order is for --method gptq");
+    } else if (m->imatrix && (m->kind == QD_CLI_GPTQ || m->kind == QD_CLI_AWQ)) {
+        qd_cli_fail("--imatrix has no use with --method %s, which measures by itself what the columns read", m->name);
     } else if (m->kind == QD_CLI_GPTQ && !m->text) {
         qd_cli_fail(
             "--method gptq needs a text that the model reads: --file TEXT (the statistics of qdot calibrate do not "

@@ -11,7 +11,7 @@ typedef enum qd_cli_method_kind { QD_CLI_RTN, QD_CLI_GPTQ, QD_CLI_AWQ, QD_CLI_SM
 typedef struct qd_cli_method {
     /* As asked for. */
     const char *name, *text, *calibration;
-    bool act_order;
+    bool act_order, imatrix; /* imatrix: there is one */
     double damping, alpha;
     int64_t tokens;
     uint64_t hessians; /* bytes that they may take at one time */
@@ -30,7 +30,7 @@ typedef struct qd_cli_method {
 } qd_cli_method;
 
 #define QD_CLI_METHOD_DEFAULTS \
-    { .damping = 0.01, .alpha = 0.5, .hessians = (uint64_t)512 << 20 }
+    { .damping = 0.1, .alpha = 0.5, .hessians = (uint64_t)512 << 20 }
 #define QD_CLI_METHOD_OPTIONS(m)                                                                                      \
     {                                                                                                                 \
         "method", 0, QD_CLI_TEXT, &(m).name,                                                                          \
@@ -38,7 +38,7 @@ typedef struct qd_cli_method {
         {"file", 0, QD_CLI_TEXT, &(m).text, 0, 0, "TEXT", "methods: a text that the model reads, UTF-8"},             \
         {"tokens", 'n', QD_CLI_INT, &(m).tokens, 0, 0x7fffffff, "N", "methods: at most so many of the text; 0: all"}, \
         {"act-order", 0, QD_CLI_FLAG, &(m).act_order, 0, 0, NULL, "gptq: the columns that matter most come first"},   \
-        {"damping", 0, QD_CLI_REAL, &(m).damping, 0, 1e5, "X", "gptq: of the mean diagonal (default 0.01)"},          \
+        {"damping", 0, QD_CLI_REAL, &(m).damping, 0, 1e5, "X", "gptq: of the mean diagonal (default 0.1)"},           \
         {"alpha", 0, QD_CLI_REAL, &(m).alpha, 0, 1, "X", "smoothquant: what activations hand on (default 0.5)"}, {    \
         "hessians", 0, QD_CLI_BYTES, &(m).hessians, 0, 0, "BYTES",                                                    \
             "gptq: memory for Hessians (default 512M); the text is read again for each part of the model"             \

@@ -188,6 +188,7 @@ void qd_cli_plan_free(qd_cli_plan *p) {
     for (int64_t i = 0; i < p->count; i++) {
         free(p->changes[i].columns);
         free(p->changes[i].rows);
+        free(p->changes[i].importance);
     }
     free(p->changes);
     *p = (qd_cli_plan){0};

@@ -59,7 +59,7 @@ static qd_status room_make(void *user, void **memory) {
 }
 
 /* y -= factor · u over n columns. */
-static void spread(float *y, float factor, const float *u, int64_t n) {
+QD_WIDE_LOOPS static void spread(float *y, float factor, const float *u, int64_t n) {
     for (int64_t k = 0; k < n; k++)
         y[k] -= factor * u[k];
 }

@@ -27,11 +27,12 @@ int64_t qd_hessian_count(int64_t cols) {
 }
 
 /* Rows `half` · HALF … of a panel against all columns of another: HALF × LANES sums. */
-static void add_tile(const sums *s, int64_t panel, int half, int64_t other) {
+QD_WIDE_LOOPS static void add_tile(const sums *s, int64_t panel, int half, int64_t other) {
     lanes sum[HALF] = {{0}};
     const float *a = (const float *)(s->panels + panel * s->rows) + half * HALF;
     const lanes *b = s->panels + other * s->rows;
     for (int64_t t = 0; t < s->rows; t++) {
+        QD_UNROLL_4
         for (int i = 0; i < HALF; i++)
             sum[i] += a[t * LANES + i] * b[t];
     }
@@ -93,12 +94,13 @@ enum { ROWS = 4, WIDE = 4 };
 typedef double wide __attribute__((vector_size(WIDE * sizeof(double))));
 
 /* sum[r] = Σ a[r][k] · b[k] over k < n, ROWS rows of `stride` from a on. */
-static void dots(const double *a, int64_t stride, const double *b, int64_t n, double sum[ROWS]) {
+QD_WIDE_LOOPS static void dots(const double *a, int64_t stride, const double *b, int64_t n, double sum[ROWS]) {
     wide part[ROWS] = {{0}};
     int64_t k = 0;
     for (; k + WIDE <= n; k += WIDE) {
         wide y;
         memcpy(&y, b + k, sizeof y);
+        QD_UNROLL_4
         for (int r = 0; r < ROWS; r++) {
             wide x;
             memcpy(&x, a + r * stride + k, sizeof x);
@@ -152,7 +154,7 @@ static qd_status decompose(double *l, int64_t n, const int64_t *order) {
 }
 
 /* row -= factor · other, over n elements. */
-static void subtract(double *row, double factor, const double *other, int64_t n) {
+QD_WIDE_LOOPS static void subtract(double *row, double factor, const double *other, int64_t n) {
     for (int64_t j = 0; j < n; j++)
         row[j] -= factor * other[j];
 }

@@ -4,6 +4,22 @@
 
 #include "qdot/qdot.h"
 
+/* Before a function of plain loops: it is compiled for processors with wider registers, too, and the loader takes the
+ * one that fits. AVX2 has no fused multiplications, so that the bytes are the same. Sanitizers cannot run before the
+ * loader is done. */
+#if defined __x86_64__ && defined __gnu_linux__ && defined __GNUC__ && !defined __clang__ && \
+    !defined __SANITIZE_ADDRESS__ && !defined __SANITIZE_THREAD__
+#define QD_WIDE_LOOPS __attribute__((target_clones("avx2", "default")))
+#else
+#define QD_WIDE_LOOPS
+#endif
+/* Before a loop of four turns, so that what they sum up stays in registers; Clang does it unasked. */
+#if defined __GNUC__ && !defined __clang__
+#define QD_UNROLL_4 _Pragma("GCC unroll 4")
+#else
+#define QD_UNROLL_4
+#endif
+
 typedef struct quant_pieces {
     int64_t count;
     int threads; /* at most so many; 0: as many as there are processors */
