@@ -30,6 +30,21 @@ static int selected[MUTANTS], n_selected;
 static qd_device_info *devices;
 static int n_devices;
 
+static bool is_opencl(const qd_device_info *info) {
+    return info->usable && !strncmp(info->id, "opencl", 6);
+}
+
+/* A context on each device, open beside those of the mutants: PoCL keeps its library of built-in functions as long as
+ * it has one, and to read that library is half of what a build takes. */
+static qd_context **keep_open(void) {
+    qd_context **kept = calloc((size_t)n_devices + 1, sizeof *kept);
+    ck_assert_ptr_nonnull(kept);
+    for (int i = 0; i < n_devices; i++) {
+        if (is_opencl(&devices[i])) ck_ok(qd_context_create(devices[i].id, NULL, &kept[i]));
+    }
+    return kept;
+}
+
 static int find_variant(const char *name) {
     for (int i = 0; i < cl_variant_count; i++) {
         if (!strcmp(cl_variants[i].name, name)) return i;
@@ -93,6 +108,7 @@ static bool try_mutant(const struct mutant *m, const char *device, bool again, i
     const char *op = qd_op_get(m->op)->name;
     qd_context *c;
     char first[300];
+    const long alive = inject_alive();
     inject_clear();
     inject_source(m->with, m->from, m->to);
     ck_ok(qd_context_create(device, &options, &c));
@@ -123,7 +139,7 @@ static bool try_mutant(const struct mutant *m, const char *device, bool again, i
     }
     const bool refused = proof->verdict == CL_FAILED;
     qd_context_free(c);
-    ck_assert_int_eq(inject_alive(), 0);
+    ck_assert_int_eq(inject_alive(), alive);
     inject_clear();
     if (!again || !refused) return true;
     /* The verdict lasts, although the driver is right by now. */
@@ -143,11 +159,12 @@ START_TEST(test_mutants) {
     int problems = 0;
     if (!have_opencl()) return;
     ck_ok(qd_devices_list(&devices, &n_devices));
+    qd_context **kept = keep_open();
     for (int i = _i * TOGETHER; i < n_selected && i < (_i + 1) * TOGETHER; i++) {
         const struct mutant *m = &mutants[selected[i]];
         bool tried = false;
         for (int k = 0; k < n_devices && !tried; k++) {
-            if (strncmp(devices[k].id, "opencl", 6) != 0 || !devices[k].usable) continue;
+            if (!is_opencl(&devices[k])) continue;
             snprintf(cache, sizeof cache, "%s", "/tmp/qdot-mutant-XXXXXX");
             ck_assert_ptr_nonnull(mkdtemp(cache));
             tried = try_mutant(m, devices[k].id, selected[i] % 16 == 0, &problems);
@@ -157,6 +174,9 @@ START_TEST(test_mutants) {
             printf("skipped %s: %s: no device here has what %s needs\n", qd_op_get(m->op)->name, m->what, m->variant);
         fflush(stdout);
     }
+    for (int k = 0; k < n_devices; k++)
+        qd_context_free(kept[k]);
+    free(kept);
     qd_devices_free(devices);
     ck_assert_msg(problems == 0, "%d problems, see above", problems);
 }
