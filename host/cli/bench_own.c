@@ -168,14 +168,14 @@ void qd_bench_own_free(qd_bench_own *o) {
 bool qd_bench_own_run(qd_bench_own *o, int64_t passes, double *seconds) {
     const qd_bench_work *w = o->work;
     qd_status status = QD_OK;
-    const double start = qd_cli_seconds();
+    const double start = qd_cli_clock(o->c);
     if (o->plans) {
         status = qd_bench_run_plans(o->c, o->plans, passes * w->copies);
     } else {
         for (int64_t i = 0; i < passes && !status; i++)
             status = qd_bench_tokens(o->model, w->tokens, w->kind == QD_BENCH_PROMPT ? w->tokens : 1);
     }
-    *seconds = qd_cli_seconds() - start;
+    *seconds = qd_cli_clock(o->c) - start;
     if (qd_cli_stopped()) return qd_cli_fail("stopped") == QD_EXIT_OK;
     return status == QD_OK || qd_cli_failed() == QD_EXIT_OK;
 }

@@ -42,7 +42,7 @@ bool qd_bench_work_line(const qd_bench_work *w, char *line, size_t size);
 
 /** What qdot itself needs to do a work. */
 typedef struct qd_bench_own qd_bench_own;
-/** Exactly one of `c` and `m` is used: a model's works need `m`. Prints a message and returns NULL on failure. */
+/** `m`: for works of models, on the same context; else NULL. Prints a message and returns NULL on failure. */
 qd_bench_own *qd_bench_own_create(qd_context *c, qd_model *m, const qd_bench_work *w);
 void qd_bench_own_free(qd_bench_own *o);
 /** Does it `passes` times; seconds for all of them. Prints a message and returns false on failure, or a stop. */

@@ -242,9 +242,11 @@ static int compare_peers(const settings *s, qd_context *c, const qd_cli_session 
     }
     if (ok) {
         x->effort = (qd_bench_effort){(int)s->runs, s->seconds};
-        x->threads = d->compute_units > 0 ? d->compute_units : 1;
-        x->patience = s->patience;
         qd_bench_describe_machine(&x->machine);
+        /* Peers compute on the host, whatever the device. */
+        const bool host = strcmp(d->kind, "cpu") == 0 || strcmp(d->kind, "reference") == 0;
+        x->threads = host && d->compute_units > 0 ? d->compute_units : (unsigned)x->machine.processors;
+        x->patience = s->patience;
         x->results = calloc((size_t)count, sizeof *x->results);
         ok = x->results != NULL || qd_cli_fail("out of memory") == QD_EXIT_OK;
     }

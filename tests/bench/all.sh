@@ -44,7 +44,7 @@ first_token() {
     python3 - "$qdot" "$model" >"$work/json" <<'PYTHON'
 import json, subprocess, sys, time
 qdot, model = sys.argv[1:]
-text = "The licenses for most software are designed to take"
+text = "The licenses for most software are designed to take away"
 tokens = len(json.loads(subprocess.check_output([qdot, "tokenize", "-m", model, "-p", text, "--json"]))["tokens"])
 seconds = []
 for _ in range(12):

@@ -97,11 +97,33 @@ peers good hangs_at_once hangs_at_work hangs_at_run
 run 0 --json --works "$conv" --peer-timeout 1.5
 for when in once work run; do gone hangs_at_$when "did not answer within"; done
 holds '"ratio" in p["good"] and {x["peer"] for x in o["summary"]} == {"good", "fastest"}'
-# Nobody is left, nor a child of theirs.
-for file in "$STUB_PIDS"/*; do
-    if kill -0 "$(cat "$file")" 2>/dev/null; then say_bad "$(basename "$file") still runs"; fi
+
+# Ctrl-C, while a peer keeps it waiting.
+rm -f "$STUB_PIDS/child-hangs_at_work"
+peers hangs_at_work
+"$qdot" bench --peers --peers-dir "$work/peers" --seconds 0.003 --works "$conv" >"$work/out" 2>"$work/err" </dev/null &
+pid=$!
+for _ in 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20; do
+    [ -s "$STUB_PIDS/child-hangs_at_work" ] || sleep 0.5
 done
-[ -f "$STUB_PIDS/child-hangs_at_run" ] || say_bad "the hanging peer had no child"
+kill -INT "$pid"
+wait "$pid"
+[ $? -eq 2 ] || say_bad "stopped, but not with exit code 2"
+[ "$(cat "$work/err")" = "qdot: stopped" ] || say_bad "no word about the stop"
+
+# Nobody is left of all these, nor a child of theirs.
+for file in "$STUB_PIDS"/*; do
+    # A process that has been killed may take a moment, or wait for its parent to notice.
+    for _ in 1 2 3 4 5 6 7 8 9 10; do
+        state=$(sed -n 's/^State:[[:space:]]*//p' "/proc/$(cat "$file")/status" 2>/dev/null)
+        case $state in '' | Z*) break ;; esac
+        sleep 0.2
+    done
+    case $state in '' | Z*) ;; *) say_bad "$(basename "$file") still runs" ;; esac
+done
+for when in at_once at_work at_run; do
+    [ -s "$STUB_PIDS/child-hangs_$when" ] || say_bad "the peer that hangs $when had no child"
+done
 
 # As text, without any peer; and what is no work.
 peers
