@@ -21,16 +21,17 @@ failed=0
 skipped=0
 jobs=$(nproc)
 
-# build FOLDER cmake-options…
+# build FOLDER TARGET cmake-options…
 build() {
     folder=$1
-    shift
+    target=$2
+    shift 2
     echo "== Building $folder"
     if ! cmake -S . -B "$folder" "$@" >"$folder.configure.log" 2>&1; then
         cat "$folder.configure.log"
         return 1
     fi
-    cmake --build "$folder" -j "$jobs" >"$folder.build.log" 2>&1 || {
+    cmake --build "$folder" --target "$target" -j "$jobs" >"$folder.build.log" 2>&1 || {
         tail -n 60 "$folder.build.log"
         return 1
     }
@@ -87,11 +88,14 @@ if ! sh host/offload/setup.sh >build.offload.log 2>&1; then
     offload=OFF
 fi
 
-build build -DQDOT_TESTS=ON -DQDOT_OFFLOAD=$offload || give_up "The build failed"
+build build all -DQDOT_TESTS=ON -DQDOT_OFFLOAD=$offload || give_up "The build failed"
 run_tests build -LE long
 
-# Kernels that the first build has compiled and proven: not again here, but for the tests of just that.
-build build/asan -DQDOT_SANITIZE=ON -DQDOT_TEST_CACHE="$PWD/build/cache" || give_up "The sanitizer build failed"
+# Kernels that the first build has compiled and proven: not again here, but for the tests of just that. Without --long only
+# the programs of the tests that run.
+tests=qdot_small_tests
+[ -z "$long" ] || tests=all
+build build/asan $tests -DQDOT_SANITIZE=ON -DQDOT_TEST_CACHE="$PWD/build/cache" || give_up "The sanitizer build failed"
 run_tests build/asan -L '^(unit|golden|fault|fuzz|sim)$'
 
 if [ -n "$long" ]; then
@@ -99,7 +103,7 @@ if [ -n "$long" ]; then
     # The same bytes over long prompts are a matter of arithmetic, which the sanitizers only slow down.
     run_tests build/asan -L '^(cli|e2e)$' -E '^e2e/determinism$'
     # The C++ of the verilated unit has another compiler, which does not link the fuzzer.
-    build build/fuzz -DQDOT_FUZZ=ON -DQDOT_RTL=OFF -DCMAKE_C_COMPILER=clang || give_up "The fuzzer build failed"
+    build build/fuzz all -DQDOT_FUZZ=ON -DQDOT_RTL=OFF -DCMAKE_C_COMPILER=clang || give_up "The fuzzer build failed"
     run_tests build/fuzz -L long
 fi
 finish
