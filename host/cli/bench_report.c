@@ -221,6 +221,12 @@ static void draw_point(FILE *f, const qd_cli_plot *p, const qd_bench_work *w, co
     fprintf(f, ": %.1f GOP/s</title></circle>\n", 1e-9 * w->operations / seconds);
 }
 
+static void draw_roof(FILE *f, const qd_cli_plot *p, double rate, double peak, const char *by, const char *what) {
+    char name[96];
+    snprintf(name, sizeof name, "%s: %.0f GOP/s (%s), %.1f GB/s", what, 1e-9 * peak, by, 1e-9 * rate);
+    qd_cli_plot_roof(f, p, rate, peak, name);
+}
+
 static void draw_legend(FILE *f, const char *who, int number, int *x) {
     const int y = QD_CLI_PLOT_TOP + QD_CLI_PLOT_HEIGHT + 36;
     fprintf(f, "<circle cx=\"%d\" cy=\"%d\" r=\"4\" fill=\"%s\"/><text x=\"%d\" y=\"%d\">", *x, y - 4, colour(number),
@@ -252,8 +258,8 @@ bool qd_bench_draw_comparison(const qd_bench_comparison *x, const char *path) {
             "<rect width=\"100%%\" height=\"100%%\" fill=\"#fff\"/>\n",
             QD_CLI_PLOT_TOP + QD_CLI_PLOT_HEIGHT + 44);
     qd_cli_plot_axes(f, &p, 1e-9, "operations for each byte", "GOP/s");
-    qd_cli_plot_roof(f, &p, x->read_rate, x->peak.codes, x->peak.codes_by);
-    qd_cli_plot_roof(f, &p, x->read_rate, x->peak.floats, "floats");
+    draw_roof(f, &p, x->read_rate, x->peak.codes, x->peak.codes_by, "codes");
+    draw_roof(f, &p, x->read_rate, x->peak.floats, x->peak.floats_by, "floats");
     for (int i = 0; i < x->count; i++) {
         const qd_bench_result *r = &x->results[i];
         for (int k = 0; k < x->peer_count; k++) {

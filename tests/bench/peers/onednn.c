@@ -1,6 +1,7 @@
 /* oneDNN 3 as a peer of `qdot bench --peers` (README.md has the protocol): matrix products and convolutions of codes,
  * the result in codes, too; weights in the layout that the library chooses. */
 #include <oneapi/dnnl/dnnl.h>
+#include <unistd.h>
 
 #include "peer.h"
 
@@ -175,7 +176,7 @@ static const char *prepare_conv(const char *words) {
 }
 
 const char *peer_prepare(const char *words, int threads) {
-    (void)threads; /* OMP_NUM_THREADS, see main */
+    (void)threads; /* see main */
     clear();
     const int is_gemm = peer_is(words, "gemm");
     if (!is_gemm && !peer_is(words, "conv")) return "";
@@ -220,7 +221,13 @@ int main(int argc, char **argv) {
     char version[48];
     const dnnl_version_t *v = dnnl_version();
     snprintf(version, sizeof version, "%d.%d.%d", v->major, v->minor, v->patch);
-    if (argc > 1) setenv("OMP_NUM_THREADS", argv[1], 1);
+    /* The number of threads is read before main begins: hence a second start. */
+    const char *threads = getenv("OMP_NUM_THREADS");
+    if (argc > 1 && (!threads || strcmp(threads, argv[1]) != 0)) {
+        setenv("OMP_NUM_THREADS", argv[1], 1);
+        execv("/proc/self/exe", argv);
+        return 2;
+    }
     if (dnnl_engine_create(&peer.engine, dnnl_cpu, 0) != dnnl_success ||
         dnnl_stream_create(&peer.stream, peer.engine, dnnl_stream_default_flags) != dnnl_success) {
         fprintf(stderr, "oneDNN has no CPU engine here\n");
