@@ -59,10 +59,11 @@ typedef struct qd_cli_common {
 
 #define QD_CLI_MODEL_OPTION(c) \
     { "model", 'm', QD_CLI_TEXT, &(c).model, 0, 0, "FILE", "the model, a GGUF file" }
-#define QD_CLI_DEVICE_OPTION(c)                                                                                 \
-    {                                                                                                           \
-        "device", 'd', QD_CLI_TEXT, &(c).device, 0, 0, "DEVICE",                                                \
-            "ref, opencl, opencl:gpu, opencl:NAME[:INDEX], rtl, sim:BOARD (default: $QDOT_DEVICE, else opencl)" \
+#define QD_CLI_DEVICE_OPTION(c)                                                                                   \
+    {                                                                                                             \
+        "device", 'd', QD_CLI_TEXT, &(c).device, 0, 0, "DEVICE",                                                  \
+            "ref, opencl, opencl:gpu, opencl:NAME[:INDEX], rtl, sim:BOARD, or several as layers:A,B or rows:A,B " \
+            "(default: $QDOT_DEVICE, else opencl)"                                                                \
     }
 #define QD_CLI_ACTIVATIONS_OPTION(c)                                                                        \
     {                                                                                                       \

@@ -8,9 +8,7 @@
 #include <string.h>
 
 static const qd_backend *const backends[] = {
-    &qd_backend_ref,
-    &qd_backend_opencl,
-    &qd_backend_sim,
+    &qd_backend_ref, &qd_backend_opencl, &qd_backend_sim, &qd_backend_layers, &qd_backend_rows,
 #ifdef QDOT_HAVE_RTL
     &qd_backend_rtl,
 #endif
@@ -47,7 +45,7 @@ void qd_devices_free(qd_device_info *devices) {
     free(devices);
 }
 
-static const qd_backend *find_backend(const char *device) {
+const qd_backend *qd_backend_find(const char *device) {
     for (int i = 0; i < BACKENDS; i++) {
         const size_t n = strlen(backends[i]->name);
         if (!strncmp(device, backends[i]->name, n) && (!device[n] || device[n] == ':')) return backends[i];
@@ -60,7 +58,7 @@ qd_status qd_context_create(const char *device, const qd_context_options *option
     const char *asked = device ? device : getenv("QDOT_DEVICE");
     if (asked && !*asked) asked = NULL;
     const char *name = asked ? asked : "opencl";
-    const qd_backend *backend = find_backend(name);
+    const qd_backend *backend = qd_backend_find(name);
 #ifndef QDOT_HAVE_RTL
     if (!strcmp(name, "rtl") || !strncmp(name, "rtl:", 4)) {
         return qd_fail(QD_ERR_NO_DEVICE,
@@ -72,8 +70,8 @@ qd_status qd_context_create(const char *device, const qd_context_options *option
     if (!backend) {
         return qd_fail(
             QD_ERR_NO_DEVICE,
-            "no device \"%s\": use ref, opencl, opencl:gpu, opencl:NAME[:INDEX], rtl, or sim:BOARD; \"qdot devices\" "
-            "lists them",
+            "no device \"%s\": use ref, opencl, opencl:gpu, opencl:NAME[:INDEX], rtl, sim:BOARD, or several of them as "
+            "layers:A,B or rows:A,B; \"qdot devices\" lists them",
             name);
     }
     qd_context *c = qd_alloc_zero(1, sizeof *c);

@@ -32,6 +32,8 @@ int64_t qd_graph_rows(const qd_graph *g);
  */
 qd_status qd_node_init(qd_node *n, qd_op op, const qd_attrs *attrs, qd_tensor *const in[], int n_in,
                        qd_tensor *const out[], int n_out, const qd_graph *graph);
+/** A kernel may only meet operands that have bytes on its own device. The tensors of a qd_case belong to no context. */
+qd_status qd_node_check_memory(const qd_context *c, const qd_node *n);
 /** Chooses a kernel, or marks the node as a fallback. */
 qd_status qd_node_prepare(qd_context *c, qd_node *n);
 void qd_node_retire(qd_context *c, qd_node *n);

@@ -246,6 +246,22 @@ error:
     return status;
 }
 
+/* Tells the backend about all operators at once. */
+static qd_status plan_nodes(qd_graph *g) {
+    const qd_backend *b = g->context->backend;
+    if (!b->plan) return QD_OK;
+    qd_node **nodes = qd_alloc((size_t)(g->n_nodes ? g->n_nodes : 1) * sizeof(qd_node *));
+    if (!nodes) return QD_ERR_MEMORY;
+    qd_status status = QD_OK;
+    for (int i = 0; i < g->n_nodes && !status; i++) {
+        nodes[i] = &g->nodes[i].node;
+        status = qd_node_check_memory(g->context, nodes[i]);
+    }
+    if (!status) status = b->plan(g->context->device, nodes, g->n_nodes);
+    free(nodes);
+    return status;
+}
+
 /* ---- Compile and run ---------------------------------------------------------------------------------------- */
 
 qd_status qd_graph_compile(qd_graph *g, bool (*progress)(void *user, int done, int total), void *user) {
@@ -256,6 +272,7 @@ qd_status qd_graph_compile(qd_graph *g, bool (*progress)(void *user, int done, i
     g->info = (qd_graph_info){.ops = -1};
     if (!g->context->options.no_fuse) QD_TRY(qd_graph_fuse(g));
     QD_TRY(build_arena(g));
+    QD_TRY(plan_nodes(g));
     for (int i = 0; i < g->n_nodes; i++) {
         if (progress && !progress(user, i, g->n_nodes)) return qd_fail(QD_ERR_CANCELLED, "stopped on request");
         QD_TRY(qd_node_prepare(g->context, &g->nodes[i].node));

@@ -171,8 +171,7 @@ error:
 
 /* ---- Nodes -------------------------------------------------------------------------------------------------- */
 
-/* A kernel may only meet operands that have bytes on its own device. The tensors of a qd_case belong to no context. */
-static qd_status check_memory(const qd_context *c, const qd_node *n) {
+qd_status qd_node_check_memory(const qd_context *c, const qd_node *n) {
     qd_op_spec spec;
     qd_op_spec_read(n->op, &spec);
     for (int i = 0; i < QD_MAX_IN + QD_MAX_OUT; i++) {
@@ -194,7 +193,7 @@ static qd_status check_memory(const qd_context *c, const qd_node *n) {
 }
 
 qd_status qd_node_prepare(qd_context *c, qd_node *n) {
-    qd_status status = check_memory(c, n);
+    qd_status status = qd_node_check_memory(c, n);
     if (status) return status;
     if (!n->max_rows) { /* never enqueued: no kernel has to cope with sizes of 0 */
         n->variant = "reference";

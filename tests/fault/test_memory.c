@@ -423,6 +423,67 @@ START_TEST(test_verify) {
 }
 END_TEST
 
+/* On several devices everything from opening them on: a product of a stack, shared out by rows or on one of them, and
+ * what becomes of it on the other one. */
+static qd_status use_several(const char *device, float *got) {
+    enum { N = 160 };
+    static float data[N * C];
+    const qd_tensor_desc dx = qd_desc(QD_FORMAT_F32, R, C, 0, 0), dw = qd_desc(QD_FORMAT_F32, N / 2, C, 0, 0),
+                         dy = qd_desc(QD_FORMAT_F32, R, N, 0, 0);
+    const qd_context_options o = {.cache_dir = cache};
+    qd_context *c = NULL;
+    qd_tensor *x = NULL, *y = NULL, *z = NULL, *a = NULL, *b = NULL, *stack = NULL;
+    qd_plan *plans[2] = {NULL, NULL};
+    qd_memory_info m;
+    uint32_t rng = 8;
+    qd_status status = QD_OK;
+    random_floats(&rng, data, N * C);
+    QD_TRY(qd_context_create(device, &o, &c));
+    QD_TRY(qd_tensor_create(c, &dx, &x));
+    QD_TRY(qd_tensor_create(c, &dy, &y));
+    QD_TRY(qd_tensor_create(c, &dy, &z));
+    QD_TRY(qd_tensor_write(x, 0, data, R * C * sizeof *data));
+    QD_TRY(qd_tensor_constant(c, &dw, data, &a));
+    QD_TRY(qd_tensor_constant(c, &dw, data + N / 2 * C, &b));
+    QD_TRY(qd_tensor_stack(c, (qd_tensor *[]){a, b}, 2, &stack));
+    QD_TRY(qd_plan_create(c, QD_OP_MATMUL, NULL, (qd_tensor *[]){stack, x}, 2, &y, 1, &plans[0]));
+    QD_TRY(qd_plan_create(c, QD_OP_ADD, NULL, (qd_tensor *[]){y, y}, 2, &z, 1, &plans[1]));
+    QD_TRY(qd_plan_run(plans[0]));
+    QD_TRY(qd_plan_run(plans[1]));
+    QD_TRY(qd_tensor_read(z, 0, got, R * N * sizeof *got));
+error:
+    for (int i = 0; i < 2; i++)
+        qd_plan_free(plans[i]);
+    qd_tensor *const all[] = {stack, a, b, x, y, z};
+    for (int i = 0; i < 6; i++)
+        qd_tensor_free(all[i]);
+    if (c) ck_ok(qd_context_memory(c, &m));
+    if (c) ck_assert_uint_eq(m.used, 0);
+    qd_context_free(c);
+    return status;
+}
+
+START_TEST(test_several) {
+    static const char *const devices[] = {"layers:ref,ref", "rows:ref,ref", "layers:opencl,ref", "rows:ref,opencl"};
+    static float want[R * 160], got[R * 160];
+    if (_i > 1 && !have_opencl()) return;
+    ck_ok(use_several("ref", want));
+    ck_ok(use_several(devices[_i], got)); /* kernels are proven */
+    long n = 0;
+    for (qd_status status = QD_ERR_MEMORY; status; n++) {
+        memset(got, 0, sizeof got);
+        qd_alloc_fail_after(n);
+        status = use_several(devices[_i], got);
+        qd_alloc_fail_after(-1);
+        ck_assert_msg(status == QD_OK || status == QD_ERR_MEMORY, "%s: allocation %ld: %s", devices[_i], n,
+                      qd_last_message());
+    }
+    ck_assert_msg(n > 25, "%s: only %ld allocations", devices[_i], n);
+    ck_assert_mem_eq(got, want, sizeof got);
+    ck_assert_int_eq(inject_alive(), 0);
+}
+END_TEST
+
 int main(void) {
     TCase *tc = tcase_create("memory");
     tcase_add_checked_fixture(tc, make_cache, remove_cache);
@@ -437,5 +498,6 @@ int main(void) {
     tcase_add_loop_test(tc, test_reports, 0, TEST_DEVICES);
     tcase_add_loop_test(tc, test_profiled_run, 0, 2);
     tcase_add_loop_test(tc, test_verify, 0, 2);
+    tcase_add_loop_test(tc, test_several, 0, 4);
     return run_tests(tc, "memory");
 }

@@ -99,8 +99,10 @@ QD_API qd_status qd_quantize_groups(qd_format f, bool symmetric, int64_t group, 
 
 /* ---- Devices ------------------------------------------------------------------------------------------------ */
 
-/* A device string is "ref", "opencl" (the best device), "opencl:gpu", "opencl:cpu", "opencl:accelerator", or
- * "opencl:SUBSTRING[:INDEX]" where SUBSTRING is part of the platform's or device's name, case ignored. */
+/* A device string is "ref", "opencl" (the best device), "opencl:gpu", "opencl:cpu", "opencl:accelerator",
+ * "opencl:SUBSTRING[:INDEX]" where SUBSTRING is part of the platform's or device's name, case ignored; "rtl"; or
+ * "sim:BOARD" (qdot_sim.h). Several are one as "layers:A=3,B=1", which gives A three quarters of a graph's operators,
+ * by their weights, or "rows:A=3,B=1", output channels of products; budgets and threads are each one's (host/split). */
 
 typedef struct qd_device_info {
     char id[96]; /* device string that selects exactly this device */

@@ -114,6 +114,9 @@ typedef struct qd_backend {
     /** Fills them anew from the host's bytes, which have changed, after the work given so far. NULL: there are none. */
     qd_status (*refresh)(void *device, qd_tensor *t);
 
+    /** All operators of a graph, in their order, before the first of them is prepared; may set node->kernel, which then
+     *  is retired also where no prepare follows. NULL: not asked for. */
+    qd_status (*plan)(void *device, qd_node *const nodes[], int n);
     /** Chooses and proves a kernel, packs constants; sets node->kernel and node->variant.
      *  QD_ERR_UNSUPPORTED: no kernel; the reference then computes this node. */
     qd_status (*prepare)(void *device, qd_node *n);
@@ -148,6 +151,10 @@ extern const qd_backend qd_backend_ref;
 extern const qd_backend qd_backend_opencl;
 extern const qd_backend qd_backend_sim;
 extern const qd_backend qd_backend_rtl; /* only where Verilator was (QDOT_HAVE_RTL) */
+extern const qd_backend qd_backend_layers, qd_backend_rows;
+
+/** The backend that a device string asks for; NULL: none. */
+const qd_backend *qd_backend_find(const char *device);
 
 /** True for weights: what a backend may reorder and keep. */
 static inline bool qd_is_constant(const qd_tensor *t) {
