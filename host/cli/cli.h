@@ -156,6 +156,8 @@ qd_context_options qd_cli_context_options(const qd_cli_common *c);
 bool qd_cli_open(const qd_cli_common *c, int64_t chunk, bool profile, qd_cli_session *out);
 /** The same with `observe`: see qd_model_input_find. */
 bool qd_cli_open_observed(const qd_cli_common *c, int64_t chunk, qd_cli_session *out);
+/** The same with `keep_layers` and f32 activations: see qd_model_eval_again. */
+bool qd_cli_open_kept(const qd_cli_common *c, qd_cli_session *out);
 void qd_cli_close(qd_cli_session *s);
 
 /* ---- Texts that a model only reads: observe.c --------------------------------------------------------------- */

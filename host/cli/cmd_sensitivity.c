@@ -19,11 +19,15 @@ static const char about[] =
     "formats by it. The model must be in floats (f16, bf16, f32); activations are f32. The text should be like what "
     "the\n"
     "model is for, and not the one that it is judged by; its first --tokens tokens are read in one window.\n\n"
-    "  qdot sensitivity -m model-f16.gguf -f text --format q4_0,int3-g64,q8_0 -o s.json --html s.html\n"
+    "  qdot sensitivity -m model-f16.gguf -f text --format q4_0 --estimate int3-g64,q5_0,q8_0 -o s.json --html s.html\n"
     "  qdot plan -s s.json --budget 4.5 -o plan.txt\n"
     "  qdot quantize model-f16.gguf small.gguf --plan plan.txt\n\n"
-    "Each measurement takes a pass over the text. Ctrl-C keeps what was measured; --continue goes on there, also with\n"
-    "formats that were not asked for before. A format whose blocks are no part of a matrix's rows is left out there.";
+    "Each measurement takes a pass over the text, from the layer on that it changes. --estimate takes none: near the "
+    "model's\n"
+    "own weights the divergence grows as their squared error, so one format of about 4 bits tells about the others.\n"
+    "Ctrl-C keeps what was measured; --continue goes on there, also with formats that were not asked for before. A "
+    "format\n"
+    "whose blocks are no part of a matrix's rows is left out there.";
 
 double qd_cli_base_perplexity(const qd_sensitivity *s) {
     return exp(s->nll);
@@ -45,8 +49,8 @@ double qd_cli_part_bytes(const qd_sensitivity_part *p) {
 typedef struct work {
     const char *out, *page;
     qd_sensitivity *s;
-    qd_storage formats[MOST_FORMATS];
-    int n_formats;
+    qd_storage formats[MOST_FORMATS], estimates[MOST_FORMATS];
+    int n_formats, n_estimates;
     regex_t *regex;        /* of --tensors, or NULL */
     double start, written; /* seconds */
 } work;
@@ -84,23 +88,24 @@ static bool matches(void *user, const char *name) {
 }
 
 /* "q4_0,int3-g64" */
-static bool read_formats(const char *list, work *w) {
+static bool read_formats(const char *option, const char *list, qd_storage *out, int *count) {
     char name[64];
-    for (const char *at = list;; at++) {
+    for (const char *at = list; list; at++) {
         const size_t size = strcspn(at, ",");
-        if (size >= sizeof name || w->n_formats == MOST_FORMATS) {
-            qd_cli_fail("--format takes at most %d names of formats with commas between them", (int)MOST_FORMATS);
+        if (size >= sizeof name || *count == MOST_FORMATS) {
+            qd_cli_fail("%s takes at most %d names of formats with commas between them", option, (int)MOST_FORMATS);
             return false;
         }
         memcpy(name, at, size);
         name[size] = 0;
-        if (qd_storage_parse(name, &w->formats[w->n_formats++]) != QD_OK) {
+        if (qd_storage_parse(name, &out[(*count)++]) != QD_OK) {
             qd_cli_failed();
             return false;
         }
         at += size;
         if (!*at) return true;
     }
+    return true;
 }
 
 /* ---- Telling ------------------------------------------------------------------------------------------------ */
@@ -119,6 +124,7 @@ static cJSON *result_json(const qd_sensitivity *s, const qd_sensitivity_part *p,
     cJSON_AddNumberToObject(o, "kl_divergence", r->divergence);
     cJSON_AddNumberToObject(o, "kl_divergence_error", r->divergence_error);
     cJSON_AddNumberToObject(o, "perplexity_change", qd_cli_perplexity_change(s, r->nll_change));
+    cJSON_AddBoolToObject(o, "estimated", r->estimated);
     return o;
 }
 
@@ -144,7 +150,8 @@ static int print_json(const work *w) {
 
 static void print_text(const work *w) {
     char name[64], size[24];
-    printf("%-26s  %-10s  %6s  %10s  %7s  %11s  %9s  %10s\n", "part", "format", "bits", "saved", "SNR, dB", "KL, nats",
+    bool estimates = false;
+    printf("%-26s  %-10s  %6s  %10s  %7s  %12s  %9s  %10s\n", "part", "format", "bits", "saved", "SNR, dB", "KL, nats",
            "±", "perplexity");
     for (int i = 0; i < w->s->parts; i++) {
         const qd_sensitivity_part *p = &w->s->part[i];
@@ -152,12 +159,14 @@ static void print_text(const work *w) {
             const qd_sensitivity_result *r = &p->result[k];
             const double saved = qd_cli_part_bytes(p) - r->bytes;
             qd_storage_name(&r->to, name, sizeof name);
-            printf("%-26s  %-10s  %6.3f  %10s  %7.2f  %11.3e  %8.1e  %+10.4f\n", p->name, name,
+            printf("%-26s  %-10s  %6.3f  %10s  %7.2f  %s%11.3e  %8.1e  %+10.4f\n", p->name, name,
                    8 * r->bytes / qd_sensitivity_weights(p), qd_cli_size((uint64_t)fmax(saved, 0), size),
-                   qd_loss_snr(&r->loss), r->divergence, r->divergence_error,
+                   qd_loss_snr(&r->loss), r->estimated ? "~" : " ", r->divergence, r->divergence_error,
                    qd_cli_perplexity_change(w->s, r->nll_change));
+            estimates |= r->estimated;
         }
     }
+    if (estimates) printf("\n~ estimated from another format\n");
     printf("\nperplexity of the model as it is: %.4f over %lld tokens; %s\n", qd_cli_base_perplexity(w->s),
            (long long)w->s->tokens - 1, w->out);
 }
@@ -190,6 +199,8 @@ static int measure(work *w, qd_cli_session *session, const char *text, size_t si
     } else {
         const qd_sensitivity_options o = {.formats = w->formats,
                                           .n_formats = w->n_formats,
+                                          .estimates = w->estimates,
+                                          .n_estimates = w->n_estimates,
                                           .tokens = tokens,
                                           .count = (int64_t)count < most ? (int64_t)count : most,
                                           .threads = (int)c->threads,
@@ -221,8 +232,8 @@ static bool prepare(work *w, const char *model, bool again, bool by_layer) {
 }
 
 int qd_cmd_sensitivity(int argc, char **argv) {
-    qd_cli_common c = {.activations = "f32"};
-    const char *file = NULL, *formats = "q4_0", *by = "tensor", *pattern = NULL;
+    qd_cli_common c = {0};
+    const char *file = NULL, *formats = "q4_0", *estimates = NULL, *by = "tensor", *pattern = NULL;
     int64_t most = 256;
     bool again = false;
     work w = {.out = "sensitivity.json"};
@@ -230,6 +241,8 @@ int qd_cmd_sensitivity(int argc, char **argv) {
         QD_CLI_MODEL_OPTION(c),
         {"file", 'f', QD_CLI_TEXT, &file, 0, 0, "TEXT", "the text, UTF-8; - is standard input"},
         {"format", 0, QD_CLI_TEXT, &formats, 0, 0, "F,F,...", "formats and codings (default q4_0; see: qdot formats)"},
+        {"estimate", 0, QD_CLI_TEXT, &estimates, 0, 0, "F,F,...",
+         "more formats, whose costs are derived from those that were measured"},
         {"by", 0, QD_CLI_TEXT, &by, 0, 0, "WHAT", "tensor (the default) or layer: what is quantized at once"},
         {"tensors", 0, QD_CLI_TEXT, &pattern, 0, 0, "REGEX",
          "only those whose names match; with --continue, only these now"},
@@ -260,8 +273,9 @@ int qd_cmd_sensitivity(int argc, char **argv) {
     qd_cli_catch_interrupt();
     qd_cli_session session = {0};
     code = QD_EXIT_FAILED;
-    if (read_formats(formats, &w) && qd_cli_read(file, &text, &size) && prepare(&w, c.model, again, by_layer) &&
-        qd_cli_open(&c, 0, false, &session))
+    if (read_formats("--format", formats, w.formats, &w.n_formats) &&
+        read_formats("--estimate", estimates, w.estimates, &w.n_estimates) && qd_cli_read(file, &text, &size) &&
+        prepare(&w, c.model, again, by_layer) && qd_cli_open_kept(&c, &session))
         code = measure(&w, &session, text, size, most, again, &c);
     qd_cli_close(&session);
     qd_sensitivity_free(w.s);

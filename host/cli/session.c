@@ -144,6 +144,13 @@ bool qd_cli_open_observed(const qd_cli_common *c, int64_t chunk, qd_cli_session 
     return open_session(c, &model, false, out);
 }
 
+bool qd_cli_open_kept(const qd_cli_common *c, qd_cli_session *out) {
+    qd_model_options model = qd_model_defaults();
+    model.activations = QD_FORMAT_F32;
+    model.keep_layers = true;
+    return open_session(c, &model, false, out);
+}
+
 double qd_cli_clock(qd_context *c) {
     double seconds;
     const bool simulated = strncmp(qd_context_device(c)->id, "sim:", 4) == 0;

@@ -221,9 +221,14 @@ static qd_status new_tensor(qd_graph *g, qd_format f, int64_t cols, qd_tensor **
     return qd_graph_tensor(g, &d, out);
 }
 
+/* The graph of a layer. */
+static qd_graph *body_of(const qd_model *m, int layer) {
+    return m->body[m->bodies > 1 ? layer : 0];
+}
+
 /* What matrices of a layer read; where it is observed, outside of the graph. */
 static qd_status new_input(qd_model *m, int layer, int place, qd_format f, int64_t cols, qd_tensor **out) {
-    if (!m->observe) return new_tensor(m->body, f, cols, out);
+    if (!m->observe) return new_tensor(body_of(m, layer), f, cols, out);
     const qd_tensor_desc d = qd_desc(QD_FORMAT_F32, m->chunk, cols, 0, 0);
     const qd_status status = qd_tensor_create(m->context, &d, out);
     if (!status) m->inputs[QD_LAYER_INPUTS * layer + place] = *out;
@@ -240,7 +245,7 @@ static qd_status add_attention(qd_model *m, int layer, const layer_weights *w, q
                                qd_tensor **y) {
     const qd_llama *s = &m->shape;
     const int64_t q_cols = (int64_t)s->heads * s->head_dim, kv_cols = (int64_t)s->kv_heads * s->head_dim;
-    qd_graph *g = m->body;
+    qd_graph *g = body_of(m, layer);
     qd_status status = QD_OK;
     qd_tensor *normed, *qkv, *qk, *q, *k, *v, *mixed;
     QD_TRY(new_input(m, layer, QD_READ_QKV, qd_weights_input(m, w->qkv, 3), s->width, &normed));
@@ -273,7 +278,7 @@ error:
 /* x + down · (silu(gate · norm(x)) * (up · norm(x))), into y. */
 static qd_status add_feed_forward(qd_model *m, int layer, const layer_weights *w, qd_tensor *x, qd_tensor *y) {
     const qd_llama *s = &m->shape;
-    qd_graph *g = m->body;
+    qd_graph *g = body_of(m, layer);
     qd_status status = QD_OK;
     qd_tensor *normed, *gate_up, *gate, *up, *inner;
     QD_TRY(new_input(m, layer, QD_READ_GATE_UP, qd_weights_input(m, w->gate_up, 2), s->width, &normed));
@@ -331,6 +336,9 @@ static qd_status make_outside(qd_model *m) {
     QD_TRY(qd_tensor_create(m->context, &selected, &m->selected));
     QD_TRY(qd_tensor_create(m->context, &hidden, &m->hidden));
     QD_TRY(qd_tensor_create(m->context, &logits, &m->logits));
+    for (int i = 0; i + 1 < m->bodies; i++)
+        QD_TRY(qd_tensor_create(m->context, &hidden, &m->left[i]));
+    m->left[m->bodies - 1] = m->hidden;
     m->logits_host = qd_alloc(qd_desc_bytes(&logits));
     m->keys = qd_alloc_zero((size_t)s->layers, sizeof(qd_tensor *));
     m->values = qd_alloc_zero((size_t)s->layers, sizeof(qd_tensor *));
@@ -350,7 +358,24 @@ static bool on_progress(void *user, int done, int total) {
     enum { OFTEN = 64 };
     const qd_model *m = user;
     if (done % OFTEN == 0) qd_gguf_cool(m->file);
-    return !m->progress || m->progress(m->progress_user, done, total);
+    return !m->progress || m->progress(m->progress_user, m->compiled * total + done, m->bodies * total);
+}
+
+/* Of all graphs of layers. */
+static qd_status describe_bodies(qd_model *m) {
+    qd_graph_info *sum = &m->info.graph, one;
+    qd_status status = QD_OK;
+    for (int i = 0; i < m->bodies; i++) {
+        QD_TRY(qd_graph_describe(m->body[i], &one));
+        sum->ops += one.ops;
+        sum->fallbacks += one.fallbacks;
+        sum->fused += one.fused;
+        sum->arena_bytes += one.arena_bytes;
+        sum->tensor_bytes += one.tensor_bytes;
+        sum->live_bytes = one.live_bytes > sum->live_bytes ? one.live_bytes : sum->live_bytes;
+    }
+error:
+    return status;
 }
 
 qd_status qd_llama_build(qd_model *m) {
@@ -362,13 +387,17 @@ qd_status qd_llama_build(qd_model *m) {
     QD_TRY(make_outside(m));
     QD_TRY(make_rope(m, &rope));
 
-    QD_TRY(qd_graph_create(m->context, m->chunk, &m->body));
-    QD_TRY(new_tensor(m->body, QD_FORMAT_F32, s->width, &x));
-    QD_TRY(qd_weight_rows(m->body, &w.embedding, m->tokens, x));
+    for (int i = 0; i < m->bodies; i++)
+        QD_TRY(qd_graph_create(m->context, m->chunk, &m->body[i]));
+    QD_TRY(new_tensor(m->body[0], QD_FORMAT_F32, s->width, &x));
+    QD_TRY(qd_weight_rows(m->body[0], &w.embedding, m->tokens, x));
     for (int i = 0; i < s->layers; i++) {
         QD_TRY(add_attention(m, i, &w.layers[i], rope, x, &y));
-        x = m->hidden;
-        if (i + 1 < s->layers) QD_TRY(new_tensor(m->body, QD_FORMAT_F32, s->width, &x));
+        if (m->bodies > 1 || i + 1 == s->layers) {
+            x = m->left[m->bodies > 1 ? i : 0];
+        } else {
+            QD_TRY(new_tensor(m->body[0], QD_FORMAT_F32, s->width, &x));
+        }
         QD_TRY(add_feed_forward(m, i, &w.layers[i], y, x));
     }
 
@@ -384,9 +413,10 @@ qd_status qd_llama_build(qd_model *m) {
 
     /* The head first: its kernels are then built, which takes a compiler's memory, before most weights are there. */
     QD_TRY(qd_graph_compile(m->head, NULL, NULL));
-    QD_TRY(qd_graph_compile(m->body, on_progress, m));
+    for (m->compiled = 0; m->compiled < m->bodies; m->compiled++)
+        QD_TRY(qd_graph_compile(m->body[m->compiled], on_progress, m));
     qd_gguf_cool(m->file);
-    QD_TRY(qd_graph_describe(m->body, &m->info.graph));
+    QD_TRY(describe_bodies(m));
 error:
     free(w.layers);
     return status;

@@ -43,6 +43,20 @@ static void describe(qd_model *m) {
     info->trained_context = s->trained_context;
     info->context = m->positions;
     info->cache = m->cache;
+    info->keeps_layers = m->kept != NULL;
+}
+
+/* Room for the graphs of the layers: one, or one for each layer and what it leaves. */
+static qd_status prepare_bodies(qd_model *m, bool keep) {
+    const size_t layers = (size_t)m->shape.layers, positions = (size_t)m->positions;
+    m->bodies = keep ? m->shape.layers : 1;
+    m->body = qd_alloc_zero((size_t)m->bodies, sizeof *m->body);
+    m->left = qd_alloc_zero((size_t)m->bodies, sizeof *m->left);
+    if (keep) {
+        m->kept = qd_alloc(layers * positions * (size_t)m->shape.width * sizeof *m->kept);
+        m->kept_tokens = qd_alloc(positions * sizeof *m->kept_tokens);
+    }
+    return m->body && m->left && (!keep || (m->kept && m->kept_tokens)) ? QD_OK : QD_ERR_MEMORY;
 }
 
 qd_status qd_model_load(qd_context *c, const qd_gguf *g, const qd_model_options *options, qd_model **out) {
@@ -76,6 +90,7 @@ qd_status qd_model_load(qd_context *c, const qd_gguf *g, const qd_model_options 
     m->positions = (context + 15) / 16 * 16;
     m->chunk = o.chunk ? o.chunk : DEFAULT_CHUNK;
     if (m->chunk > m->positions) m->chunk = m->positions;
+    QD_TRY(prepare_bodies(m, o.keep_layers));
     describe(m);
     QD_TRY(qd_lora_open(m, o.adapters, o.adapter_count));
     QD_TRY(qd_llama_build(m));
@@ -88,8 +103,11 @@ error:
 
 void qd_model_free(qd_model *m) {
     if (!m) return;
-    qd_graph_free(m->body);
+    for (int i = 0; m->body && i < m->bodies; i++)
+        qd_graph_free(m->body[i]);
     qd_graph_free(m->head);
+    for (int i = 0; m->left && i + 1 < m->bodies; i++) /* the last one is hidden */
+        qd_tensor_free(m->left[i]);
     qd_tensor *const outside[] = {m->tokens, m->start, m->selected, m->hidden, m->logits};
     for (size_t i = 0; i < sizeof outside / sizeof outside[0]; i++)
         qd_tensor_free(outside[i]);
@@ -106,6 +124,10 @@ void qd_model_free(qd_model *m) {
     free(m->keys);
     free(m->values);
     free(m->inputs);
+    free(m->body);
+    free(m->left);
+    free(m->kept);
+    free(m->kept_tokens);
     free(m->constants);
     free(m->rope);
     free(m->logits_host);
@@ -151,20 +173,60 @@ error:
     return status;
 }
 
+/* What every token of an evaluation has in common. */
+typedef struct evaluation {
+    int layer; /* the first that runs; what it reads is kept where that is not 0 */
+    bool keep; /* what the layers leave */
+    bool all;  /* logits of all tokens, else of the last */
+    qd_logits_fn fn;
+    void *user;
+} evaluation;
+
+/* What a layer left of the token at the position. */
+static float *kept_at(const qd_model *m, int layer) {
+    return m->kept + (layer * m->positions + m->position) * m->shape.width;
+}
+
+static qd_status run_layers(qd_model *m, const evaluation *e, int64_t count) {
+    const size_t bytes = (size_t)(count * m->shape.width) * sizeof(float);
+    qd_status status = QD_OK;
+    if (e->layer > 0) QD_TRY(qd_tensor_write(m->left[e->layer - 1], 0, kept_at(m, e->layer - 1), bytes));
+    for (int i = e->layer; i < m->bodies; i++) {
+        QD_TRY(qd_graph_run(m->body[i], count));
+        if (e->keep) QD_TRY(qd_tensor_read(m->left[i], 0, kept_at(m, i), bytes));
+    }
+error:
+    return status;
+}
+
 /* One chunk. The position moves on only when all of it has been given to the device. */
-static qd_status eval_chunk(qd_model *m, const int32_t *tokens, int64_t count, bool all, bool last, qd_logits_fn fn,
-                            void *user) {
+static qd_status eval_chunk(qd_model *m, const evaluation *e, const int32_t *tokens, int64_t count, bool last) {
     const int32_t start = (int32_t)m->position;
     qd_status status = QD_OK;
     QD_TRY(qd_tensor_write(m->start, 0, &start, sizeof start));
     QD_TRY(qd_tensor_write(m->tokens, 0, tokens, (size_t)count * sizeof *tokens));
-    QD_TRY(qd_graph_run(m->body, count));
-    for (int64_t i = all ? 0 : count - 1; fn && (all || last) && i < count; i += QD_HEAD_ROWS) {
-        QD_TRY(run_head(m, i, count - i < QD_HEAD_ROWS ? count - i : QD_HEAD_ROWS, fn, user));
+    QD_TRY(run_layers(m, e, count));
+    for (int64_t i = e->all ? 0 : count - 1; e->fn && (e->all || last) && i < count; i += QD_HEAD_ROWS) {
+        QD_TRY(run_head(m, i, count - i < QD_HEAD_ROWS ? count - i : QD_HEAD_ROWS, e->fn, e->user));
     }
     m->position += count;
 error:
     return status;
+}
+
+/* In chunks, from the position on, which is as before after a failure. */
+static qd_status evaluate(qd_model *m, const evaluation *e, const int32_t *tokens, int64_t count) {
+    const int64_t start = m->position;
+    for (int64_t done = 0; done < count;) {
+        const int64_t n = count - done < m->chunk ? count - done : m->chunk;
+        const qd_status status = eval_chunk(m, e, tokens + done, n, done + n == count);
+        if (status) {
+            m->position = start;
+            return status;
+        }
+        done += n;
+    }
+    return QD_OK;
 }
 
 qd_status qd_model_eval(qd_model *m, const int32_t *tokens, int64_t count, bool all, qd_logits_fn fn, void *user) {
@@ -181,18 +243,24 @@ qd_status qd_model_eval(qd_model *m, const int32_t *tokens, int64_t count, bool 
                            (long long)m->shape.vocab);
         }
     }
-    const int64_t start = m->position;
-    for (int64_t done = 0; done < count;) {
-        const int64_t n = count - done < m->chunk ? count - done : m->chunk;
-        const qd_status status = eval_chunk(m, tokens + done, n, all, done + n == count, fn, user);
-        if (status) {
-            m->position = start;
-            return status;
-        }
-        done += n;
+    const evaluation e = {.keep = m->kept != NULL, .all = all, .fn = fn, .user = user};
+    if (m->kept) memcpy(m->kept_tokens + m->position, tokens, (size_t)count * sizeof *tokens);
+    const qd_status status = evaluate(m, &e, tokens, count);
+    if (!status) m->evaluated = count;
+    return status;
+}
+
+qd_status qd_model_eval_again(qd_model *m, int64_t layer, qd_logits_fn fn, void *user) {
+    if (!m || !m->kept || layer < 0 || layer > m->shape.layers) {
+        return qd_fail(QD_ERR_ARGUMENT,
+                       "qd_model_eval_again: needs a model loaded with keep_layers, and one of its layers");
     }
-    m->evaluated = count;
-    return QD_OK;
+    const evaluation e = {.layer = (int)layer, .all = true, .fn = fn, .user = user};
+    const int64_t end = m->position;
+    m->position = 0;
+    const qd_status status = end ? evaluate(m, &e, m->kept_tokens, end) : QD_OK;
+    m->position = end;
+    return status;
 }
 
 /* ---- Inputs of matrices ------------------------------------------------------------------------------------- */

@@ -43,13 +43,18 @@ struct qd_model {
     qd_tensor **keys, **values; /* one of each for every layer */
     bool observe;
     int64_t evaluated;     /* tokens of the last evaluation */
+    float *kept;           /* [layers][positions][width]: what each layer left in the last qd_model_eval, or NULL */
+    int32_t *kept_tokens;  /* [positions] */
     qd_tensor **inputs;    /* f32 [chunk, …], QD_LAYER_INPUTS for every layer; NULL unless they are observed */
     qd_tensor **constants; /* weights; owned */
     int n_constants, constants_cap;
     struct qd_replaced *replaced; /* matrices that have other values than in the file: see replace.c */
     qd_lora *lora;                /* adapters; NULL: none */
-    qd_graph *body;               /* tokens → hidden */
-    qd_graph *head;               /* selected rows of hidden → logits */
+    qd_graph **body;              /* tokens → hidden: one graph, or where layers are kept one for each */
+    qd_tensor **left;             /* f32 [chunk, width]: what each of them leaves; the last one is hidden */
+    int bodies;
+    int compiled;   /* how many of them, while loading */
+    qd_graph *head; /* selected rows of hidden → logits */
     float *logits_host;
     struct qd_block *blocks; /* memory that constants borrow */
 };

@@ -1,4 +1,5 @@
 /* What each matrix, or each layer, costs in other formats: one at a time in a model that has all others as they are. */
+#include <float.h>
 #include <math.h>
 #include <openssl/evp.h>
 #include <stdio.h>
@@ -153,11 +154,15 @@ error:
     return status;
 }
 
-const qd_sensitivity_result *qd_sensitivity_find(const qd_sensitivity_part *p, const qd_storage *to) {
+static qd_sensitivity_result *find_result(const qd_sensitivity_part *p, const qd_storage *to) {
     for (int i = 0; i < p->results; i++) {
         if (qd_storage_equal(&p->result[i].to, to)) return &p->result[i];
     }
     return NULL;
+}
+
+const qd_sensitivity_result *qd_sensitivity_find(const qd_sensitivity_part *p, const qd_storage *to) {
+    return find_result(p, to);
 }
 
 double qd_sensitivity_weights(const qd_sensitivity_part *p) {
@@ -206,14 +211,23 @@ static bool take_position(void *user, int64_t position, const float *logits) {
     return !o->stopped || !o->stopped(o->user);
 }
 
-/* One pass over the tokens. */
-static qd_status pass(meter *m, qd_model *model) {
+/* One pass over the tokens, of a model that differs from its file from `layer` on. */
+static qd_status pass(meter *m, qd_model *model, int64_t layer) {
     m->nll = m->divergence = m->squares = 0;
+    if (!m->reference && qd_model_describe(model)->keeps_layers)
+        return qd_model_eval_again(model, layer, take_position, m);
     const qd_status status = qd_model_rewind(model, 0);
     return status ? status : qd_model_eval(model, m->options->tokens, m->options->count, true, take_position, m);
 }
 
-/* A matrix as it comes back from a format, in the place of the model's own. */
+/* The first layer that a change of the part changes. */
+static int64_t first_layer(const qd_sensitivity_part *p, const qd_model *model) {
+    const int layer = layer_of(p->name);
+    if (!strcmp(p->name, "output.weight")) return qd_model_describe(model)->layers;
+    return layer > 0 ? layer : 0;
+}
+
+/* A matrix in a format; where there is a model, it gets what comes back from that. Adds to the loss and the bytes. */
 static qd_status replace(const qd_sensitive_matrix *matrix, const qd_storage *to, qd_model *m, const qd_gguf *g,
                          const qd_sensitivity_options *o, qd_sensitivity_result *r) {
     static const qd_storage floats = {.format = QD_FORMAT_F32};
@@ -225,8 +239,8 @@ static qd_status replace(const qd_sensitive_matrix *matrix, const qd_storage *to
     qd_status status = QD_ERR_MEMORY;
     void *data = qd_alloc(bytes);
     float *side = qd_alloc((size_t)(sides ? sides : 1) * sizeof *side);
-    float *values = qd_alloc((size_t)matrix->rows * (size_t)matrix->cols * sizeof *values);
-    if (!data || !side || !values) goto error;
+    float *values = m ? qd_alloc((size_t)matrix->rows * (size_t)matrix->cols * sizeof *values) : NULL;
+    if (!data || !side || (m && !values)) goto error;
     QD_TRY(qd_gguf_tensor_find(g, matrix->name, &t));
     const qd_matrix own = {{.format = t.desc.format}, matrix->rows, matrix->cols, t.data, NULL};
     const qd_matrix stored = {*to, matrix->rows, matrix->cols, data, side};
@@ -237,8 +251,10 @@ static qd_status replace(const qd_sensitive_matrix *matrix, const qd_storage *to
         status = qd_fail(status, "%s: %s", matrix->name, why);
     }
     QD_TRY(status);
-    QD_TRY(qd_matrix_quantize(&stored, &floats, &quantize, values, NULL, &none));
-    QD_TRY(qd_model_replace(m, matrix->name, values));
+    if (m) {
+        QD_TRY(qd_matrix_quantize(&stored, &floats, &quantize, values, NULL, &none));
+        QD_TRY(qd_model_replace(m, matrix->name, values));
+    }
     qd_loss_add(&r->loss, &loss);
     r->bytes += (double)bytes + 4 * (double)sides;
 error:
@@ -265,7 +281,7 @@ static qd_status measure_part(meter *m, double nll, qd_sensitivity_part *p, cons
     qd_status status = QD_OK, restored = QD_OK;
     for (int i = 0; i < p->matrices && !status; i++)
         status = replace(&p->matrix[i], to, model, g, m->options, &r);
-    if (!status) status = pass(m, model);
+    if (!status) status = pass(m, model, first_layer(p, model));
     for (int i = 0; i < p->matrices; i++) {
         const qd_status one = qd_model_replace(model, p->matrix[i].name, NULL);
         if (one) restored = one;
@@ -276,7 +292,39 @@ static qd_status measure_part(meter *m, double nll, qd_sensitivity_part *p, cons
     r.nll_change = m->nll / (n - 1) - nll;
     if (!isfinite(r.divergence) || !isfinite(r.nll_change))
         return qd_fail(QD_ERR_ARGUMENT, "%s: logits are not finite with it quantized", p->name);
-    return qd_sensitivity_add_result(p, &r);
+    qd_sensitivity_result *before = find_result(p, to);
+    if (!before) return qd_sensitivity_add_result(p, &r);
+    *before = r; /* an estimate */
+    return QD_OK;
+}
+
+/* What was measured with the error nearest to this one, as a ratio; NULL: nothing that shows how costs grow. */
+static const qd_sensitivity_result *nearest(const qd_sensitivity_part *p, double squares) {
+    const qd_sensitivity_result *best = NULL;
+    for (int i = 0; i < p->results; i++) {
+        const qd_sensitivity_result *r = &p->result[i];
+        if (r->estimated || !(r->loss.squares > 0) || !(r->divergence > 0)) continue;
+        if (!best || fabs(log(squares / r->loss.squares)) < fabs(log(squares / best->loss.squares))) best = r;
+    }
+    return best;
+}
+
+/* One part in one format, from what was measured of it. */
+static qd_status estimate_part(qd_sensitivity_part *p, const qd_storage *to, const qd_gguf *g,
+                               const qd_sensitivity_options *o) {
+    qd_sensitivity_result r = {.to = *to, .estimated = true};
+    qd_status status = QD_OK;
+    if (!nearest(p, 1)) return QD_OK;
+    for (int i = 0; i < p->matrices; i++)
+        QD_TRY(replace(&p->matrix[i], to, NULL, g, o, &r));
+    const qd_sensitivity_result *known = nearest(p, fmax(r.loss.squares, DBL_MIN));
+    const double ratio = r.loss.squares / known->loss.squares;
+    r.divergence = ratio * known->divergence;
+    r.divergence_error = ratio * known->divergence_error;
+    r.nll_change = ratio * known->nll_change;
+    status = qd_sensitivity_add_result(p, &r);
+error:
+    return status;
 }
 
 static qd_status text_of(const qd_sensitivity_options *o, char text[QD_MARK]) {
@@ -291,7 +339,8 @@ static qd_status text_of(const qd_sensitivity_options *o, char text[QD_MARK]) {
 static qd_status check(const qd_sensitivity *s, const qd_model *m, const qd_gguf *g, const qd_sensitivity_options *o) {
     char text[QD_MARK] = "";
     qd_status status = QD_OK;
-    if (!s || !m || !g || !o || !o->formats || o->n_formats < 1 || !o->tokens)
+    if (!s || !m || !g || !o || o->n_formats < 0 || o->n_estimates < 0 || o->n_formats + o->n_estimates < 1 ||
+        (o->n_formats && !o->formats) || (o->n_estimates && !o->estimates) || !o->tokens)
         return qd_fail(QD_ERR_ARGUMENT, "sensitivity: a model, formats and tokens are needed");
     const int64_t room = qd_model_describe(m)->context;
     if (o->count < 2 || o->count > room) {
@@ -310,53 +359,75 @@ error:
     return status;
 }
 
-/* What is still to be measured; *fitting counts what was, too. */
-static int64_t missing(const qd_sensitivity *s, const qd_sensitivity_options *o, int64_t *fitting) {
+/* A pair of a part and a format; those that are measured come first in the lists of both. */
+static const qd_storage *format_at(const qd_sensitivity_options *o, int k) {
+    return k < o->n_formats ? &o->formats[k] : &o->estimates[k - o->n_formats];
+}
+
+static bool is_missing(const qd_sensitivity_options *o, const qd_sensitivity_part *p, int k) {
+    const qd_sensitivity_result *r = qd_sensitivity_find(p, format_at(o, k));
+    return applies(o, p, format_at(o, k)) && (!r || (r->estimated && k < o->n_formats));
+}
+
+/* Those of the formats from `first` to `end` - 1 that are still to be measured or estimated. */
+static int64_t missing(const qd_sensitivity *s, const qd_sensitivity_options *o, int first, int end) {
     int64_t count = 0;
-    *fitting = 0;
     for (int i = 0; i < s->parts; i++) {
-        for (int k = 0; k < o->n_formats; k++) {
-            if (!applies(o, &s->part[i], &o->formats[k])) continue;
-            ++*fitting;
-            count += !qd_sensitivity_find(&s->part[i], &o->formats[k]);
-        }
+        for (int k = first; k < end; k++)
+            count += is_missing(o, &s->part[i], k);
     }
     return count;
+}
+
+/* Whether any part has one of these formats, or could. */
+static bool any_applies(const qd_sensitivity *s, const qd_sensitivity_options *o) {
+    for (int i = 0; i < s->parts; i++) {
+        for (int k = 0; k < o->n_formats + o->n_estimates; k++) {
+            if (applies(o, &s->part[i], format_at(o, k))) return true;
+        }
+    }
+    return false;
+}
+
+/* The model as it is, which all others are compared with. */
+static qd_status measure_reference(meter *t, qd_sensitivity *s, qd_model *m, const qd_sensitivity_options *o) {
+    qd_status status = QD_OK;
+    t->vocab = qd_model_describe(m)->vocab;
+    t->logits = qd_alloc((size_t)o->count * (size_t)t->vocab * sizeof *t->logits);
+    t->log_sum = qd_alloc((size_t)o->count * sizeof *t->log_sum);
+    if (!t->logits || !t->log_sum) return QD_ERR_MEMORY;
+    QD_TRY(pass(t, m, 0));
+    QD_TRY(text_of(o, s->text));
+    t->reference = false;
+    s->nll = t->nll / (double)(o->count - 1);
+    s->tokens = o->count;
+error:
+    return status;
 }
 
 qd_status qd_sensitivity_measure(qd_sensitivity *s, qd_model *m, const qd_gguf *g, const qd_sensitivity_options *o) {
     meter t = {.options = o, .reference = true};
     qd_status status = check(s, m, g, o);
     if (status) return status;
-    int64_t fitting, done = 0;
-    const int64_t total = missing(s, o, &fitting);
-    if (!fitting)
+    if (!any_applies(s, o))
         return qd_fail(QD_ERR_ARGUMENT,
                        "sensitivity: no part was chosen whose rows are whole blocks of one of these formats");
-    s->finished = total == 0;
-    if (s->finished) return QD_OK;
-    t.vocab = qd_model_describe(m)->vocab;
-    t.logits = qd_alloc((size_t)o->count * (size_t)t.vocab * sizeof *t.logits);
-    t.log_sum = qd_alloc((size_t)o->count * sizeof *t.log_sum);
-    if (!t.logits || !t.log_sum) {
-        status = QD_ERR_MEMORY;
-        goto error;
-    }
-    QD_TRY(pass(&t, m));
-    QD_TRY(text_of(o, s->text));
-    t.reference = false;
-    s->nll = t.nll / (double)(o->count - 1);
-    s->tokens = o->count;
+    const int all = o->n_formats + o->n_estimates;
+    const int64_t total = missing(s, o, 0, all);
+    int64_t done = 0;
+    s->finished = false;
+    if (missing(s, o, 0, o->n_formats)) QD_TRY(measure_reference(&t, s, m, o));
     for (int i = 0; i < s->parts; i++) {
         qd_sensitivity_part *p = &s->part[i];
-        for (int k = 0; k < o->n_formats; k++) {
-            const qd_storage *to = &o->formats[k];
-            if (!applies(o, p, to) || qd_sensitivity_find(p, to)) continue;
+        for (int k = 0; k < all; k++) {
+            if (!is_missing(o, p, k)) continue;
+            const qd_storage *to = format_at(o, k);
             if (o->progress && !o->progress(o->user, p, to, done++, total)) {
                 status = qd_fail(QD_ERR_CANCELLED, "stopped on request");
                 goto error;
             }
-            QD_TRY(measure_part(&t, s->nll, p, to, m, g));
+            if (k < o->n_formats) QD_TRY(measure_part(&t, s->nll, p, to, m, g));
+            if (k >= o->n_formats) QD_TRY(estimate_part(p, to, g, o));
         }
     }
     s->finished = true;

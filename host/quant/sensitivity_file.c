@@ -31,6 +31,7 @@ static cJSON *result_json(const qd_sensitivity_result *r) {
     cJSON_AddNumberToObject(o, "kl_divergence", r->divergence);
     cJSON_AddNumberToObject(o, "kl_divergence_error", r->divergence_error);
     cJSON_AddNumberToObject(o, "nll_change", r->nll_change);
+    if (r->estimated) cJSON_AddTrueToObject(o, "estimated");
     for (int i = 0; i < LOSSES; i++) {
         const double v = *(const double *)((const char *)&r->loss + losses[i].at);
         if (isfinite(v)) cJSON_AddNumberToObject(loss, losses[i].name, v);
@@ -107,6 +108,7 @@ static qd_status read_result(const char *path, const cJSON *o, qd_sensitivity_pa
         !number(o, "kl_divergence", 0, &r.divergence) || !number(o, "kl_divergence_error", 0, &r.divergence_error) ||
         !number(o, "nll_change", -1e6, &r.nll_change))
         return damaged(path, "a result without bytes, kl_divergence or nll_change");
+    r.estimated = cJSON_IsTrue(cJSON_GetObjectItemCaseSensitive(o, "estimated"));
     for (int i = 0; i < LOSSES; i++) {
         double *v = (double *)((char *)&r.loss + losses[i].at);
         if (qd_json_number(loss, losses[i].name, v)) continue;

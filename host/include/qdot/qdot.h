@@ -638,6 +638,7 @@ typedef struct qd_model_options {
     /** Of keys and values: QD_FORMAT_F32 or, about a quarter as large, QD_FORMAT_I8: see KV_STORE. */
     qd_format cache;
     bool observe;               /* keep what matrices read: see qd_model_input_find; activations are f32 then */
+    bool keep_layers;           /* keep what layers read: see qd_model_eval_again */
     const qd_adapter *adapters; /* their branches are added one after the other; may be NULL */
     int adapter_count;
     bool (*progress)(void *user, int done, int total); /* while loading; may be NULL; false cancels */
@@ -653,7 +654,8 @@ typedef struct qd_model_info {
     uint64_t cache_bytes; /* and what it takes for the whole context */
     double parameters;    /* without adapters */
     int64_t branches;     /* of adapters */
-    qd_graph_info graph;  /* of the layers */
+    bool keeps_layers;
+    qd_graph_info graph; /* of the layers */
 } qd_model_info;
 
 /** Options as the program uses them: context 0, chunk 0, A8, a cache of floats. */
@@ -674,6 +676,12 @@ typedef bool (*qd_logits_fn)(void *user, int64_t position, const float *logits);
  *  context is full, nothing was appended. */
 QD_API qd_status qd_model_eval(qd_model *m, const int32_t *tokens, int64_t count, bool all, qd_logits_fn fn,
                                void *user);
+
+/** Of a model loaded with `keep_layers`: the layers from `layer` on once more, for all tokens in the context; what came
+ *  before `layer` is as it was when qd_model_eval appended them. With all layers (0) the embedding is read anew, too;
+ *  with none (their number) it is the output matrix alone. fn gets the logits of every token. For who asks what a
+ *  change of one layer does, again and again: see qd_model_replace. The cache has what the layers computed now. */
+QD_API qd_status qd_model_eval_again(qd_model *m, int64_t layer, qd_logits_fn fn, void *user);
 
 /* Of a model loaded with `observe`: the inputs of its layers' matrices, four in a layer; matrices side by side read
  * one. */

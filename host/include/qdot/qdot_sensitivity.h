@@ -33,6 +33,7 @@ typedef struct qd_sensitivity_result {
     double divergence;       /* of the logits from the model's own, mean over the positions, nats */
     double divergence_error; /* standard error of this mean */
     double nll_change;       /* of the mean negative log-likelihood: perplexity becomes exp(this) times as large */
+    bool estimated;          /* the last three were derived from those of another format */
 } qd_sensitivity_result;
 
 /** What is quantized at once: a matrix, or all matrices of a layer. Owned by the sensitivity. */
@@ -65,6 +66,8 @@ QD_API void qd_sensitivity_free(qd_sensitivity *s);
 typedef struct qd_sensitivity_options {
     const qd_storage *formats;
     int n_formats;
+    const qd_storage *estimates; /* formats whose cost is derived from what was measured; may be NULL */
+    int n_estimates;
     const int32_t *tokens; /* at least 2, and no more than the model's context */
     int64_t count;
     int threads; /* that quantize; 0: as many as there are processors */
@@ -77,13 +80,16 @@ typedef struct qd_sensitivity_options {
     void *user;
 } qd_sensitivity_options;
 
-/** Measures every part in every format that its rows fit into, but for what was measured already. The model `m` of the
- *  file `g` has its own weights again afterwards. QD_ERR_ARGUMENT: too few tokens or too many, another text or model
- *  than before, no format fits anything. QD_ERR_CANCELLED: progress or stopped said so; what was measured stays, and
- *  the next call goes on there.
- *  The cost of each is a pass over the tokens. Logits are computed with float activations where the model was loaded
- *  so. Sources: Cai et al., ZeroQ (2020) for the divergence as the measure; Dong et al., HAWQ (2019) for one layer at
- *  a time. */
+/** Measures every part in every format that its rows fit into, but for what was measured already. Then estimates, for
+ *  each part of which something was measured: near the model's own weights the divergence grows as the squared error of
+ *  the weights (its gradient is 0 there: LeCun et al., Optimal Brain Damage, 1990), so that of the measured format
+ * whose error is nearest is scaled by the ratio of both; a part that lost nothing measurable has no estimates. The
+ * model `m` of the file `g` has its own weights again afterwards. QD_ERR_ARGUMENT: too few tokens or too many, another
+ * text or model than before, no format fits anything. QD_ERR_CANCELLED: progress or stopped said so; what was measured
+ * stays, and the next call goes on there. The cost of each is a pass over the tokens; of a model loaded with
+ * `keep_layers` only from the part's layer on, which gives the same figures. Logits are computed with float activations
+ * where the model was loaded so. Sources: Cai et al., ZeroQ (2020) for the divergence as the measure; Dong et al., HAWQ
+ * (2019) for one layer at a time. */
 QD_API qd_status qd_sensitivity_measure(qd_sensitivity *s, qd_model *m, const qd_gguf *g,
                                         const qd_sensitivity_options *o);
 
