@@ -18,6 +18,18 @@ qd_bench_spread qd_bench_summarize(double *values, int count) {
     return (qd_bench_spread){(values[(count - 1) / 2] + values[count / 2]) / 2, values[0], values[count - 1], count};
 }
 
+double qd_bench_percent(const qd_bench_spread *s) {
+    return s->median > 0 ? 50 * (s->most - s->least) / s->median : 0;
+}
+
+void qd_bench_add_spread(cJSON *o, const char *name, const qd_bench_spread *s) {
+    cJSON *x = cJSON_AddObjectToObject(o, name);
+    cJSON_AddNumberToObject(x, "median", s->median);
+    cJSON_AddNumberToObject(x, "least", s->least);
+    cJSON_AddNumberToObject(x, "most", s->most);
+    cJSON_AddNumberToObject(x, "runs", s->runs);
+}
+
 /* ---- Caches ------------------------------------------------------------------------------------------------- */
 
 /* Reads the first line of a file of cpu0's cache `index`. */

@@ -13,6 +13,11 @@ typedef struct qd_bench_spread {
 /** Sorts `values`, of which there is at least one. An even number of them has the mean of the middle two as median. */
 qd_bench_spread qd_bench_summarize(double *values, int count);
 
+/** Half of most minus least, in percent of the median. */
+double qd_bench_percent(const qd_bench_spread *s);
+/** Adds it to an object, as one with the members median, least, most and runs. */
+void qd_bench_add_spread(cJSON *o, const char *name, const qd_bench_spread *s);
+
 enum { QD_BENCH_MAX_RUNS = 1000 };
 
 /** How much to measure. */

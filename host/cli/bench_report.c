@@ -7,10 +7,6 @@
 #include "cli/page.h"
 #include "cli/plot.h"
 
-static double percent(const qd_bench_spread *s) {
-    return s->median > 0 ? 50 * (s->most - s->least) / s->median : 0;
-}
-
 static bool is_there(const qd_bench_comparison *x, int peer) {
     for (int i = 0; i < x->count; i++) {
         if (x->results[i].parts[peer].done) return true;
@@ -50,7 +46,7 @@ static void print_row(const qd_bench_comparison *x, const qd_bench_result *r) {
     const double s = r->seconds.median;
     printf("%-36s", w->name);
     print_time(s);
-    printf(" %4.0f%%", percent(&r->seconds));
+    printf(" %4.0f%%", qd_bench_percent(&r->seconds));
     if (w->tokens > 0) {
         printf(" %8.1f tokens/s", (double)w->tokens / s);
     } else {
@@ -61,7 +57,7 @@ static void print_row(const qd_bench_comparison *x, const qd_bench_result *r) {
         const qd_bench_part *p = &r->parts[i];
         if (!is_there(x, i)) continue;
         if (p->done) {
-            printf("  %6.2f +-%4.0f%%%s  ", p->ratio.median, percent(&p->ratio), p->differs ? "*" : " ");
+            printf("  %6.2f +-%4.0f%%%s  ", p->ratio.median, qd_bench_percent(&p->ratio), p->differs ? "*" : " ");
         } else {
             printf("  %16s", "-");
         }
@@ -112,14 +108,6 @@ void qd_bench_print_comparison(const qd_bench_comparison *x, const qd_device_inf
 
 /* ---- JSON --------------------------------------------------------------------------------------------------- */
 
-static void add_spread(cJSON *o, const char *name, const qd_bench_spread *s) {
-    cJSON *x = cJSON_AddObjectToObject(o, name);
-    cJSON_AddNumberToObject(x, "median", s->median);
-    cJSON_AddNumberToObject(x, "least", s->least);
-    cJSON_AddNumberToObject(x, "most", s->most);
-    cJSON_AddNumberToObject(x, "runs", s->runs);
-}
-
 static cJSON *add_object(cJSON *list) {
     cJSON *o = cJSON_CreateObject();
     cJSON_AddItemToArray(list, o);
@@ -135,7 +123,7 @@ static void add_result(const qd_bench_comparison *x, cJSON *list, const qd_bench
     cJSON_AddNumberToObject(o, "bytes", w->bytes);
     if (w->tokens > 0) cJSON_AddNumberToObject(o, "tokens", (double)w->tokens);
     cJSON_AddStringToObject(o, "kernel", r->kernel);
-    add_spread(o, "seconds", &r->seconds);
+    qd_bench_add_spread(o, "seconds", &r->seconds);
     cJSON_AddNumberToObject(o, "of_roof", qd_bench_of_roof(x, w, r->seconds.median));
     if (r->others >= 0) cJSON_AddNumberToObject(o, "others", r->others);
     cJSON *parts = cJSON_AddArrayToObject(o, "peers");
@@ -147,8 +135,8 @@ static void add_result(const qd_bench_comparison *x, cJSON *list, const qd_bench
             cJSON_AddStringToObject(part, "why_not", p->note);
             continue;
         }
-        add_spread(part, "seconds", &p->seconds);
-        add_spread(part, "ratio", &p->ratio);
+        qd_bench_add_spread(part, "seconds", &p->seconds);
+        qd_bench_add_spread(part, "ratio", &p->ratio);
         cJSON_AddBoolToObject(part, "differs", p->differs);
     }
 }

@@ -93,10 +93,6 @@ static bool measure_read_rate(report *r) {
 
 /* ---- Tables ------------------------------------------------------------------------------------------------- */
 
-static double percent(const qd_bench_spread *s) {
-    return s->median > 0 ? 50 * (s->most - s->least) / s->median : 0;
-}
-
 static const char *time_text(double seconds, char text[24]) {
     if (seconds < 1e-3) {
         snprintf(text, 24, "%.1f us", 1e6 * seconds);
@@ -124,13 +120,13 @@ static void print_products(const report *r, const roofs *best) {
         const double share = of_roof(row, best, &which);
         const double s = row->seconds.median;
         printf("%-22s %6d %10s %6.1f%% %8.2f %9.2f  %3.0f%% %s\n", row->kernel, row->copies, time_text(s, text),
-               percent(&row->seconds), 1e-9 * row->bytes / s, 1e-9 * row->operations / s, 100 * share, which);
+               qd_bench_percent(&row->seconds), 1e-9 * row->bytes / s, 1e-9 * row->operations / s, 100 * share, which);
     }
 }
 
 static void print_speed(const char *what, int64_t tokens, const qd_bench_spread *s) {
     printf("%-9s %4lld tokens  %9.2f tokens/s  +- %.1f%%  (%.2f ... %.2f, %d runs)\n", what, (long long)tokens,
-           s->median, percent(s), s->least, s->most, s->runs);
+           s->median, qd_bench_percent(s), s->least, s->most, s->runs);
 }
 
 static int print_tables(const report *r) {
@@ -158,14 +154,6 @@ static int print_tables(const report *r) {
 
 /* ---- JSON --------------------------------------------------------------------------------------------------- */
 
-static void add_spread(cJSON *o, const char *name, const qd_bench_spread *s) {
-    cJSON *x = cJSON_AddObjectToObject(o, name);
-    cJSON_AddNumberToObject(x, "median", s->median);
-    cJSON_AddNumberToObject(x, "least", s->least);
-    cJSON_AddNumberToObject(x, "most", s->most);
-    cJSON_AddNumberToObject(x, "runs", s->runs);
-}
-
 static void add_product(cJSON *list, const qd_bench_matmul *row, const roofs *best) {
     cJSON *o = cJSON_CreateObject();
     cJSON_AddItemToArray(list, o);
@@ -182,7 +170,7 @@ static void add_product(cJSON *list, const qd_bench_matmul *row, const roofs *be
     const double share = of_roof(row, best, &which);
     cJSON_AddStringToObject(o, "kernel", row->kernel);
     cJSON_AddNumberToObject(o, "weight_copies", row->copies);
-    add_spread(o, "seconds", &row->seconds);
+    qd_bench_add_spread(o, "seconds", &row->seconds);
     cJSON_AddNumberToObject(o, "gb_per_s", 1e-9 * row->bytes / row->seconds.median);
     cJSON_AddNumberToObject(o, "gop_per_s", 1e-9 * row->operations / row->seconds.median);
     cJSON_AddStringToObject(o, "roof", which);
@@ -194,8 +182,8 @@ static void add_model(cJSON *root, const report *r, const roofs *best) {
     const double read = m->weight_bytes * m->generate.median;
     cJSON_AddNumberToObject(root, "prompt_tokens_per_s", m->prompt.median);
     cJSON_AddNumberToObject(root, "generate_tokens_per_s", m->generate.median);
-    add_spread(root, "prompt", &m->prompt);
-    add_spread(root, "generate", &m->generate);
+    qd_bench_add_spread(root, "prompt", &m->prompt);
+    qd_bench_add_spread(root, "generate", &m->generate);
     cJSON_AddNumberToObject(root, "prompt_tokens", (double)r->settings->prompt);
     cJSON_AddNumberToObject(root, "generated_tokens", (double)r->settings->generate);
     cJSON_AddNumberToObject(root, "weight_bytes_per_token", m->weight_bytes);

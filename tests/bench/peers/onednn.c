@@ -105,46 +105,28 @@ static const char *make_weights(const_dnnl_primitive_desc_t d, const_dnnl_memory
     return why;
 }
 
-/* The rest, once the primitive is described. `plain`: the weights as all peers have them. */
-static const char *finish(dnnl_primitive_desc_t d, const_dnnl_memory_desc_t plain) {
-    void *data;
-    const const_dnnl_memory_desc_t x = dnnl_primitive_desc_query_md(d, dnnl_query_src_md, 0);
-    TRY(dnnl_primitive_create(&peer.primitive, d));
-    const char *why = make_weights(d, plain);
-    if (!why) why = make_memory(x, &peer.x);
-    if (!why) why = make_memory(dnnl_primitive_desc_query_md(d, dnnl_query_dst_md, 0), &peer.y);
+/* A primitive's description. */
+typedef struct layer {
+    dnnl_primitive_attr_t attributes;
+    dnnl_memory_desc_t x, w, y, plain; /* plain: the weights as all peers have them */
+    dnnl_primitive_desc_t d;
+} layer;
+
+static const char *describe_gemm(const char *words, layer *l) {
+    const int64_t m = (int64_t)peer_number(words, "m"), n = (int64_t)peer_number(words, "n");
+    const int64_t k = (int64_t)peer_number(words, "k");
+    const char *why = make_attributes(n, 1 << 1, (float)peer_number(words, "y_scale"), &l->attributes);
     if (why) return why;
-    TRY(dnnl_memory_get_data_handle(peer.x, &data));
-    for (size_t i = 0; i < dnnl_memory_desc_get_size(x); i++)
-        ((uint8_t *)data)[i] = peer_code((uint32_t)i, 1);
+    TRY(dnnl_memory_desc_create_with_tag(&l->x, 2, (dnnl_dims_t){m, k}, dnnl_u8, dnnl_ab));
+    TRY(dnnl_memory_desc_create_with_tag(&l->w, 2, (dnnl_dims_t){k, n}, dnnl_s8, dnnl_format_tag_any));
+    TRY(dnnl_memory_desc_create_with_tag(&l->plain, 2, (dnnl_dims_t){k, n}, dnnl_s8, dnnl_ba));
+    TRY(dnnl_memory_desc_create_with_tag(&l->y, 2, (dnnl_dims_t){m, n}, dnnl_u8, dnnl_ab));
+    TRY(dnnl_matmul_primitive_desc_create(&l->d, peer.engine, l->x, l->w, NULL, l->y, l->attributes));
     return NULL;
 }
 
-static const char *prepare_gemm(const char *words) {
-    const int64_t m = (int64_t)peer_number(words, "m"), n = (int64_t)peer_number(words, "n");
-    const int64_t k = (int64_t)peer_number(words, "k");
-    dnnl_primitive_attr_t attributes;
-    dnnl_memory_desc_t x, w, plain, y;
-    dnnl_primitive_desc_t d;
-    const char *why = make_attributes(n, 1 << 1, (float)peer_number(words, "y_scale"), &attributes);
-    if (why) return why;
-    TRY(dnnl_memory_desc_create_with_tag(&x, 2, (dnnl_dims_t){m, k}, dnnl_u8, dnnl_ab));
-    TRY(dnnl_memory_desc_create_with_tag(&w, 2, (dnnl_dims_t){k, n}, dnnl_s8, dnnl_format_tag_any));
-    TRY(dnnl_memory_desc_create_with_tag(&plain, 2, (dnnl_dims_t){k, n}, dnnl_s8, dnnl_ba));
-    TRY(dnnl_memory_desc_create_with_tag(&y, 2, (dnnl_dims_t){m, n}, dnnl_u8, dnnl_ab));
-    TRY(dnnl_matmul_primitive_desc_create(&d, peer.engine, x, w, NULL, y, attributes));
-    why = finish(d, plain);
-    dnnl_primitive_desc_destroy(d);
-    dnnl_memory_desc_destroy(x);
-    dnnl_memory_desc_destroy(w);
-    dnnl_memory_desc_destroy(plain);
-    dnnl_memory_desc_destroy(y);
-    dnnl_primitive_attr_destroy(attributes);
-    return why;
-}
-
 /* Images in NHWC, and weights [n][kernel][kernel][channels of a group]. */
-static const char *prepare_conv(const char *words) {
+static const char *describe_conv(const char *words, layer *l) {
     const int64_t image = (int64_t)peer_number(words, "image"), channels = (int64_t)peer_number(words, "channels");
     const int64_t n = (int64_t)peer_number(words, "outputs"), kernel = (int64_t)peer_number(words, "kernel");
     const int64_t stride = (int64_t)peer_number(words, "stride"), pad = (int64_t)peer_number(words, "pad");
@@ -153,25 +135,44 @@ static const char *prepare_conv(const char *words) {
     const int grouped = groups > 1, rank = grouped ? 5 : 4;
     const dnnl_dims_t plain_dims = {n, part, kernel, kernel}, group_dims = {groups, n / groups, part, kernel, kernel};
     const dnnl_dims_t pads = {pad, pad}, strides = {stride, stride}, dilations = {0, 0};
-    dnnl_primitive_attr_t attributes;
-    dnnl_memory_desc_t x, w, plain, y;
-    dnnl_primitive_desc_t d;
-    const char *why = make_attributes(n, grouped ? 3 : 1, (float)peer_number(words, "y_scale"), &attributes);
-    if (why) return why;
     const int64_t *dims = grouped ? group_dims : plain_dims;
-    TRY(dnnl_memory_desc_create_with_tag(&x, 4, (dnnl_dims_t){1, channels, image, image}, dnnl_u8, dnnl_nhwc));
-    TRY(dnnl_memory_desc_create_with_tag(&w, rank, dims, dnnl_s8, dnnl_format_tag_any));
-    TRY(dnnl_memory_desc_create_with_tag(&plain, rank, dims, dnnl_s8, grouped ? dnnl_abdec : dnnl_acdb));
-    TRY(dnnl_memory_desc_create_with_tag(&y, 4, (dnnl_dims_t){1, n, side, side}, dnnl_u8, dnnl_nhwc));
-    TRY(dnnl_convolution_forward_primitive_desc_create(&d, peer.engine, dnnl_forward_inference, dnnl_convolution_direct,
-                                                       x, w, NULL, y, strides, dilations, pads, pads, attributes));
-    why = finish(d, plain);
-    dnnl_primitive_desc_destroy(d);
-    dnnl_memory_desc_destroy(x);
-    dnnl_memory_desc_destroy(w);
-    dnnl_memory_desc_destroy(plain);
-    dnnl_memory_desc_destroy(y);
-    dnnl_primitive_attr_destroy(attributes);
+    const char *why = make_attributes(n, grouped ? 3 : 1, (float)peer_number(words, "y_scale"), &l->attributes);
+    if (why) return why;
+    TRY(dnnl_memory_desc_create_with_tag(&l->x, 4, (dnnl_dims_t){1, channels, image, image}, dnnl_u8, dnnl_nhwc));
+    TRY(dnnl_memory_desc_create_with_tag(&l->w, rank, dims, dnnl_s8, dnnl_format_tag_any));
+    TRY(dnnl_memory_desc_create_with_tag(&l->plain, rank, dims, dnnl_s8, grouped ? dnnl_abdec : dnnl_acdb));
+    TRY(dnnl_memory_desc_create_with_tag(&l->y, 4, (dnnl_dims_t){1, n, side, side}, dnnl_u8, dnnl_nhwc));
+    TRY(dnnl_convolution_forward_primitive_desc_create(&l->d, peer.engine, dnnl_forward_inference,
+                                                       dnnl_convolution_direct, l->x, l->w, NULL, l->y, strides,
+                                                       dilations, pads, pads, l->attributes));
+    return NULL;
+}
+
+/* The primitive and its operands. */
+static const char *make_layer(const layer *l) {
+    void *data;
+    const const_dnnl_memory_desc_t x = dnnl_primitive_desc_query_md(l->d, dnnl_query_src_md, 0);
+    TRY(dnnl_primitive_create(&peer.primitive, l->d));
+    const char *why = make_weights(l->d, l->plain);
+    if (!why) why = make_memory(x, &peer.x);
+    if (!why) why = make_memory(dnnl_primitive_desc_query_md(l->d, dnnl_query_dst_md, 0), &peer.y);
+    if (why) return why;
+    TRY(dnnl_memory_get_data_handle(peer.x, &data));
+    for (size_t i = 0; i < dnnl_memory_desc_get_size(x); i++)
+        ((uint8_t *)data)[i] = peer_code((uint32_t)i, 1);
+    return NULL;
+}
+
+static const char *prepare(const char *words, const char *(*describe)(const char *words, layer *l)) {
+    layer l = {0};
+    const char *why = describe(words, &l);
+    if (!why) why = make_layer(&l);
+    if (l.d) dnnl_primitive_desc_destroy(l.d);
+    if (l.x) dnnl_memory_desc_destroy(l.x);
+    if (l.w) dnnl_memory_desc_destroy(l.w);
+    if (l.y) dnnl_memory_desc_destroy(l.y);
+    if (l.plain) dnnl_memory_desc_destroy(l.plain);
+    if (l.attributes) dnnl_primitive_attr_destroy(l.attributes);
     return why;
 }
 
@@ -182,7 +183,7 @@ const char *peer_prepare(const char *words, int threads) {
     if (!is_gemm && !peer_is(words, "conv")) return "";
     peer.copies = (int)peer_number(words, "copies");
     if (peer.copies < 1 || peer.copies > MOST_COPIES) return "too many copies";
-    return is_gemm ? prepare_gemm(words) : prepare_conv(words);
+    return prepare(words, is_gemm ? describe_gemm : describe_conv);
 }
 
 void peer_run(int64_t passes) {
