@@ -40,7 +40,7 @@ size_t qd_layout_bytes(qd_layout layout, qd_format f, int64_t rows, int64_t K) {
     return tiles * 16 * (size_t)(K / 32) * (size_t)(p.code_bytes + 2 * p.scales);
 }
 
-/* A tile of codes: groups of four of 16 rows, then the sum of each row. Codes become unsigned by `flip`; what fills up
+/* A tile of codes: groups of four of 16 rows, then the sum of each row. Codes become signed by `flip`; what fills up
  * rows and groups is 0. */
 static void pack_codes(const unsigned char *src, int rows, int64_t K, unsigned char flip, unsigned char *dst) {
     int32_t sums[16] = {0};
@@ -51,7 +51,7 @@ static void pack_codes(const unsigned char *src, int rows, int64_t K, unsigned c
             for (int i = 0; i < n; i++) {
                 const unsigned char code = src[(size_t)r * (size_t)K + (size_t)(k + i)] ^ flip;
                 dst[4 * r + i] = code;
-                sums[r] += code;
+                sums[r] += (signed char)code;
             }
         }
         dst += 64;
@@ -99,7 +99,7 @@ void qd_layout_pack(qd_layout layout, qd_format f, const void *src, int64_t rows
         unsigned char *to = (unsigned char *)dst + (size_t)(r / 16) * tile_bytes;
         const int n = rows - r < 16 ? (int)(rows - r) : 16;
         if (is_codes(f)) {
-            pack_codes(from, n, K, f == QD_FORMAT_I8 ? 0x80 : 0, to);
+            pack_codes(from, n, K, f == QD_FORMAT_I8 ? 0 : 0x80, to);
         } else {
             pack_tile(&p, from, n, K / 32, to);
         }

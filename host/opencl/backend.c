@@ -129,12 +129,15 @@ static qd_status cl_open(const char *device, const qd_context_options *options, 
     }
 }
 
-/* Tiles are of output channels that all positions of x meet. */
+/* Tiles are of output channels that all positions of x meet, or of channels with windows of their own. */
 static bool tiles_fit(const qd_node *n) {
     if (n->op == QD_OP_MATMUL_INT) return !n->params.matmul_int.batched;
     if (n->op == QD_OP_CONV_INT) {
         const qd_conv_int_params *p = &n->params.conv_int;
-        return p->groups == 1 && p->window.x_channel == 1 && p->window.y_channel == 1 && p->w_channel == 1;
+        const qd_window_params *v = &p->window;
+        const bool own = p->groups == v->channels && v->channels == v->out_channels &&
+                         v->kernel_w * ((v->kernel_h + 3) / 4) <= QD_DEPTHWISE_COLUMNS;
+        return (p->groups == 1 || own) && v->x_channel == 1 && v->y_channel == 1 && p->w_channel == 1;
     }
     return true;
 }

@@ -1,11 +1,12 @@
-/* CONV_INT for weights of 8 bits that do not change, NHWC, one group, see gemm_int.h: a position is a pixel of y, and
- * its codes are those of x below the window, line by line, as the weights of a channel lie. Operands as in
+/* CONV_INT for weights of 8 bits that do not change, NHWC, one group or as many as channels, see gemm_int.h: a position
+ * is a pixel of y, and its codes are those of x below the window, line by line, as the weights of a channel lie.
+ * Operands as in
  * ../conv_int.cl.
  *
  *   window   [ky = 0: kx 0 … X-1, all channels of each][ky = 1: …] …      K = Y · X · C
  *
- * Beyond the image is the zero point, which adds nothing. */
-#include "x86/gemm_int.h"
+ * Beyond the image is the zero point, which adds nothing. Channels with windows of their own: depthwise.h. */
+#include "x86/depthwise.h"
 
 typedef struct images {
     __global const uchar *x;
@@ -18,63 +19,81 @@ typedef struct images {
 /* n times the same byte; up to 15 more may be written. */
 static inline void fill_bytes(uchar *to, const int n, const uchar value) {
     for (int i = 0; i < n; i += 16)
-        vstore16((uchar16)value, 0, to + i);
+        *(qd_16_anywhere *)(to + i) = (uint4)(value * 0x01010101u);
 }
 
-static inline void gemm_fill(const void *source, const ulong position, const int k, const int n, const uchar flip,
-                             uchar *to) {
+/* Columns first … last - 1 of line y of an image, of which some may be beyond it, from code `from` to `end` of theirs.
+ */
+QD_ALWAYS void fill_run(const images *s, const long image, const int y, const int x, const int together, const int from,
+                        const int end, const uchar flip, uchar *to) {
+    const qd_window_params *v = &s->window;
+    const int C = s->channels;
+    int low = from, high = end;
+    if (y < 0 || y >= v->in_h) {
+        low = high = end;
+    } else if (x < 0 || x + together > v->in_w) {
+        low = clamp(clamp(-x, 0, together) * C, from, end);
+        high = clamp(clamp(v->in_w - x, 0, together) * C, low, end);
+    }
+    if (low > from) fill_bytes(to, low - from, s->beyond ^ flip);
+    if (high > low) {
+        const long code = ((image + y) * v->in_w + x) * C + low;
+        gemm_copy(to + low - from, s->x + code, high - low, s->size - code, flip);
+    }
+    if (end > high) fill_bytes(to + high - from, end - high, s->beyond ^ flip);
+}
+
+static inline void gemm_fill(const void *source, const ulong first, const int count, const int k, const int n,
+                             const uchar flip, uchar *to, const int pitch) {
     const images *s = source;
     const qd_window_params *v = &s->window;
-    const uchar beyond = s->beyond ^ flip;
-    const int out_w = v->out_w, out_h = v->out_h, C = s->channels;
-    const ulong line_of_y = position / out_w;
-    const int w = (int)(position % out_w) * v->stride_w - v->left;
-    const int h = (int)(line_of_y % out_h) * v->stride_h - v->top;
-    const long image = (long)(line_of_y / out_h) * v->in_h;
     /* Neighbouring columns are one run. */
-    const int together = v->dilation_w == 1 ? v->kernel_w : 1, run = together * C, runs = v->kernel_w / together;
-    for (int at = 0; at < n;) {
-        const int index = (k + at) / run, from = (k + at) % run, end = min(run, from + n - at);
-        const int y = h + index / runs * v->dilation_h, x = w + index % runs * v->dilation_w;
-        int low = clamp(-x, 0, together) * C, high = clamp(v->in_w - x, 0, together) * C;
-        if (y < 0 || y >= v->in_h) low = high = run;
-        low = clamp(low, from, end);
-        high = clamp(high, low, end);
-        if (low > from) fill_bytes(to + at, low - from, beyond);
-        if (high > low) {
-            const long code = ((image + y) * v->in_w + x) * C + low;
-            gemm_copy(to + at + low - from, s->x + code, high - low, code + high - low + 15 <= s->size, flip);
+    const int together = v->dilation_w == 1 ? v->kernel_w : 1, run = together * s->channels;
+    const int runs = v->kernel_w / together, start = k / run, line = start / runs * v->dilation_h;
+    int column = (int)(first % v->out_w), row = (int)(first / v->out_w % v->out_h);
+    long image = (long)(first / v->out_w / v->out_h) * v->in_h;
+    for (int t = 0; t < count; t++, to += pitch) {
+        const int left = column * v->stride_w - v->left;
+        int y = row * v->stride_h - v->top + line, index = start % runs, from = k % run;
+        for (int at = 0; at < n;) {
+            const int end = min(run, from + n - at);
+            fill_run(s, image, y, left + index * v->dilation_w, together, from, end, flip, to + at);
+            at += end - from;
+            from = 0;
+            if (++index < runs) continue;
+            index = 0;
+            y += v->dilation_h;
         }
-        if (end > high) fill_bytes(to + at + high - from, end - high, beyond);
-        at += end - from;
+        if (++column < v->out_w) continue;
+        column = 0;
+        if (++row < v->out_h) continue;
+        row = 0;
+        image += v->in_h;
     }
 }
 
 __kernel void conv_int(QD_IN(w), QD_IN(x), QD_IN(w_zero), QD_IN(x_zero), QD_IN(bias), QD_IN(requant), QD_OUT(y),
                        const qd_conv_int_params p, const int rows) {
     const qd_window_params v = p.window;
-    images source;
-    gemm g;
+    gemm g = GEMM_OF(p);
     g.w = QD_ROW(uchar, w, 0);
-    g.w_zeros = QD_ROW(uchar, w_zero, 0);
-    g.x_zeros = QD_ROW(uchar, x_zero, 0);
-    g.requant = QD_ROW(uchar, requant, 0);
-    g.bias = QD_ROW(int, bias, 0);
-    g.w_zero = p.w_zero;
-    g.x_zero = p.x_zero;
-    g.has_bias = p.bias;
-    g.w_code = p.w_code;
-    g.x_code = p.x_code;
-    g.k = v.kernel_h * v.kernel_w * v.channels;
+    g.k = v.kernel_h * v.kernel_w * (v.channels / p.groups);
     g.wide = 0;
     g.first = 0;
     g.count = v.out_channels;
-    g.y = p.y;
-    source.x = QD_ROW(uchar, x, 0);
-    source.size = (long)rows * v.in_h * v.in_w * v.channels;
-    source.channels = v.channels;
-    source.beyond = (uchar)qd_zero_at(g.x_zeros, p.x_zero, 0, p.x_code);
-    source.window = v;
-    gemm_all(&g, &source, (ulong)rows * v.out_h * v.out_w, QD_ROW_OUT(uchar, y, 0),
-             (ulong)v.out_channels * (QD_CODE_BITS(p.y.code) / 8));
+    const long size = (long)rows * v.in_h * v.in_w * v.channels;
+    const uchar beyond = (uchar)qd_zero_at(g.x_zeros, p.x_zero, 0, p.x_code);
+    if (p.groups == 1) {
+        const images source = {QD_ROW(uchar, x, 0), size, v.channels, beyond, v};
+        gemm_all(&g, &source, (ulong)rows * v.out_h * v.out_w, QD_ROW_OUT(uchar, y, 0),
+                 (ulong)v.out_channels * (QD_CODE_BITS(p.y.code) / 8));
+    } else {
+        depthwise d;
+        d.g = &g;
+        d.window = v;
+        d.x = QD_ROW(uchar, x, 0);
+        d.size = size;
+        d.beyond = (int)((uchar)(beyond ^ gemm_flip(&g)) * 0x01010101u);
+        depthwise_all(&d, rows, QD_ROW_OUT(uchar, y, 0));
+    }
 }

@@ -1,37 +1,51 @@
 /* Products of integer codes on an x86 CPU: positions (rows of x, or pixels with all that their window covers) times
  * weights in the TILE16 layout, which the host packs: tiles of 16 output channels,
  *
- *   codes  [k / 4][channel 0…15][k % 4]   unsigned: signed ones plus 128; K is filled up with 0 to whole groups of 4
+ *   codes  [k / 4][channel 0…15][k % 4]   signed: unsigned ones minus 128; K is filled up with 0 to whole groups of 4
  *   sums   [channel 0…15] ints            of the codes
  *
  *                      QD_VECTORS · QD_V channels
  *                   w  [................] [................]      k groups of 4 down the tile
  *   x of QD_POSITIONS  [acc] [acc] [acc]  } all in registers
  *
- * Codes of x are copied first, as signed ones, where those of a position lie side by side, so that every kind of
- * operand takes the same way. With w' = w + 128 and x' = x - 128 where these are signed and unsigned, and zero points
- * moved likewise: Σ(w - wz)(x - xz) = Σ w'x' - xz' · (Σ w' - K · wz') - wz' · Σ x'. 32-bit sums may overflow on the
- * way, but not in the end, where no more than K codes are allowed; with `wide`, sums are 64 bits from one chunk of K to
- * the next.
+ * Codes of x are packed first, as unsigned ones: those of a position lie side by side, so that every kind of operand
+ * takes the same way. A block of positions is packed once for all channels, or, where K is too large, some positions
+ * for each chunk of it. With w' = w - 128 and x' = x + 128 where these are unsigned and signed, and zero points moved
+ * likewise: Σ(w - wz)(x - xz) = Σ w'x' - xz' · (Σ w' - K · wz') - wz' · Σ x'; mostly wz' is 0. 32-bit sums may overflow
+ * on the way, but not in the end, where no more than K codes are allowed; with `wide`, sums are 64 bits from one chunk
+ * of K to the next.
  *
  * The includer defines gemm_fill, and calls gemm_all. */
 #ifndef QD_GEMM_INT_H
 #define QD_GEMM_INT_H
 
-#include "codes.h"
-#include "x86/simd.h"
+#include "x86/finish.h"
 
 #ifdef QD_AVX512_VNNI
-#define QD_POSITIONS 4
+#define QD_POSITIONS 6
 #define QD_VECTORS 4
+#define GEMM_POSITIONS(X) X(0) X(1) X(2) X(3) X(4) X(5)
+#define GEMM_VECTORS(X, t) X(t, 0) X(t, 1) X(t, 2) X(t, 3)
+#define GEMM_ALL(X)    \
+    GEMM_VECTORS(X, 0) \
+    GEMM_VECTORS(X, 1) GEMM_VECTORS(X, 2) GEMM_VECTORS(X, 3) GEMM_VECTORS(X, 4) GEMM_VECTORS(X, 5)
 #else
 #define QD_POSITIONS 2
 #define QD_VECTORS 2
+#define GEMM_POSITIONS(X) X(0) X(1)
+#define GEMM_VECTORS(X, t) X(t, 0) X(t, 1)
+#define GEMM_ALL(X) GEMM_VECTORS(X, 0) GEMM_VECTORS(X, 1)
 #endif
 
-/* Codes along K that are copied at once, a multiple of 16; for each position, with room for whole vectors beyond. */
+/* Positions in a block, a multiple of QD_POSITIONS. */
+#ifndef QD_BLOCK
+#define QD_BLOCK 66
+#endif
+/* Codes along K in a chunk, a multiple of 64; and the room of a position, with vectors beyond. */
+#ifndef QD_CHUNK
 #define QD_CHUNK 1024
-#define QD_CHUNK_ROOM (QD_CHUNK + 16)
+#endif
+#define QD_CHUNK_ROOM (QD_CHUNK + 128)
 
 /* What all units of a launch share. */
 typedef struct gemm {
@@ -41,67 +55,100 @@ typedef struct gemm {
     int w_code, x_code;
     int k, wide;
     int first, count; /* channels: of the tensor, w holds first … first + count - 1 */
+    int shift;        /* whether wz' may be other than 0 */
     qd_output y;
 } gemm;
 
-/* Bytes to[i] = code k + i of a position, i < n, made signed by `flip`; up to 15 bytes more may be written. */
-static inline void gemm_fill(const void *source, const ulong position, const int k, const int n, const uchar flip,
-                             uchar *to);
+/* Whether the weights' zero points, one or one each, may be others than that of codes made signed. */
+QD_ALWAYS int gemm_shift(const int share, __global const int *zeros, const int code) {
+    return share == QD_EACH || (share == QD_SHARED ? zeros[0] : 0) != (QD_CODE_SIGNED(code) ? 0 : 128);
+}
 
-/* n bytes, of which 15 more can be read when `slack`. */
-static inline void gemm_copy(uchar *to, __global const uchar *from, const int n, const int slack, const uchar flip) {
+/* Of a kernel's operands and parameters, which have these names in all operators. */
+#define GEMM_OF(p)                                                                                \
+    {                                                                                             \
+        .w_zeros = QD_ROW(uchar, w_zero, 0), .x_zeros = QD_ROW(uchar, x_zero, 0),                 \
+        .requant = QD_ROW(uchar, requant, 0), .bias = QD_ROW(int, bias, 0), .w_zero = (p).w_zero, \
+        .x_zero = (p).x_zero, .has_bias = (p).bias, .w_code = (p).w_code, .x_code = (p).x_code,   \
+        .shift = gemm_shift((p).w_zero, QD_ROW(int, w_zero, 0), (p).w_code), .y = (p).y,          \
+    }
+
+/* Bytes to[t * pitch + i] = code k + i of position `first` + t, t < count, i < n, made unsigned by `flip`. Up to 63
+ * bytes behind the n may be written before the next position's are. */
+static inline void gemm_fill(const void *source, const ulong first, const int count, const int k, const int n,
+                             const uchar flip, uchar *to, const int pitch);
+
+/* Copies n bytes, and perhaps up to 63 more. `readable`: as many from `from` on are in its buffer. */
+QD_ALWAYS void gemm_copy(uchar *to, __global const uchar *from, const int n, const long readable, const uchar flip) {
+    const int end = n < readable ? n : (int)readable;
+    const qd_vi flips = (qd_vi)(int)(flip * 0x01010101u);
     int i = 0;
-    for (; i + 16 <= n || (slack && i < n); i += 16)
-        vstore16(vload16(0, from + i) ^ (uchar16)flip, 0, to + i);
-    for (; i < n; i++)
+    for (; i + 4 * QD_V <= end; i += 4 * QD_V)
+        *(qd_v_anywhere *)(to + i) = *(__global const qd_v_anywhere *)(from + i) ^ flips;
+    for (; i < end && i + 16 <= readable; i += 16)
+        *(qd_16_anywhere *)(to + i) = *(__global const qd_16_anywhere *)(from + i) ^ (uint4)(flip * 0x01010101u);
+    for (; i < end; i++)
         to[i] = from[i] ^ flip;
 }
 
-/* Copies the codes of some positions, with zeros up to a whole vector; sums[t] is added to. */
-QD_ALWAYS void gemm_load(const void *source, const ulong position, const int tokens, const int k, const int n,
-                         const uchar flip, uchar (*x)[QD_CHUNK_ROOM], long *sums) {
-    for (int t = 0; t < tokens; t++) {
-        int16 sum = (int16)0;
-        gemm_fill(source, position + t, k, n, flip, x[t]);
-        vstore16((uchar16)0, 0, x[t] + n);
-        for (int i = 0; i < n; i += 16)
-            sum += convert_int16(as_char16(vload16(0, x[t] + i)));
-        sums[t] += qd_int_sum(sum);
+/* The code that makes those of x unsigned. */
+QD_ALWAYS uchar gemm_flip(const gemm *g) {
+    return QD_CODE_SIGNED(g->x_code) ? 0x80 : 0;
+}
+
+/* Packs codes of some positions, pitch bytes apart; sums[t] is added to, where that is asked for. */
+static void gemm_pack(const gemm *g, const void *source, const ulong first, const int count, const int k, const int n,
+                      uchar *x, const int pitch, long *sums) {
+    gemm_fill(source, first, count, k, n, gemm_flip(g), x, pitch);
+    for (int t = 0; g->shift && t < count; t++) {
+        uchar *row = x + t * pitch;
+        qd_vi sum = (qd_vi)0;
+        int lanes[QD_V], total = 0;
+        *(qd_v_anywhere *)(row + n) = (qd_vi)0;
+        for (int i = 0; i < n; i += 4 * QD_V)
+            sum = qd_bytes_sum(sum, *(const qd_v_anywhere *)(row + i));
+        qd_v_store_int(sum, 0, lanes);
+        for (int i = 0; i < QD_V; i++)
+            total += lanes[i];
+        sums[t] += total;
     }
 }
 
-/* acc[t][j] += products of `groups` groups of four codes. */
-QD_ALWAYS void gemm_dots(__global const uchar *const *w, const uchar (*x)[QD_CHUNK_ROOM], const int groups,
+/* acc[t][j] += products of `groups` groups of four codes. The sums have names of their own: of arrays as large as this
+ * the compiler keeps some in memory. */
+QD_ALWAYS void gemm_dots(__global const uchar *const *w, const uchar *x, const int pitch, const int groups,
                          const int tokens, const int vectors, qd_vi (*acc)[QD_VECTORS]) {
-    qd_vi total[QD_POSITIONS][QD_VECTORS];
-    QD_UNROLL(t, tokens)
-    QD_UNROLL(j, vectors) total[t][j] = acc[t][j];
+#define GEMM_START(t, j) qd_sum8 sum##t##_##j = QD_SUM8_ZERO;
+#define GEMM_LOAD(t, j)        \
+    qd_vi codes##j = (qd_vi)0; \
+    if (j < vectors) codes##j = qd_v_load_int(0, (__global const int *)(w[j] + 64 * (ulong)g));
+#define GEMM_DOT(t, j) \
+    if (j < vectors) sum##t##_##j = qd_dot8_of(sum##t##_##j, codes##j, (qd_vi)four##t);
+#define GEMM_POSITION(t)                                       \
+    if (t < tokens) {                                          \
+        const int four##t = ((const int *)(x + t * pitch))[g]; \
+        GEMM_VECTORS(GEMM_DOT, t)                              \
+    }
+#define GEMM_ADD(t, j) \
+    if (t < tokens && j < vectors) acc[t][j] += qd_total8(sum##t##_##j);
     for (int g = 0; g < groups;) {
         const int end = QD_SUM8_CALLS < groups - g ? g + QD_SUM8_CALLS : groups;
-        qd_sum8 sum[QD_POSITIONS][QD_VECTORS];
-        QD_UNROLL(t, tokens)
-        QD_UNROLL(j, vectors) sum[t][j] = QD_SUM8_ZERO;
+        GEMM_ALL(GEMM_START)
         for (; g < end; g++) {
-            qd_vi codes[QD_VECTORS];
-            QD_UNROLL(j, vectors) codes[j] = qd_v_load_int(0, (__global const int *)(w[j] + 64 * (ulong)g));
-            QD_UNROLL(t, tokens) {
-                const int four = ((const int *)x[t])[g];
-                QD_UNROLL(j, vectors) sum[t][j] = qd_dot8_of(sum[t][j], codes[j], (qd_vi)four);
-            }
+            GEMM_VECTORS(GEMM_LOAD, 0)
+            GEMM_POSITIONS(GEMM_POSITION)
         }
-        QD_UNROLL(t, tokens)
-        QD_UNROLL(j, vectors) total[t][j] += qd_total8(sum[t][j]);
+        GEMM_ALL(GEMM_ADD)
     }
-    QD_UNROLL(t, tokens)
-    QD_UNROLL(j, vectors) acc[t][j] = total[t][j];
 }
 
 /* What belongs to QD_V channels. */
 typedef struct gemm_channels {
     int at, n;                   /* the first one, and how many there are */
     __global const uchar *codes; /* of the first group */
-    qd_vi zero, weights;         /* wz', Σ w' */
-    qd_vi bias, a, b;
+    qd_vi zero, weights;         /* wz', Σ w' - K · wz' */
+    qd_vi start;                 /* the bias, and what all positions get for x's zero point, where they share one */
+    qd_vi a, b;
 } gemm_channels;
 
 /* Lane i: element i · step of p, for the first n. */
@@ -112,160 +159,191 @@ QD_ALWAYS qd_vi gemm_gather(__global const int *p, const int step, const int n) 
     return qd_v_load_int(0, lanes);
 }
 
-QD_ALWAYS gemm_channels gemm_open(const gemm *g, const int channel) {
+/* xz' of a position. */
+QD_ALWAYS int gemm_x_zero(const gemm *g, const ulong position) {
+    return qd_zero_at(g->x_zeros, g->x_zero, g->x_zero == QD_EACH ? position : 0, g->x_code) + gemm_flip(g);
+}
+
+static void gemm_open(const gemm *g, const int channel, gemm_channels *c) {
     const ulong codes = 64 * (ulong)((g->k + 3) / 4);
-    gemm_channels c;
-    c.codes = g->w + (ulong)(channel / 16) * (codes + 64) + (ulong)(channel % 16) * 4;
-    c.at = g->first + channel;
-    c.n = min(QD_V, g->count - channel);
-    c.zero = (qd_vi)(QD_CODE_SIGNED(g->w_code) ? 128 : 0);
-    if (g->w_zero == QD_EACH) {
-        int lanes[QD_V];
-        for (int i = 0; i < QD_V; i++)
-            lanes[i] = i < c.n ? qd_zero_at(g->w_zeros, QD_EACH, c.at + i, g->w_code) : 0;
-        c.zero += qd_v_load_int(0, lanes);
-    } else {
-        c.zero += (qd_vi)qd_zero_at(g->w_zeros, g->w_zero, 0, g->w_code);
-    }
-    c.weights = qd_v_load_int(0, (__global const int *)(c.codes + codes));
-    c.bias = g->has_bias == QD_ABSENT ? (qd_vi)0 : gemm_gather(g->bias + c.at, 1, c.n);
-    c.a = c.b = (qd_vi)0;
-    if (g->y.requant != QD_ABSENT) {
-        __global const int *row = (__global const int *)g->requant + (g->y.requant == QD_SHARED ? 0 : 2 * (ulong)c.at);
-        const int step = g->y.requant == QD_SHARED ? 0 : 2;
-        c.a = gemm_gather(row, step, c.n);
-        c.b = gemm_gather(row + 1, step, c.n);
-    }
-    return c;
-}
-
-QD_ALWAYS qd_vl gemm_limit(const qd_vl x, const long min, const long max) {
-    const qd_vl low = x > (qd_vl)min ? x : (qd_vl)min;
-    return low < (qd_vl)max ? low : (qd_vl)max;
-}
-
-/* QD_V sums, requantized and limited: qd_to_code(qd_requantize()) lane by lane. */
-QD_ALWAYS qd_vi gemm_code(const qd_output *y, const qd_vi x, const qd_vi a, const qd_vi b) {
-    if (y->mode == QD_MODE_FIXED) {
-        const qd_vl shift = qd_v_long(b), nudge = (qd_vl)1 << ((shift - 1) & 63);
-        const qd_vl exact = (qd_v_long(x) * qd_v_long(a) + nudge) >> (shift & 63);
-        const qd_vl whole = gemm_limit((shift > 0) & (shift < 63) ? exact : (qd_vl)0, INT_MIN, INT_MAX);
-        return qd_v_int(gemm_limit(whole + y->zero_point, y->min, y->max));
-    }
-    int lanes[QD_V], first[QD_V], second[QD_V];
-    qd_v_store_int(x, 0, lanes);
-    qd_v_store_int(a, 0, first);
-    qd_v_store_int(b, 0, second);
+    c->codes = g->w + (ulong)(channel / 16) * (codes + 64) + (ulong)(channel % 16) * 4;
+    c->at = g->first + channel;
+    c->n = min(QD_V, g->count - channel);
+    int zeros[QD_V];
     for (int i = 0; i < QD_V; i++)
-        lanes[i] = qd_to_code(qd_requantize(lanes[i], y->mode, first[i], second[i]), y->zero_point, y->min, y->max);
-    return qd_v_load_int(0, lanes);
+        zeros[i] = qd_zero_at(g->w_zeros, g->w_zero, c->at + min(i, c->n - 1), g->w_code) -
+                   (QD_CODE_SIGNED(g->w_code) ? 0 : 128);
+    c->zero = qd_v_load_int(0, zeros);
+    c->weights = qd_v_load_int(0, (__global const int *)(c->codes + codes)) - g->k * c->zero;
+    c->start = g->has_bias == QD_ABSENT ? (qd_vi)0 : gemm_gather(g->bias + c->at, 1, c->n);
+    if (g->x_zero != QD_EACH && !g->wide) c->start -= gemm_x_zero(g, 0) * c->weights;
+    c->a = c->b = (qd_vi)0;
+    if (g->y.requant != QD_ABSENT) {
+        const bool shared = g->y.requant == QD_SHARED;
+        __global const int *row = (__global const int *)g->requant + (shared ? 0 : 2 * (ulong)c->at);
+        c->a = gemm_gather(row, shared ? 0 : 2, c->n);
+        c->b = gemm_gather(row + 1, shared ? 0 : 2, c->n);
+    }
 }
 
 /* A sum of 64 bits without its zero points, as far as 32 bits hold it. */
-static qd_vi gemm_wide_sum(const gemm *g, const gemm_channels *c, const long *sum, const int zero, const long x_sum) {
+static qd_vi gemm_wide_sum(const gemm_channels *c, const long *sum, const int zero, const long x_sum) {
     int lanes[QD_V], zeros[QD_V], weights[QD_V];
     qd_v_store_int(c->zero, 0, zeros);
     qd_v_store_int(c->weights, 0, weights);
     for (int i = 0; i < QD_V; i++)
-        lanes[i] = qd_saturate_i32(sum[i] - zero * (weights[i] - (long)g->k * zeros[i]) - zeros[i] * x_sum);
+        lanes[i] = qd_saturate_i32(sum[i] - zero * (long)weights[i] - zeros[i] * x_sum);
     return qd_v_load_int(0, lanes);
 }
 
-/* Stores the results of one position: `sum` is without its bias. */
-QD_ALWAYS void gemm_store(const gemm *g, const gemm_channels *c, const qd_vi sum, __global uchar *y) {
-    qd_vi v = sum + c->bias;
-    if (g->y.requant != QD_ABSENT) v = gemm_code(&g->y, v, c->a, c->b);
-    const int bytes = QD_CODE_BITS(g->y.code) == 8;
-    if (c->n == QD_V && bytes) {
-        qd_v_store_byte(qd_v_bytes(v), 0, y + c->at);
-    } else if (c->n == QD_V) {
-        qd_v_store_int(v, 0, (__global int *)y + c->at);
-    } else {
-        int lanes[QD_V];
-        qd_v_store_int(v, 0, lanes);
-        for (int i = 0; i < c->n; i++)
-            qd_put_code(y, c->at + i, g->y.code, lanes[i]);
+/* A block of positions. */
+typedef struct gemm_block {
+    const void *source;
+    ulong first;
+    int count, pitch;
+    uchar *x;
+    long sums[QD_BLOCK]; /* of x', where there is any wz' */
+} gemm_block;
+
+/* Sums of some positions, and what is added to them from one chunk to the next. */
+typedef struct gemm_sums {
+    qd_vi acc[QD_POSITIONS][QD_VECTORS];
+    long wide[QD_POSITIONS][QD_VECTORS][QD_V];
+} gemm_sums;
+
+/* Position t of a tile, number `at` of the block, in QD_V channels: the sum with all that belongs to it. */
+QD_ALWAYS qd_vi gemm_sum(const gemm *g, const gemm_channels *c, const gemm_block *b, const int at, const gemm_sums *s,
+                         const int t, const int j) {
+    const int zero = g->wide || g->x_zero == QD_EACH ? gemm_x_zero(g, b->first + at) : 0;
+    if (g->wide) return gemm_wide_sum(c, s->wide[t][j], zero, g->shift ? b->sums[at] : 0) + c->start;
+    qd_vi sum = s->acc[t][j] + c->start;
+    if (g->shift) sum -= c->zero * (int)b->sums[at];
+    if (g->x_zero == QD_EACH) sum -= zero * c->weights;
+    return sum;
+}
+
+/* Stores the results of `tokens` positions from the block's number `at` on. With `mode` that of y, which all loops
+ * share; codes are then bytes. */
+QD_ALWAYS void gemm_store(const gemm *g, const gemm_channels *c, const gemm_block *b, const int at, const int tokens,
+                          const int vectors, const gemm_sums *s, const int mode, __global uchar *y,
+                          const ulong y_stride) {
+    qd_output end = g->y;
+    end.mode = mode;
+    for (int j = 0; j < vectors; j++) {
+        for (int t = 0; t < tokens; t++) {
+            __global uchar *row = y + (b->first + at + t) * y_stride;
+            qd_vi v = gemm_sum(g, c + j, b, at + t, s, t, j);
+            if (end.requant != QD_ABSENT) v = qd_v_finish(&end, v, c[j].a, c[j].b);
+            if (c[j].n == QD_V && QD_CODE_BITS(end.code) == 8) {
+                qd_v_put_bytes(v, row + c[j].at);
+            } else if (c[j].n == QD_V) {
+                qd_v_store_int(v, 0, (__global int *)row + c[j].at);
+            } else {
+                int lanes[QD_V];
+                qd_v_store_int(v, 0, lanes);
+                for (int i = 0; i < c[j].n; i++)
+                    qd_put_code(row, c[j].at + i, end.code, lanes[i]);
+            }
+        }
     }
 }
 
-/* Results of `tokens` positions in `vectors` vectors of channels; y is the row of the first position. */
-QD_ALWAYS void gemm_tile(const gemm *g, const gemm_channels *c, const void *source, const ulong position,
-                         const int tokens, const int vectors, __global uchar *y, const ulong y_stride) {
-    const uchar flip = QD_CODE_SIGNED(g->x_code) ? 0 : 0x80;
-    uchar x[QD_POSITIONS][QD_CHUNK_ROOM] __attribute__((aligned(16)));
-    long x_sum[QD_POSITIONS] = {0}, wide[QD_POSITIONS][QD_VECTORS][QD_V];
-    qd_vi acc[QD_POSITIONS][QD_VECTORS];
+static void gemm_end(const gemm *g, const gemm_channels *c, const gemm_block *b, const int at, const int tokens,
+                     const int vectors, const gemm_sums *s, __global uchar *y, const ulong y_stride) {
+    switch (g->y.mode) {
+        case QD_MODE_FIXED:
+            gemm_store(g, c, b, at, tokens, vectors, s, QD_MODE_FIXED, y, y_stride);
+            break;
+        case QD_MODE_FLOAT:
+            gemm_store(g, c, b, at, tokens, vectors, s, QD_MODE_FLOAT, y, y_stride);
+            break;
+        default:
+            gemm_store(g, c, b, at, tokens, vectors, s, g->y.mode, y, y_stride);
+            break;
+    }
+}
+
+/* Some positions from the block's number `at` on: so many that `tokens` are computed, and `stored` of them are there.
+ */
+QD_ALWAYS void gemm_tile(const gemm *g, const gemm_channels *c, gemm_block *b, const int at, const int tokens,
+                         const int stored, const int vectors, __global uchar *y, const ulong y_stride) {
+    const bool chunks = g->k > QD_CHUNK;
+    uchar *x = b->x + (chunks ? 0 : at * b->pitch);
+    gemm_sums s;
     QD_UNROLL(t, tokens)
-    QD_UNROLL(j, vectors) acc[t][j] = (qd_vi)0;
+    QD_UNROLL(j, vectors) s.acc[t][j] = (qd_vi)0;
+    for (int t = 0; chunks && t < stored; t++)
+        b->sums[at + t] = 0;
     for (int k = 0; k < g->k; k += QD_CHUNK) {
         const int n = min(QD_CHUNK, g->k - k);
         __global const uchar *w[QD_VECTORS];
         QD_UNROLL(j, vectors)
         w[j] = c[j].codes + 16 * (ulong)k;
-        gemm_load(source, position, tokens, k, n, flip, x, x_sum);
-        gemm_dots(w, x, (n + 3) / 4, tokens, vectors, acc);
-        if (!g->wide) continue;
-        for (int t = 0; t < tokens; t++) {
+        if (chunks) gemm_pack(g, b->source, b->first + at, stored, k, n, x, b->pitch, b->sums + at);
+        gemm_dots(w, x, b->pitch, (n + 3) / 4, tokens, vectors, s.acc);
+        for (int t = 0; g->wide && t < stored; t++) {
             for (int j = 0; j < vectors; j++) {
                 int lanes[QD_V];
-                qd_v_store_int(acc[t][j], 0, lanes);
+                qd_v_store_int(s.acc[t][j], 0, lanes);
                 for (int i = 0; i < QD_V; i++)
-                    wide[t][j][i] = k ? wide[t][j][i] + lanes[i] : lanes[i];
-                acc[t][j] = (qd_vi)0;
+                    s.wide[t][j][i] = k ? s.wide[t][j][i] + lanes[i] : lanes[i];
+                s.acc[t][j] = (qd_vi)0;
             }
         }
     }
-    for (int t = 0; t < tokens; t++) {
-        const int zero = qd_zero_at(g->x_zeros, g->x_zero, g->x_zero == QD_EACH ? position + t : 0, g->x_code) - flip;
-        for (int j = 0; j < vectors; j++) {
-            qd_vi sum = acc[t][j] - zero * (c[j].weights - g->k * c[j].zero) - c[j].zero * (int)x_sum[t];
-            if (g->wide) sum = gemm_wide_sum(g, &c[j], wide[t][j], zero, x_sum[t]);
-            gemm_store(g, &c[j], sum, y + t * y_stride);
-        }
-    }
+    gemm_end(g, c, b, at, stored, vectors, &s, y, y_stride);
 }
 
-/* Positions first … end - 1 in QD_VECTORS vectors of channels from `channel` on, or as many as there are. `source` is
- * what gemm_fill reads; y is the row of position 0. */
-static void gemm_unit(const gemm *g, const void *source, const ulong first, const ulong end, int channel,
-                      __global uchar *y, const ulong y_stride) {
+/* A block in QD_VECTORS vectors of channels from `channel` on, or as many as there are. */
+static void gemm_unit(const gemm *g, gemm_block *b, int channel, __global uchar *y, const ulong y_stride) {
     const int last = min(g->count, channel + QD_VECTORS * QD_V);
     gemm_channels c[QD_VECTORS];
-#define GEMM_POSITIONS(vectors)                                                            \
-    do {                                                                                   \
-        ulong r = first;                                                                   \
-        QD_UNROLL(j, vectors)                                                              \
-        c[j] = gemm_open(g, channel + j * QD_V);                                           \
-        for (; r + QD_POSITIONS <= end; r += QD_POSITIONS)                                 \
-            gemm_tile(g, c, source, r, QD_POSITIONS, vectors, y + r * y_stride, y_stride); \
-        for (; r < end; r++)                                                               \
-            gemm_tile(g, c, source, r, 1, vectors, y + r * y_stride, y_stride);            \
-        channel += (vectors)*QD_V;                                                         \
+/* Of the last positions a few are computed one by one; more together with others that are not stored. */
+#define GEMM_CHANNELS(vectors)                                                                          \
+    do {                                                                                                \
+        int t = 0;                                                                                      \
+        QD_UNROLL(j, vectors)                                                                           \
+        gemm_open(g, channel + j * QD_V, &c[j]);                                                        \
+        for (; t + QD_POSITIONS / 2 <= b->count; t += QD_POSITIONS)                                     \
+            gemm_tile(g, c, b, t, QD_POSITIONS, min(QD_POSITIONS, b->count - t), vectors, y, y_stride); \
+        for (; t < b->count; t++)                                                                       \
+            gemm_tile(g, c, b, t, 1, 1, vectors, y, y_stride);                                          \
+        channel += (vectors)*QD_V;                                                                      \
     } while (0)
     while (last - channel > (QD_VECTORS - 1) * QD_V)
-        GEMM_POSITIONS(QD_VECTORS);
+        GEMM_CHANNELS(QD_VECTORS);
 #if QD_VECTORS > 2
     while (last - channel > QD_V)
-        GEMM_POSITIONS(2);
+        GEMM_CHANNELS(2);
 #endif
     while (channel < last)
-        GEMM_POSITIONS(1);
+        GEMM_CHANNELS(1);
 }
 
-/* Positions in a unit: so many share the weights while these are in the cache. */
-#ifndef QD_BLOCK
-#define QD_BLOCK 64
-#endif
-
-/* This work-item's part of all `positions`: a contiguous one, so that it reads one stream of weights. */
+/* This work-item's part of all `positions`: a contiguous one, so that it packs each block once. `source` is what
+ * gemm_fill reads; y is the row of position 0. */
 QD_ALWAYS void gemm_all(const gemm *g, const void *source, const ulong positions, __global uchar *y,
                         const ulong y_stride) {
-    const int channels = QD_VECTORS * QD_V, parts = (g->count + channels - 1) / channels;
-    const ulong units = (positions + QD_BLOCK - 1) / QD_BLOCK * parts;
+    uchar x[(QD_BLOCK + QD_POSITIONS) * QD_CHUNK_ROOM] __attribute__((aligned(64)));
+    const int channels = QD_VECTORS * QD_V, parts = (g->count + channels - 1) / channels, n = min(g->k, QD_CHUNK);
+    /* So many blocks that every work-item gets some, of the same size. */
+    const ulong wanted = max((positions + QD_BLOCK - 1) / QD_BLOCK, (get_global_size(0) + parts - 1) / parts);
+    const ulong even = ((positions + wanted - 1) / wanted + QD_POSITIONS - 1) / QD_POSITIONS * QD_POSITIONS;
+    const ulong size = min(even, (ulong)QD_BLOCK), units = (positions + size - 1) / size * parts;
     const ulong last = units * (get_global_id(0) + 1) / get_global_size(0);
+    gemm_block b = {.source = source, .first = positions, .pitch = (n + 127) / 64 * 64 | 64, .x = x};
     for (ulong u = units * get_global_id(0) / get_global_size(0); u < last; u++) {
-        const ulong first = u / parts * QD_BLOCK;
-        gemm_unit(g, source, first, min(first + QD_BLOCK, positions), (int)(u % parts) * channels, y, y_stride);
+        const ulong first = u / parts * size;
+        if (first != b.first) {
+            b.first = first;
+            b.count = (int)min(size, positions - first);
+            for (int t = 0; t < b.count; t++)
+                b.sums[t] = 0;
+            if (g->k <= QD_CHUNK) {
+                gemm_pack(g, source, first, b.count, 0, n, x, b.pitch, b.sums);
+            }
+        }
+        gemm_unit(g, &b, (int)(u % parts) * channels, y, y_stride);
     }
 }
 

@@ -10,10 +10,11 @@
  *   qd_sum4 and qd_dot4(s, c, x)      s += Σ of 4 products in each lane, c 0 … 15 (unsigned bytes), x the 4 bytes at x,
  *                                     signed, for all lanes; up to 8 times
  *   qd_sum8 and qd_dot8(s, c, x)      the same for c 0 … 255
- *   qd_dot8_of(s, c, x)               the same as qd_dot8, x in a register, the same 4 bytes in all lanes; up to
- *                                     QD_SUM8_CALLS times
- *   qd_total4(s), qd_total8(s)        the sums as ints
- *   qd_vl, qd_v_long, qd_v_int        as many 64-bit integers; qd_v_bytes: the low byte of each lane */
+ *   qd_dot8_of(s, x, c)               the same, but both in registers, x signed and c unsigned, c 4 bytes the same in
+ * all lanes; up to QD_SUM8_CALLS times qd_total4(s), qd_total8(s)        the sums as ints qd_bytes_sum(s, c) s += Σ of
+ * the 4 unsigned bytes of each lane qd_v_whole(x)                     floats as the nearest ints, ties to even; INT_MIN
+ * where there is none qd_vl, qd_v_long, qd_v_int        as many 64-bit integers qd_v_put_bytes(v, p)              the
+ * low byte of each lane, to p; the lanes are codes of 8 bits */
 #ifndef QD_SIMD_H
 #define QD_SIMD_H
 
@@ -30,10 +31,8 @@ typedef int16 qd_vi;
 typedef long16 qd_vl;
 #define qd_v_load_int vload16
 #define qd_v_store_int vstore16
-#define qd_v_store_byte vstore16
 #define qd_v_long(v) convert_long16(v)
 #define qd_v_int(v) convert_int16(v)
-#define qd_v_bytes(v) convert_uchar16(v)
 #define qd_v_load vload16
 #define qd_v_store vstore16
 #define qd_v_float(v) convert_float16(v)
@@ -54,15 +53,33 @@ QD_ALWAYS qd_vi qd_dot8(qd_vi s, const qd_vi c, __global const int *x) {
     return s;
 }
 #define qd_dot4 qd_dot8
-QD_ALWAYS qd_vi qd_dot8_of(qd_vi s, const qd_vi c, const qd_vi x) {
-    __asm__("vpdpbusd %2, %1, %0" : "+v"(s) : "v"(c), "v"(x));
+QD_ALWAYS qd_vi qd_dot8_of(qd_vi s, const qd_vi x, const qd_vi c) {
+    __asm__("vpdpbusd %1, %2, %0" : "+v"(s) : "v"(x), "v"(c));
     return s;
 }
 #define QD_SUM8_CALLS 0x7fffffff
+#define qd_dot8_add qd_dot8_of
 #define qd_total4(s) (s)
 #define qd_total8(s) (s)
 #define QD_SUM4_ZERO ((qd_vi)0)
 #define QD_SUM8_ZERO ((qd_vi)0)
+
+QD_ALWAYS qd_vi qd_bytes_sum(const qd_vi s, const qd_vi c) {
+    return qd_dot8_of(s, (qd_vi)0x01010101, c);
+}
+
+QD_ALWAYS qd_vi qd_v_whole(const qd_vf x) {
+    qd_vi v;
+    __asm__("vcvtps2dq %1, %0" : "=v"(v) : "v"(x));
+    return v;
+}
+
+QD_ALWAYS void qd_v_put_bytes(const qd_vi v, __global uchar *p) {
+    typedef uint4 anywhere __attribute__((aligned(1)));
+    uint4 bytes;
+    __asm__("vpmovdb %1, %0" : "=v"(bytes) : "v"(v));
+    *(__global anywhere *)p = bytes;
+}
 
 #elif defined(QD_AVX2)
 
@@ -72,10 +89,8 @@ typedef int8 qd_vi;
 typedef long8 qd_vl;
 #define qd_v_load_int vload8
 #define qd_v_store_int vstore8
-#define qd_v_store_byte vstore8
 #define qd_v_long(v) convert_long8(v)
 #define qd_v_int(v) convert_int8(v)
-#define qd_v_bytes(v) convert_uchar8(v)
 #define qd_v_load vload8
 #define qd_v_store vstore8
 #define qd_v_float(v) convert_float8(v)
@@ -104,12 +119,12 @@ QD_ALWAYS short16 qd_dot4_of(const short16 s, const qd_vi c, const qd_vi x) {
 }
 #define qd_dot4(s, c, x) qd_dot4_of(s, c, (qd_vi) * (x))
 
-QD_ALWAYS qd_sum8 qd_dot8_of(qd_sum8 s, const qd_vi c, const qd_vi x) {
+QD_ALWAYS qd_sum8 qd_dot8_of(qd_sum8 s, const qd_vi x, const qd_vi c) {
     s.low = qd_dot4_of(s.low, c & 0x0f0f0f0f, x);
     s.high = qd_dot4_of(s.high, (c >> 4) & 0x0f0f0f0f, x);
     return s;
 }
-#define qd_dot8(s, c, x) qd_dot8_of(s, c, (qd_vi) * (x))
+#define qd_dot8(s, c, x) qd_dot8_of(s, (qd_vi) * (x), c)
 #define QD_SUM8_CALLS 8
 
 /* Neighbours times `factor`, added. */
@@ -127,9 +142,47 @@ QD_ALWAYS qd_vi qd_total8(const qd_sum8 s) {
     return qd_pairs(s.low, 1) + qd_pairs(s.high, 16);
 }
 
+QD_ALWAYS qd_vi qd_dot8_add(const qd_vi s, const qd_vi x, const qd_vi c) {
+    return s + qd_total8(qd_dot8_of(QD_SUM8_ZERO, x, c));
+}
+
+QD_ALWAYS qd_vi qd_bytes_sum(const qd_vi s, const qd_vi c) {
+    return s + qd_total4(qd_dot4_of(QD_SUM4_ZERO, c, (qd_vi)0x01010101));
+}
+
+QD_ALWAYS qd_vi qd_v_whole(const qd_vf x) {
+    qd_vi v;
+    __asm__("vcvtps2dq %1, %0" : "=x"(v) : "x"(x));
+    return v;
+}
+
+/* The halves of 128 bits each become four bytes, which are in its lane 0. */
+QD_ALWAYS void qd_v_put_bytes(const qd_vi v, __global uchar *p) {
+    typedef uint2 anywhere __attribute__((aligned(1)));
+    const qd_vi bytes = v & 255;
+    qd_vi words, packed;
+    __asm__("vpackusdw %1, %1, %0" : "=x"(words) : "x"(bytes));
+    __asm__("vpackuswb %1, %1, %0" : "=x"(packed) : "x"(words));
+    *(__global anywhere *)p = (uint2)((uint)packed.s0, (uint)packed.s4);
+}
+
 #else
 #error "x86/simd.h: define QD_AVX512_VNNI or QD_AVX2"
 #endif
+
+/* Of a register's parts of 128 bits each. */
+#define QD_PARTWISE(instruction, a, b)                                             \
+    ({                                                                             \
+        qd_vi made;                                                                \
+        __asm__(instruction " %2, %1, %0" : "=v"(made) : "v"((qd_vi)(a)), "v"(b)); \
+        made;                                                                      \
+    })
+#define QD_UNPACK(which, a, b) QD_PARTWISE("vpunpck" which, a, b)
+#define QD_PACK(which, a, b) QD_PARTWISE("vpack" which, a, b)
+
+/* Vectors anywhere in memory: vload and vstore of bytes are many instructions in PoCL. */
+typedef qd_vi qd_v_anywhere __attribute__((aligned(1)));
+typedef uint4 qd_16_anywhere __attribute__((aligned(1)));
 
 /* Lanes 0 … n-1 of a vector in memory; the others are not touched (zero when loading). */
 QD_ALWAYS qd_vf qd_v_load_part(__global const float *p, const int n) {

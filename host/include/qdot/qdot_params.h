@@ -160,6 +160,9 @@ typedef struct qd_conv_int_params {
     qd_output y;
 } qd_conv_int_params;
 
+/** Of windows that kernels for x86 CPUs take where groups = channels: columns, times lines / 4. */
+#define QD_DEPTHWISE_COLUMNS 32
+
 typedef struct qd_requantize_params {
     qd_i32 size;     /* elements in one row of the run */
     qd_i32 channels; /* element e has channel e modulo channels */
