@@ -96,7 +96,7 @@ run_tests build -LE long
 tests=qdot_small_tests
 [ -z "$long" ] || tests=all
 build build/asan $tests -DQDOT_SANITIZE=ON -DQDOT_TEST_CACHE="$PWD/build/cache" || give_up "The sanitizer build failed"
-run_tests build/asan -L '^(unit|golden|fault|fuzz|sim)$'
+run_tests build/asan -L '^(unit|golden|fault|fuzz|sim)$' -LE '^cli$'
 
 if [ -n "$long" ]; then
     run_tests build -L long
