@@ -11,8 +11,8 @@
 
 /* What tests/bench/peers.sh makes: for telling what is absent. A peer is a row here, and a file in tests/bench/peers.
  */
-static const char *const known[] = {"onnxruntime", "onednn",           "llama.cpp",
-                                    "clblast",     "onnxruntime+qdot", "llama.cpp+qdot"};
+static const char *const known[] = {"onnxruntime", "onednn",           "llama.cpp",      "clblast",
+                                    "tflite",      "onnxruntime+qdot", "llama.cpp+qdot", "tflite+qdot"};
 enum { KNOWN = sizeof known / sizeof known[0] };
 
 /* ---- Peers -------------------------------------------------------------------------------------------------- */

@@ -1,8 +1,8 @@
 #!/bin/sh
-# Brings the peers of `qdot bench --peers`: `sh tests/bench/peers.sh [onnxruntime] [onednn] [llama.cpp] [clblast]`, all of
-# them without words. Each is a program in $XDG_CACHE_HOME/qdot/peers (else ~/.cache/…), its parts in .kit beside it;
+# Brings the peers of `qdot bench --peers`: `sh tests/bench/peers.sh [onnxruntime] [onednn] [llama.cpp] [clblast]
+# [tflite]`, all of them without words. Each is a program in $XDG_CACHE_HOME/qdot/peers (else ~/.cache/…), its parts in .kit beside it;
 # nothing is fetched or built twice, but the programs are made anew. Where the build folder has plug-ins
-# (-DQDOT_OFFLOAD=ON), qdot in ONNX Runtime and in llama.cpp are peers, too.
+# (-DQDOT_OFFLOAD=ON), qdot in ONNX Runtime, in llama.cpp and in LiteRT are peers, too.
 #
 # Environment: QDOT_BUILD_DIR  folder of the built plug-ins (default: build)
 #              QDOT_JOBS       compilers at a time (default: one for each core)
@@ -17,6 +17,7 @@ kit=$folder/.kit
 jobs=${QDOT_JOBS:-$(nproc)}
 
 onnxruntime="onnxruntime==1.31.1 onnx==1.18.0 numpy ml_dtypes"
+tflite="ai-edge-litert==2.3.0 numpy flatbuffers"
 onednn="onednn-cpu-gomp==2023.2.0 onednn-devel-cpu-gomp==2023.2.0"
 llama_release=11434.0.0
 llama_sha256=b0a2feb64c6fbd09f12af230734f072dd819ecb0ebd259565e1d6e9c34007e45
@@ -77,26 +78,37 @@ plugin() {
     fi
 }
 
+# bring_environment NAME PACKAGE…: a Python environment in $kit/NAME.
+bring_environment() {
+    [ ! -f "$kit/$1/complete" ] || return 0
+    rm -rf "${kit:?}/$1"
+    place=$1
+    shift
+    logged "$place" environment "$kit/$place" "$@" || return 1
+    touch "$kit/$place/complete"
+}
+
 bring_onnxruntime() {
-    if [ ! -f "$kit/onnxruntime/complete" ]; then
-        rm -rf "$kit/onnxruntime"
-        # $onnxruntime is a list of words.
-        # shellcheck disable=SC2086
-        logged onnxruntime environment "$kit/onnxruntime" $onnxruntime || return 1
-        touch "$kit/onnxruntime/complete"
-    fi
-    cp "$here/peers/ort.py" "$kit/ort.py"
+    # $onnxruntime is a list of words; so are others below.
+    # shellcheck disable=SC2086
+    bring_environment onnxruntime $onnxruntime || return 1
+    cp "$here/peers/ort.py" "$here/peers/peer.py" "$kit"
     program onnxruntime "$kit/onnxruntime/bin/python" "$kit/ort.py" THREADS
     plugin onnxruntime+qdot libqdot_ort_ep.so "$kit/onnxruntime/bin/python" "$kit/ort.py" THREADS
 }
 
+bring_tflite() {
+    # shellcheck disable=SC2086
+    bring_environment tflite $tflite || return 1
+    cp "$here/peers/tflite.py" "$here/peers/peer.py" "$root/tests/offload/tflite/model.py" "$kit"
+    program tflite "$kit/tflite/bin/python" "$kit/tflite.py" THREADS
+    plugin tflite+qdot libqdot_tflite.so "$kit/tflite/bin/python" "$kit/tflite.py" THREADS
+}
+
 bring_onednn() {
     rm -f "$folder/onednn"
-    if [ ! -f "$kit/onednn/lib/libdnnl.so.3" ]; then
-        rm -rf "$kit/onednn"
-        # shellcheck disable=SC2086
-        logged onednn environment "$kit/onednn" $onednn || return 1
-    fi
+    # shellcheck disable=SC2086
+    bring_environment onednn $onednn || return 1
     logged onednn "${CC:-cc}" -O2 -std=gnu11 -I"$kit/onednn/include" "$here/peers/onednn.c" -o "$kit/onednn/peer" \
         "$kit/onednn/lib/libdnnl.so.3" -Wl,-rpath,"$kit/onednn/lib" || return 1
     program onednn "$kit/onednn/peer" THREADS
@@ -159,7 +171,7 @@ bring_llama() {
     plugin llama.cpp+qdot libggml-qdot.so python3 "$kit/llama.py" THREADS "$llama_release" "$bench"
 }
 
-[ $# -gt 0 ] || set -- onnxruntime onednn llama.cpp clblast
+[ $# -gt 0 ] || set -- onnxruntime onednn llama.cpp clblast tflite
 mkdir -p "$kit"
 sh "$root/host/setup.sh" bench
 failed=0
@@ -170,8 +182,9 @@ for word; do
     onednn) bring_onednn || there= ;;
     llama.cpp) bring_llama || there= ;;
     clblast) bring_clblast || there= ;;
+    tflite) bring_tflite || there= ;;
     *)
-        say "unknown word '$word' (known: onnxruntime, onednn, llama.cpp, clblast)"
+        say "unknown word '$word' (known: onnxruntime, onednn, llama.cpp, clblast, tflite)"
         exit 2
         ;;
     esac

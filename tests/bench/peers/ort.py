@@ -1,46 +1,19 @@
-"""ONNX Runtime as a peer of `qdot bench --peers` (README.md has the protocol): onnxruntime.py THREADS [PLUGIN].
+"""ONNX Runtime as a peer of `qdot bench --peers` (README.md has the protocol): ort.py THREADS [PLUGIN].
 
 Each work is a graph whose nodes differ only in which copy of the weights they read, so that what Python does once a run
 counts little. With a plug-in (libqdot_ort_ep.so), qdot computes instead of ONNX Runtime's own kernels.
 """
 import os
 import sys
-import time
 
 import numpy as np
-import onnx
 import onnxruntime as ort
 from onnx import TensorProto, helper
 
+from peer import ZERO, Cannot, codes, floats, inputs, output_side, scales, serve, weights
+
 PLUGIN = "QdotExecutionProvider"
-FLOAT, U8, I8 = TensorProto.FLOAT, TensorProto.UINT8, TensorProto.INT8
-ZERO = 128
-
-
-class Cannot(Exception):
-    """This work is none of this peer's."""
-
-
-def codes(count, seed):
-    """The same bytes as qdot's and the other peers'."""
-    h = np.arange(count, dtype=np.uint32) * np.uint32(2654435761) + np.uint32(seed)
-    h ^= h >> np.uint32(15)
-    h *= np.uint32(2246822519)
-    h ^= h >> np.uint32(13)
-    return (h >> np.uint32(24)).astype(np.uint8)
-
-
-def inputs(shape):
-    return codes(int(np.prod(shape)), 1).reshape(shape)
-
-
-def weights(shape):
-    w = codes(int(np.prod(shape)), 2).astype(np.int16) - ZERO
-    return np.maximum(w, -127).astype(np.int8).reshape(shape)
-
-
-def scales(n):
-    return (2.0**-7 * (1 + (np.arange(n) % 7) / 8)).astype(np.float32)
+FLOAT, U8 = TensorProto.FLOAT, TensorProto.UINT8
 
 
 class Graph:
@@ -90,28 +63,27 @@ class Graph:
 
 
 def gemm(o, _):
-    m, n, k = (int(o[x]) for x in "mnk")
-    g = Graph(inputs((m, k)), U8, [m, n])
-    c, w = g.quantized(float(o["y_scale"]), n), np.ascontiguousarray(weights((n, k)).T)
-    for i in range(int(o["copies"])):
+    g = Graph(inputs((o["m"], o["k"])), U8, [o["m"], o["n"]])
+    c, w = g.quantized(o["y_scale"], o["n"]), np.ascontiguousarray(weights((o["n"], o["k"])).T)
+    for i in range(o["copies"]):
         g.node("QLinearMatMul", ["x", c["xs"], c["xz"], g.constant(f"w{i}", w), c["ws"], c["wz"], c["ys"], c["yz"]])
     return g
 
 
 def conv(o, plugin):
     """Channels last, which spares ONNX Runtime two transpositions; the plug-in takes the standard's order alone."""
-    image, channels, n, kernel, groups = (int(o[x]) for x in ("image", "channels", "outputs", "kernel", "groups"))
-    stride, pad = int(o["stride"]), int(o["pad"])
-    side = (image + 2 * pad - kernel) // stride + 1
+    image, channels, n, kernel, stride, groups = (
+        o[k] for k in ("image", "channels", "outputs", "kernel", "stride", "groups"))
+    side = output_side(o)
     x, y_shape, domain, more = inputs((1, image, image, channels)), [1, side, side, n], "com.microsoft", {"channels_last": 1}
     if plugin:
         x, y_shape, domain, more = np.ascontiguousarray(x.transpose(0, 3, 1, 2)), [1, n, side, side], "", {}
     g = Graph(x, U8, y_shape)
-    c = g.quantized(float(o["y_scale"]), n)
+    c = g.quantized(o["y_scale"], n)
     w = np.ascontiguousarray(weights((n, kernel, kernel, channels // groups)).transpose(0, 3, 1, 2))
-    for i in range(int(o["copies"])):
+    for i in range(o["copies"]):
         g.node("QLinearConv", ["x", c["xs"], c["xz"], g.constant(f"w{i}", w), c["ws"], c["wz"], c["ys"], c["yz"]],
-               domain, kernel_shape=[kernel, kernel], strides=[stride, stride], pads=[pad] * 4, group=groups, **more)
+               domain, kernel_shape=[kernel, kernel], strides=[stride, stride], pads=[o["pad"]] * 4, group=groups, **more)
     return g
 
 
@@ -120,21 +92,21 @@ def gemv(o, _):
     bits = {"q4_0": 4, "q8_0": 8}.get(o["format"])
     if not bits:
         raise Cannot(f"no format {o['format']}")
-    m, n, k = (int(o[x]) for x in "mnk")
-    g = Graph((inputs((m, k)).astype(np.float32) - ZERO) / ZERO, FLOAT, [m, n])
+    m, n, k = o["m"], o["n"], o["k"]
+    g = Graph(floats(inputs((m, k))), FLOAT, [m, n])
     w = codes(n * k * bits // 8, 2).reshape(n, k // 32, 32 * bits // 8)
     s = np.full((n, k // 32), 2.0**-7, np.float32)
-    for i in range(int(o["copies"])):
+    for i in range(o["copies"]):
         g.node("MatMulNBits", ["x", g.constant(f"w{i}", w), g.constant(f"s{i}", s)], "com.microsoft", K=k, N=n, bits=bits,
                block_size=32, accuracy_level=4)
     return g
 
 
 def sgemm(o, _):
-    m, n, k = (int(o[x]) for x in "mnk")
-    g = Graph((inputs((m, k)).astype(np.float32) - ZERO) / ZERO, FLOAT, [m, n])
-    w = np.ascontiguousarray(((codes(n * k, 2).astype(np.float32) - ZERO) / ZERO).reshape(n, k).T)
-    for i in range(int(o["copies"])):
+    m, n, k = o["m"], o["n"], o["k"]
+    g = Graph(floats(inputs((m, k))), FLOAT, [m, n])
+    w = np.ascontiguousarray(floats(codes(n * k, 2)).reshape(n, k).T)
+    for i in range(o["copies"]):
         g.node("MatMul", ["x", g.constant(f"w{i}", w)])
     return g
 
@@ -143,11 +115,10 @@ KINDS = {"gemm": gemm, "conv": conv, "gemv": gemv, "sgemm": sgemm}
 
 
 class Work:
-    def __init__(self, words, threads, plugin):
-        kind, *rest = words
+    def __init__(self, kind, o, threads, plugin):
         if kind not in KINDS:
             raise Cannot
-        g = KINDS[kind](dict(r.split("=", 1) for r in rest), plugin)
+        g = KINDS[kind](o, plugin)
         self.session = g.session(threads, plugin)
         self.binding = self.session.io_binding()
         self.binding.bind_cpu_input("x", g.x)
@@ -155,44 +126,19 @@ class Work:
             self.binding.bind_output(r.name)
         self.kind, self.channels_first = kind, kind == "conv" and plugin
 
-    def run(self, passes):
-        start = time.perf_counter()
-        for _ in range(passes):
-            self.session.run_with_iobinding(self.binding)
-        return time.perf_counter() - start
+    def once(self):
+        self.session.run_with_iobinding(self.binding)
 
-    def mark(self):
-        """64 results, weighted: see README.md. gemv's weights are this program's own."""
-        if self.kind == "gemv":
-            return ""
-        self.run(1)
+    def result(self):
         y = self.binding.get_outputs()[0].numpy()
-        y = (y.transpose(0, 2, 3, 1) if self.channels_first else y).ravel()
-        return " %.6f" % (sum(float(y[i * 2654435761 % y.size]) * (i + 1) for i in range(64)) / 2080)
+        return None if self.kind == "gemv" else y.transpose(0, 2, 3, 1) if self.channels_first else y
 
 
 def main():
     threads, plugin = int(sys.argv[1]), sys.argv[2] if len(sys.argv) > 2 else None
     if plugin:
         ort.register_execution_provider_library("qdot", os.path.abspath(plugin))
-    # Whatever a library prints goes elsewhere than the answers.
-    answers = os.fdopen(os.dup(1), "w", buffering=1)
-    os.dup2(2, 1)
-    print(f"qdot-peer 1 onnxruntime{'+qdot' if plugin else ''} {ort.__version__}", file=answers)
-    work = None
-    for line in sys.stdin:
-        what, *words = line.split()
-        if what == "work":
-            work = None
-            try:
-                work = Work(words, threads, plugin)
-                print(f"ready{work.mark()}", file=answers)
-            except Exception as e:  # of any library: it is the answer
-                print(*["cannot", *" ".join(str(e).split())[:200].split()], file=answers)
-        elif what == "run" and work:
-            print(f"seconds {work.run(int(words[0])):.9f}", file=answers)
-        else:
-            print("error unknown request", file=answers)
+    serve(f"onnxruntime{'+qdot' if plugin else ''}", ort.__version__, lambda kind, o: Work(kind, o, threads, plugin))
 
 
 main()
