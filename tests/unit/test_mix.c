@@ -89,32 +89,57 @@ START_TEST(test_enumeration) {
 }
 END_TEST
 
-/* Too many units for the table: the limit holds, and the result is as good as one with a unit less for each part. */
+/* One part is so large that the table has fewer cells than there are sizes, and the others are about as small as a
+ * cell. */
+static void make_rounded(problem *p, uint32_t *state, double huge, double unit) {
+    p->parts = PARTS;
+    for (int i = 0; i < PARTS; i++) {
+        p->option[i] = p->list[i];
+        p->count[i] = i ? 3 : 2;
+        for (int k = 0; k < p->count[i]; k++) {
+            p->list[i][k].bytes = i ? floor(unit * (double)random_between(state, 0, 20000) / 1000) : k * huge;
+            p->list[i][k].cost = i ? 0.001 * (double)random_between(state, 0, 1000) : 10 - 10 * k;
+        }
+    }
+}
+
+/* No other option of one part costs less in what is left. */
+static void ck_filled(const problem *p, double left, const int *chosen) {
+    for (int i = 0; i < p->parts; i++) {
+        const qd_mix_option *now = &p->list[i][chosen[i]];
+        for (int k = 0; k < p->count[i]; k++)
+            ck_assert(p->list[i][k].cost >= now->cost || p->list[i][k].bytes - now->bytes > left);
+    }
+}
+
+/* Sizes are rounded up: the limit holds, the result is as good as any that is a cell smaller for each part, and nothing
+ * that would still fit was left. */
 START_TEST(test_rounded) {
-    const double huge = 1e12, unit = 40 * huge * PARTS * PARTS / 0x1p26;
+    const double huge = 1e15, unit = huge * PARTS / 0x1p26;
     uint32_t state = 18;
-    int tight = 0;
-    for (int n = 0; n < 6; n++) {
+    int rounded = 0;
+    for (int n = 0; n < 8; n++) {
         problem p;
         int chosen[PARTS] = {0};
-        double most, bytes, cost, reachable, least_cost, unused;
-        make(&p, &state, huge, false);
-        p.list[0][0].bytes += 1; /* no common divisor but 1 */
-        for (int i = 0; i < p.parts; i++)
-            chosen[i] = (int)random_between(&state, 0, p.count[i] - 1);
-        add_up(&p, chosen, &most, &cost); /* just what one choice needs, or a byte less */
-        most -= n % 2;
+        double bytes, cost, reachable, least_cost, unused;
+        make_rounded(&p, &state, huge, unit);
+        /* Exactly what one choice needs, so that no cell more is there than in it. */
+        chosen[0] = 1;
+        for (int i = 1; i < PARTS; i++)
+            chosen[i] = (int)random_between(&state, 0, 2);
+        double most;
+        add_up(&p, chosen, &most, &cost);
         enumerate(&p, most, 1e9, &least_cost, &unused);
-        enumerate(&p, most - PARTS * unit, 1e9, &reachable, &unused);
-        if (isinf(least_cost)) continue;
+        enumerate(&p, most - (PARTS + 1) * unit, 1e9, &reachable, &unused);
         ck_ok(qd_mix_cheapest(p.option, p.count, p.parts, most, chosen));
         add_up(&p, chosen, &bytes, &cost);
         ck_assert_double_le(bytes, most);
         ck_assert_double_ge(cost, least_cost - 1e-9);
         ck_assert_double_le(cost, reachable + 1e-9);
-        tight += p.count[0] > 1;
+        ck_filled(&p, most - bytes, chosen);
+        rounded += reachable > least_cost + 0.01;
     }
-    ck_assert_int_ge(tight, 3);
+    ck_assert_int_ge(rounded, 4);
 }
 END_TEST
 
