@@ -12,6 +12,7 @@ static const char style[] =
     "body{font:14px/1.45 system-ui,sans-serif;margin:2em auto;max-width:1000px;padding:0 1em;color:#222}"
     "h1{font-size:1.5em;margin-bottom:.1em}h2{font-size:1.15em;margin-top:1.6em;margin-bottom:.2em}"
     "svg{width:100%;height:auto}svg text{font:11px system-ui,sans-serif;fill:#333}.axis{stroke:#333}.grid{stroke:#ddd}"
+    ".layer{fill:#f4f4f4}.estimated{opacity:.5}"
     "table{border-collapse:collapse}th,td{padding:.2em .7em;text-align:right;border-bottom:1px solid #e5e5e5}"
     "th:first-child,td:first-child,td.text{text-align:left}.note{color:#666}"
     ".key span{margin-right:1em;white-space:nowrap}"
@@ -73,19 +74,43 @@ static int layer_of(const char *name) {
     return strncmp(name, "blk.", 4) == 0 ? atoi(name + 4) : -1;
 }
 
+/* A power of ten as it is written. */
+static void put_power(FILE *f, int exponent) {
+    if (exponent >= -2 && exponent <= 2) {
+        fprintf(f, "%g", pow(10, exponent));
+    } else {
+        fprintf(f, "10<tspan dy=\"-4\" font-size=\"8\">%d</tspan>", exponent);
+    }
+}
+
+/* Every other layer has a band; every fifth its number. */
+static void draw_layers(FILE *f, const qd_sensitivity *s, double step) {
+    for (int i = 0, end; i < s->parts; i = end) {
+        const int layer = layer_of(s->part[i].name);
+        for (end = i + 1; end < s->parts && layer_of(s->part[end].name) == layer; end++) {}
+        if (layer % 2 == 1) {
+            fprintf(f, "<rect class=\"layer\" x=\"%.2f\" y=\"%d\" width=\"%.2f\" height=\"%d\"/>\n", LEFT + step * i,
+                    TOP, step * (end - i), HEIGHT - TOP - BOTTOM);
+        }
+        if (layer >= 0 && layer % 5 == 0) {
+            fprintf(f, "<text x=\"%.1f\" y=\"%d\" text-anchor=\"middle\">%d</text>\n", LEFT + step * (i + end) / 2,
+                    HEIGHT - 8, layer);
+        }
+    }
+}
+
 static void draw_axes(FILE *f, const qd_sensitivity *s, double step, int low, int high) {
+    draw_layers(f, s, step);
     for (int d = low; d <= high; d++) {
         const double y = y_of(pow(10, d), low, high);
         fprintf(f, "<line class=\"grid\" x1=\"%d\" x2=\"%d\" y1=\"%.1f\" y2=\"%.1f\"/>", LEFT, WIDTH - RIGHT, y, y);
-        fprintf(f, "<text x=\"%d\" y=\"%.1f\" text-anchor=\"end\">%g</text>\n", LEFT - 6, y + 4, pow(10, d));
-    }
-    for (int i = 0; i < s->parts; i++) {
-        const int layer = layer_of(s->part[i].name);
-        const bool first = layer >= 0 && (i == 0 || layer_of(s->part[i - 1].name) != layer);
-        if (!first || layer % 5) continue;
-        fprintf(f, "<text x=\"%.1f\" y=\"%d\">%d</text>\n", LEFT + step * i, HEIGHT - 8, layer);
+        fprintf(f, "<text x=\"%d\" y=\"%.1f\" text-anchor=\"end\">", LEFT - 6, y + 4);
+        put_power(f, d);
+        fputs("</text>\n", f);
     }
     fprintf(f, "<text x=\"%d\" y=\"%d\" text-anchor=\"end\">layer</text>\n", LEFT - 6, HEIGHT - 8);
+    fprintf(f, "<text transform=\"translate(12 %d) rotate(-90)\" text-anchor=\"middle\">KL, nats</text>\n",
+            (HEIGHT - BOTTOM + TOP) / 2);
     fprintf(f, "<line class=\"axis\" x1=\"%d\" x2=\"%d\" y1=\"%d\" y2=\"%d\"/>\n", LEFT, WIDTH - RIGHT, HEIGHT - BOTTOM,
             HEIGHT - BOTTOM);
 }
@@ -98,16 +123,18 @@ static void draw_chart(FILE *f, const qd_sensitivity *s, const qd_storage *to, i
         const qd_sensitivity_result *r = qd_sensitivity_find(&s->part[i], to);
         if (!r) continue;
         const double y = y_of(r->divergence, low, high);
-        fprintf(f, "<rect x=\"%.2f\" y=\"%.2f\" width=\"%.2f\" height=\"%.2f\" fill=\"%s\"><title>", LEFT + step * i, y,
-                fmax(0.8 * step, 0.5), HEIGHT - BOTTOM - y, kinds[kind_of(s->part[i].name)].colour);
+        fprintf(f, "<rect class=\"%s\" x=\"%.2f\" y=\"%.2f\" width=\"%.2f\" height=\"%.2f\" fill=\"%s\"><title>",
+                r->estimated ? "estimated" : "measured", LEFT + step * (i + 0.1), y, fmax(0.8 * step, 0.5),
+                HEIGHT - BOTTOM - y, kinds[kind_of(s->part[i].name)].colour);
         qd_cli_page_text(f, s->part[i].name);
-        fprintf(f, ": KL %.3g ± %.1g, perplexity %+.4f, SNR %.1f dB</title></rect>\n", r->divergence,
-                r->divergence_error, qd_cli_perplexity_change(s, r->nll_change), qd_loss_snr(&r->loss));
+        fprintf(f, ": %sKL %.3g ± %.1g, perplexity %+.4f, SNR %.1f dB</title></rect>\n",
+                r->estimated ? "estimated " : "", r->divergence, r->divergence_error,
+                qd_cli_perplexity_change(s, r->nll_change), qd_loss_snr(&r->loss));
     }
     fputs("</svg>\n", f);
 }
 
-/* ---- The table ---------------------------------------------------------------------------------------------- */
+/* ---- The tables --------------------------------------------------------------------------------------------- */
 
 typedef struct ranked {
     const qd_sensitivity_part *part;
@@ -131,12 +158,14 @@ static bool write_ranking(FILE *f, const qd_sensitivity *s) {
     }
     n = 0;
     for (int i = 0; i < s->parts; i++) {
-        for (int k = 0; k < s->part[i].results; k++)
-            all[n++] = (ranked){&s->part[i], &s->part[i].result[k]};
+        for (int k = 0; k < s->part[i].results; k++) {
+            if (!s->part[i].result[k].estimated) all[n++] = (ranked){&s->part[i], &s->part[i].result[k]};
+        }
     }
     qsort(all, (size_t)n, sizeof *all, by_divergence);
     fputs(
-        "<h2>The most sensitive</h2>\n<table><tr><th>part</th><th>format</th><th>bits</th><th>MiB saved</th>"
+        "<h2>The most sensitive, of what was "
+        "measured</h2>\n<table><tr><th>part</th><th>format</th><th>bits</th><th>MiB saved</th>"
         "<th>SNR, dB</th><th>KL, nats</th><th>±</th><th>perplexity</th></tr>\n",
         f);
     for (int i = 0; i < n && i < RANKED; i++) {
@@ -145,7 +174,7 @@ static bool write_ranking(FILE *f, const qd_sensitivity *s) {
         fputs("<tr><td>", f);
         qd_cli_page_text(f, all[i].part->name);
         fprintf(
-            f, "</td><td>%s</td><td>%.3f</td><td>%.2f</td><td>%.2f</td><td>%.3e</td><td>%.1e</td><td>%+.4f</td></tr>\n",
+            f, "</td><td>%s</td><td>%.3f</td><td>%.2f</td><td>%.2f</td><td>%.3g</td><td>%.1g</td><td>%+.3f</td></tr>\n",
             name, 8 * r->bytes / qd_sensitivity_weights(all[i].part),
             (qd_cli_part_bytes(all[i].part) - r->bytes) / 1048576, qd_loss_snr(&r->loss), r->divergence,
             r->divergence_error, qd_cli_perplexity_change(s, r->nll_change));
@@ -155,7 +184,44 @@ static bool write_ranking(FILE *f, const qd_sensitivity *s) {
     return true;
 }
 
+/* What each format would make of all parts: costs are taken to add up. */
+static void write_sums(FILE *f, const qd_sensitivity *s, const qd_storage *formats, int n) {
+    char name[64];
+    fputs(
+        "<h2>All parts in one format</h2>\n<table><tr><th>format</th><th>parts</th><th>bits</th><th>MiB saved</th>"
+        "<th>sum of KL, nats</th></tr>\n",
+        f);
+    for (int i = 0; i < n; i++) {
+        double weights = 0, bytes = 0, saved = 0, divergence = 0;
+        int parts = 0;
+        bool estimated = false;
+        for (int k = 0; k < s->parts; k++) {
+            const qd_sensitivity_result *r = qd_sensitivity_find(&s->part[k], &formats[i]);
+            if (!r) continue;
+            parts++;
+            weights += qd_sensitivity_weights(&s->part[k]);
+            bytes += r->bytes;
+            saved += qd_cli_part_bytes(&s->part[k]) - r->bytes;
+            divergence += r->divergence;
+            estimated |= r->estimated;
+        }
+        qd_storage_name(&formats[i], name, sizeof name);
+        fprintf(f, "<tr><td>%s</td><td>%d</td><td>%.3f</td><td>%.1f</td><td>%s%.3g</td></tr>\n", name, parts,
+                8 * bytes / weights, saved / 1048576, estimated ? "≈ " : "", divergence);
+    }
+    fputs("</table>\n", f);
+}
+
 /* ---- The page ----------------------------------------------------------------------------------------------- */
+
+static bool any_estimated(const qd_sensitivity *s) {
+    for (int i = 0; i < s->parts; i++) {
+        for (int k = 0; k < s->part[i].results; k++) {
+            if (s->part[i].result[k].estimated) return true;
+        }
+    }
+    return false;
+}
 
 static void write_key(FILE *f, const qd_sensitivity *s) {
     bool used[KINDS] = {false};
@@ -165,6 +231,7 @@ static void write_key(FILE *f, const qd_sensitivity *s) {
     for (int k = 0; k < KINDS; k++) {
         if (used[k]) fprintf(f, "<span><i style=\"background:%s\"></i>%s</span>\n", kinds[k].colour, kinds[k].what);
     }
+    if (any_estimated(s)) fputs("<span>paler: estimated from another format</span>\n", f);
     fputs("</p>\n", f);
 }
 
@@ -187,6 +254,7 @@ bool qd_cli_sensitivity_page(const qd_sensitivity *s, const char *model, const c
             "Kullback-Leibler divergences of the predictions from the model's own, in nats, on a logarithmic "
             "scale.</p>\n",
             s->by_layer ? "layer" : "tensor", (long long)s->tokens, qd_cli_base_perplexity(s));
+    write_sums(f, s, formats, n);
     write_key(f, s);
     for (int i = 0; i < n; i++) {
         qd_storage_name(&formats[i], name, sizeof name);

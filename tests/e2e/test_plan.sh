@@ -92,7 +92,7 @@ for p in planned["parts"]:
 class Page(html.parser.HTMLParser):
     open, bars = [], 0
     def handle_starttag(self, tag, attrs):
-        self.bars += tag == "rect"
+        self.bars += tag == "rect" and ("class", "layer") not in attrs
         if tag not in ("meta", "line"):
             self.open.append(tag)
     def handle_startendtag(self, tag, attrs):
