@@ -34,6 +34,17 @@ static void subtract(int8_t code[16], int zero) {
         code[j] = (int8_t)(code[j] - zero);
 }
 
+/* Sixteen scales and the codes of formats without minima, as they are stored: 0 … 2 · half - 1. Returns d. */
+static qd_u16 search_codes(const float *x, const float *importance, int low, int high, int half, int scale[16],
+                           int8_t code[BLOCK]) {
+    qd_search s;
+    qd_search_begin(&s, x, importance, BLOCK);
+    const qd_u16 d = qd_search_scales(&s, 16, low, high, (qd_levels){-half, half - 1, NULL}, scale, code);
+    for (int e = 0; e < BLOCK; e++)
+        code[e] = (int8_t)(code[e] + half);
+    return d;
+}
+
 /* ---- Q2_K ---------------------------------------------------------------------------------------------------- */
 
 void qd_quantize_block_q2_k(const float *x, const float *importance, void *block) {
@@ -61,19 +72,15 @@ void qd_sixteen_q2_k(const void *block, int i, qd_sixteen *out) {
 
 void qd_quantize_block_q3_k(const float *x, const float *importance, void *block) {
     qd_block_q3_k *b = block;
-    qd_search s;
     int scale[16];
     int8_t code[BLOCK];
     memset(b, 0, sizeof *b);
-    qd_search_begin(&s, x, importance, BLOCK);
-    b->d = qd_search_scales(&s, 16, -32, 31, (qd_levels){-4, 3, NULL}, scale, code);
+    b->d = search_codes(x, importance, -32, 31, 4, scale, code);
     for (int g = 0; g < 16; g++) {
         const int six = scale[g] + 32;
         b->scales[g % 8] = (qd_u8)(b->scales[g % 8] | (six & 15) << g / 8 * 4);
         b->scales[8 + g % 4] = (qd_u8)(b->scales[8 + g % 4] | six >> 4 << g / 4 * 2);
     }
-    for (int e = 0; e < BLOCK; e++)
-        code[e] = (int8_t)(code[e] + 4);
     pack(code, 0, 2, 32, b->q);
     pack(code, 2, 1, 32, b->high);
 }
@@ -149,16 +156,12 @@ void qd_sixteen_q5_k(const void *block, int i, qd_sixteen *out) {
 
 void qd_quantize_block_q6_k(const float *x, const float *importance, void *block) {
     qd_block_q6_k *b = block;
-    qd_search s;
     int scale[16];
     int8_t code[BLOCK];
     memset(b, 0, sizeof *b);
-    qd_search_begin(&s, x, importance, BLOCK);
-    b->d = qd_search_scales(&s, 16, -128, 127, (qd_levels){-32, 31, NULL}, scale, code);
+    b->d = search_codes(x, importance, -128, 127, 32, scale, code);
     for (int g = 0; g < 16; g++)
         b->scales[g] = (qd_i8)scale[g];
-    for (int e = 0; e < BLOCK; e++)
-        code[e] = (int8_t)(code[e] + 32);
     pack(code, 0, 4, 64, b->low);
     pack(code, 4, 2, 32, b->high);
 }
