@@ -138,7 +138,7 @@ void qd_cli_json_tokens(cJSON *object, const char *name, const int32_t *tokens, 
 
 /* ---- Models ------------------------------------------------------------------------------------------------- */
 
-/** True for the row of floats of a coded matrix, which belongs to the matrix. */
+/** True for what belongs to a coded matrix: its row of floats, its outlier columns. */
 bool qd_cli_is_side(const qd_gguf *g, qd_string name);
 
 /** A model ready to run, with what it stands on. */

@@ -100,6 +100,9 @@ static qd_status write_entries(qd_gguf_writer *w, const qd_cli_plan *plan) {
         qd_tensor_desc d = c->tensor.desc;
         if (c->src.rows && c->to.format == QD_FORMAT_COUNT) {
             status = qd_gguf_write_coded(w, c->name, &c->to.coding, c->src.rows, c->src.cols);
+            if (status == QD_OK && c->outliers.count) {
+                status = qd_gguf_write_outliers(w, c->name, c->src.rows, c->outliers.count);
+            }
             continue;
         }
         if (!c->keep) {
@@ -175,12 +178,16 @@ static bool write_tensors(qd_gguf_writer *w, qd_cli_plan *plan, const qd_imatrix
         p.name = c->name;
         p.now = c->keep ? 0 : (double)c->src.rows * (double)c->src.cols;
         if (c->keep) {
-            ok = copy_tensor(w, c) == QD_OK;
+            ok = copy_tensor(w, c) == QD_OK && qd_cli_outliers_write(w, c) == QD_OK;
             if (!ok) qd_cli_failed();
             continue;
         }
         o.importance = importance_of(imatrix, c);
         ok = quantize_tensor(w, c, method, &o) == QD_OK;
+        if (ok && qd_cli_outliers_write(w, c) != QD_OK) {
+            ok = false;
+            qd_cli_failed();
+        }
         p.before += p.now;
     }
     qd_cli_progress("", 1, 1);
@@ -236,6 +243,9 @@ int qd_cmd_quantize(int argc, char **argv) {
         {"range", 0, QD_CLI_TEXT, &inputs.range, 0, 0, "R",
          "of that scale: mse (the default), minmax, average, percentile or entropy"},
         {"range-asymmetric", 0, QD_CLI_FLAG, &inputs.asymmetric, 0, 0, NULL, "with a zero point"},
+        {"outliers", 0, QD_CLI_TEXT, &inputs.outliers, 0, 0, "T",
+         "columns that read magnitudes of T and more stay in f16 beside int8, for --activations row (LLM.int8(): 6; "
+         "4x: four times the middle column's, for models whose activations are of another size)"},
         QD_CLI_METHOD_OPTIONS(method),
         QD_CLI_DEVICE_OPTION(c),
         {"threads", 't', QD_CLI_INT, &c.threads, 0, 256, "N", "0: all processors"},
@@ -276,7 +286,7 @@ int qd_cmd_quantize(int argc, char **argv) {
     outcome.input_bytes = qd_gguf_file_bytes(g);
     ok = ok && qd_cli_plan_make(g, &rules, &plan);
     method.imatrix = imatrix != NULL;
-    ok = ok && suits(imatrix, &plan) && qd_cli_inputs_read(g, &inputs);
+    ok = ok && suits(imatrix, &plan) && qd_cli_inputs_read(g, &inputs) && qd_cli_outliers_choose(g, &plan, &inputs);
     ok = ok && qd_cli_method_begin(&method, input, c.device, (int)c.threads, g, &plan);
     ok = ok && write_file(g, &rules, &plan, imatrix, &inputs, &method, (int)c.threads, &outcome);
     code = ok ? QD_EXIT_OK : QD_EXIT_FAILED;

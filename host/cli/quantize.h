@@ -45,6 +45,9 @@ typedef struct qd_cli_change {
     float *rows;       /* what each row is divided by; of a vector, its new values */
     float *importance; /* of its columns, by the method; NULL: none */
     qd_loss loss;      /* unless kept */
+    /** Int8 matrices: columns that are there in f16, too. Their weights are in the file, or NULL: to be made. */
+    qd_gguf_outliers outliers;
+    int32_t *outlier_columns; /* owned; NULL: they are in the file */
 } qd_cli_change;
 
 typedef struct qd_cli_plan {
@@ -75,6 +78,7 @@ void qd_cli_plan_free(qd_cli_plan *p);
 typedef struct qd_cli_inputs {
     const char *path, *range; /* as given; NULL: not */
     bool asymmetric;
+    const char *outliers; /* threshold, as given: a magnitude, or with an x behind it times that of the middle column */
     qd_calibration *stats;
 } qd_cli_inputs;
 /** Reads the statistics, if there are any, for the model g; the same about failures. */
@@ -83,6 +87,12 @@ void qd_cli_inputs_free(qd_cli_inputs *in);
 /** Adds a scale and a zero point for every int8 matrix that the statistics know; without any, what the input has about
  *  matrices that are kept. */
 bool qd_cli_inputs_write(qd_gguf_writer *w, const qd_gguf *g, const qd_cli_plan *plan, const qd_cli_inputs *in);
+
+/** Chooses the outlier columns of int8 matrices: those whose largest magnitude in the statistics reaches the threshold;
+ * of matrices that are kept, those that the input has. The same about failures. */
+bool qd_cli_outliers_choose(const qd_gguf *g, qd_cli_plan *plan, const qd_cli_inputs *in);
+/** Writes the data of both tensors. */
+qd_status qd_cli_outliers_write(qd_gguf_writer *w, const qd_cli_change *c);
 
 /** What was done, for people or as JSON. */
 typedef struct qd_cli_outcome {

@@ -189,6 +189,7 @@ void qd_cli_plan_free(qd_cli_plan *p) {
         free(p->changes[i].columns);
         free(p->changes[i].rows);
         free(p->changes[i].importance);
+        free(p->changes[i].outlier_columns);
     }
     free(p->changes);
     *p = (qd_cli_plan){0};

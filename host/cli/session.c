@@ -220,14 +220,16 @@ void qd_cli_digest_end(qd_cli_digest *d, char text[QD_CLI_DIGEST_TEXT]) {
 }
 
 bool qd_cli_is_side(const qd_gguf *g, qd_string name) {
-    static const char end[] = ".side";
-    const size_t tail = sizeof end - 1;
+    static const char *const ends[] = {".side", ".columns", ".outliers"};
     char owner[160];
     bool coded = false;
     qd_gguf_coded found;
-    if (name.size <= tail || name.size >= sizeof owner || memcmp(name.data + name.size - tail, end, tail) != 0) {
-        return false;
+    for (size_t i = 0; i < sizeof ends / sizeof ends[0]; i++) {
+        const size_t tail = strlen(ends[i]);
+        if (name.size <= tail || name.size >= sizeof owner) continue;
+        if (memcmp(name.data + name.size - tail, ends[i], tail) != 0) continue;
+        snprintf(owner, sizeof owner, "%.*s", (int)(name.size - tail), name.data);
+        return qd_gguf_find_coded(g, owner, &coded, &found) == QD_OK && coded;
     }
-    snprintf(owner, sizeof owner, "%.*s", (int)(name.size - tail), name.data);
-    return qd_gguf_find_coded(g, owner, &coded, &found) == QD_OK && coded;
+    return false;
 }

@@ -48,6 +48,8 @@ void qd_gguf_cool(const qd_gguf *g);
 #define QD_GGUF_CODING_PREFIX "qdot.coding."
 #define QD_GGUF_COLUMNS_PREFIX "qdot.columns."
 #define QD_GGUF_SIDE_SUFFIX ".side"
+#define QD_GGUF_OUTLIER_COLUMNS_SUFFIX ".columns"
+#define QD_GGUF_OUTLIERS_SUFFIX ".outliers"
 #define QD_GGUF_INPUT_SCALE_PREFIX "qdot.input_scale."
 #define QD_GGUF_INPUT_ZERO_PREFIX "qdot.input_zero."
 enum { QD_GGUF_CODED_KEY = 160 };

@@ -129,3 +129,35 @@ qd_status qd_gguf_find_input(const qd_gguf *g, const char *name, bool *found, fl
 error:
     return status;
 }
+
+/* True when the file has the tensor NAME + suffix. */
+static bool find_part(const qd_gguf *g, const char *name, const char *suffix, qd_gguf_tensor *out) {
+    char part[QD_GGUF_CODED_KEY];
+    return snprintf(part, sizeof part, "%s%s", name, suffix) < (int)sizeof part &&
+           qd_gguf_tensor_find(g, part, out) == QD_OK;
+}
+
+qd_status qd_gguf_find_outliers(const qd_gguf *g, const char *name, int64_t rows, int64_t cols, qd_gguf_outliers *out) {
+    if (!g || !name || !out) {
+        return qd_fail(QD_ERR_ARGUMENT, "qd_gguf_find_outliers: file, name and the result must not be NULL");
+    }
+    qd_gguf_tensor columns, weights;
+    const bool has_columns = find_part(g, name, QD_GGUF_OUTLIER_COLUMNS_SUFFIX, &columns);
+    const bool has_weights = find_part(g, name, QD_GGUF_OUTLIERS_SUFFIX, &weights);
+    *out = (qd_gguf_outliers){0};
+    if (!has_columns && !has_weights) return QD_OK;
+    bool right = has_columns && has_weights && columns.desc.format == QD_FORMAT_I32 && columns.desc.rank == 1 &&
+                 weights.desc.format == QD_FORMAT_F16 && weights.desc.rank == 2 && weights.desc.shape[0] == rows &&
+                 weights.desc.shape[1] == columns.desc.shape[0];
+    const int32_t *c = columns.data;
+    for (int64_t i = 0; right && i < columns.desc.shape[0]; i++)
+        right = c[i] >= 0 && c[i] < cols && (i == 0 || c[i] > c[i - 1]);
+    if (!right) {
+        return qd_fail(QD_ERR_FILE,
+                       "GGUF: the outlier columns of '%.80s' are not ascending i32 with as many columns of f16 weights "
+                       "(damaged file?)",
+                       name);
+    }
+    *out = (qd_gguf_outliers){columns.desc.shape[0], c, weights.data};
+    return QD_OK;
+}

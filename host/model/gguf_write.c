@@ -217,6 +217,15 @@ qd_status qd_gguf_write_input(qd_gguf_writer *w, const char *name, float scale, 
     return QD_OK;
 }
 
+qd_status qd_gguf_write_outliers(qd_gguf_writer *w, const char *name, int64_t rows, int64_t count) {
+    if (!w || !name) return qd_fail(QD_ERR_ARGUMENT, "qd_gguf_write_outliers: writer and name must not be NULL");
+    char columns[QD_GGUF_CODED_KEY], weights[QD_GGUF_CODED_KEY];
+    snprintf(columns, sizeof columns, "%.100s" QD_GGUF_OUTLIER_COLUMNS_SUFFIX, name);
+    snprintf(weights, sizeof weights, "%.100s" QD_GGUF_OUTLIERS_SUFFIX, name);
+    const qd_status status = qd_gguf_write_tensor(w, columns, &(qd_tensor_desc){QD_FORMAT_I32, 1, {count}});
+    return status ? status : qd_gguf_write_tensor(w, weights, &(qd_tensor_desc){QD_FORMAT_F16, 2, {rows, count}});
+}
+
 /* ---- The file ----------------------------------------------------------------------------------------------- */
 
 static uint64_t head_bytes(const qd_gguf_writer *w) {

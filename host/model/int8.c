@@ -6,6 +6,7 @@
 #include "core/status.h"
 #include "formats/coding.h"
 #include "model/weights.h"
+#include "qdot/qdot_num.h"
 
 bool qd_int8_suits(const qd_coding *c) {
     return c->kind == QD_CODING_UNIFORM && c->bits == 8 && !c->asymmetric;
@@ -40,6 +41,30 @@ error:
     return status;
 }
 
+/* Constants for the columns that stay floats. */
+static qd_status find_outliers(qd_model *m, const char *name, qd_int8 *w) {
+    void *kept, *select;
+    qd_status status = QD_OK;
+    QD_TRY(qd_gguf_find_outliers(m->file, name, w->rows, w->cols, &w->set));
+    if (!w->set.count) return QD_OK;
+    const qd_tensor_desc kept_desc = qd_desc(QD_FORMAT_F32, w->cols, 0, 0, 0);
+    const qd_tensor_desc select_desc = qd_desc(QD_FORMAT_F16, w->set.count, w->cols, 0, 0);
+    const qd_tensor_desc weights = qd_desc(QD_FORMAT_F16, w->rows, w->set.count, 0, 0);
+    QD_TRY(keep_constant(m, &kept_desc, &kept, &w->kept));
+    QD_TRY(keep_constant(m, &select_desc, &select, &w->select));
+    for (int64_t k = 0; k < w->cols; k++)
+        ((float *)kept)[k] = 1;
+    memset(select, 0, qd_desc_bytes(&select_desc));
+    for (int64_t i = 0; i < w->set.count; i++) {
+        ((float *)kept)[w->set.columns[i]] = 0;
+        ((uint16_t *)select)[i * w->cols + w->set.columns[i]] = qd_float_to_half(1);
+    }
+    QD_TRY(qd_tensor_constant(m->context, &weights, w->set.weights, &w->outliers));
+    QD_TRY(qd_model_keep(m, w->outliers));
+error:
+    return status;
+}
+
 qd_status qd_int8_find(qd_model *m, const char *name, const qd_gguf_coded *coded, qd_int8 *out) {
     const size_t row_bytes = qd_coding_row_bytes(&coded->coding, coded->cols);
     qd_coded_params p;
@@ -58,20 +83,23 @@ qd_status qd_int8_find(qd_model *m, const char *name, const qd_gguf_coded *coded
         for (int64_t g = 0; g < p.groups; g++)
             ((float *)scales)[r * p.groups + g] = qd_coded_scale(&row, g);
     }
-    if (m->calibrated) QD_TRY(find_input(m, name, out));
+    QD_TRY(m->calibrated ? find_input(m, name, out) : find_outliers(m, name, out));
 error:
     return status;
 }
 
 bool qd_int8_same_input(const qd_int8 *a, const qd_int8 *b) {
     const bool fixed = a->x_scale != NULL;
-    if (a->cols != b->cols || fixed != (b->x_scale != NULL)) return false;
+    if (a->cols != b->cols || fixed != (b->x_scale != NULL) || a->set.count != b->set.count) return false;
+    if (a->set.count && memcmp(a->set.columns, b->set.columns, (size_t)a->set.count * sizeof *a->set.columns)) {
+        return false;
+    }
     return !fixed || (!memcmp(&a->scale, &b->scale, sizeof a->scale) && a->zero == b->zero);
 }
 
 qd_status qd_int8_stack(qd_model *m, const qd_int8 *const w[], int n, qd_int8 *out) {
     enum { MOST = 8 };
-    qd_tensor *codes[MOST], *scales[MOST];
+    qd_tensor *codes[MOST], *scales[MOST], *outliers[MOST];
     qd_status status = QD_OK;
     if (n < 1 || n > MOST) return qd_fail(QD_ERR_LIMIT, "a stack of %d matrices; 1 … %d are known", n, MOST);
     *out = *w[0];
@@ -79,12 +107,16 @@ qd_status qd_int8_stack(qd_model *m, const qd_int8 *const w[], int n, qd_int8 *o
     for (int i = 0; i < n; i++) {
         codes[i] = w[i]->codes;
         scales[i] = w[i]->scales;
+        outliers[i] = w[i]->outliers;
         out->rows += w[i]->rows;
     }
     QD_TRY(qd_tensor_stack(m->context, codes, n, &out->codes));
     QD_TRY(qd_model_keep(m, out->codes));
     QD_TRY(qd_tensor_stack(m->context, scales, n, &out->scales));
     QD_TRY(qd_model_keep(m, out->scales));
+    if (!out->set.count) return QD_OK;
+    QD_TRY(qd_tensor_stack(m->context, outliers, n, &out->outliers));
+    QD_TRY(qd_model_keep(m, out->outliers));
 error:
     return status;
 }
@@ -125,17 +157,34 @@ error:
     return status;
 }
 
+/* *inside: x with zeros at the outlier columns; *rest: x there. The sum of 1 · x and zeros is x itself. */
+static qd_status split(qd_graph *g, const qd_int8 *w, qd_tensor *x, qd_tensor **inside, qd_tensor **rest) {
+    const qd_attrs times = {.elementwise = {.function = QD_UNARY_IDENTITY, .scale = 1, .combine = QD_COMBINE_MUL}};
+    qd_status status = QD_OK;
+    QD_TRY(new_tensor(g, QD_FORMAT_F32, w->cols, inside));
+    QD_TRY(qd_graph_add(g, QD_OP_ELEMENTWISE, &times, (qd_tensor *[]){x, w->kept}, 2, inside, 1));
+    QD_TRY(new_tensor(g, QD_FORMAT_F32, w->set.count, rest));
+    QD_TRY(qd_graph_add(g, QD_OP_MATMUL, NULL, (qd_tensor *[]){w->select, x}, 2, rest, 1));
+error:
+    return status;
+}
+
 qd_status qd_int8_multiply(qd_graph *g, const qd_int8 *w, qd_tensor *x, qd_tensor *addend, qd_tensor *y) {
     const qd_attrs attrs = {.matmul_group = {.group = w->group}};
+    const bool outliers = w->set.count > 0;
     quantized q;
-    qd_tensor *product = y;
+    qd_tensor *inside = x, *rest, *product = y, *sum = y;
     qd_status status = QD_OK;
-    QD_TRY(quantize(g, w, x, &q));
-    if (addend) QD_TRY(new_tensor(g, QD_FORMAT_F32, w->rows, &product));
+    if (outliers) QD_TRY(split(g, w, x, &inside, &rest));
+    QD_TRY(quantize(g, w, inside, &q));
+    if (addend) QD_TRY(new_tensor(g, QD_FORMAT_F32, w->rows, &sum));
+    product = sum;
+    if (outliers) QD_TRY(new_tensor(g, QD_FORMAT_F32, w->rows, &product));
     QD_TRY(qd_graph_add(g, QD_OP_MATMUL_GROUP, &attrs,
                         (qd_tensor *[]){w->codes, w->scales, q.codes, NULL, q.scale, q.zero}, q.zero ? 6 : 5, &product,
                         1));
-    if (addend) QD_TRY(qd_graph_add(g, QD_OP_ADD, NULL, (qd_tensor *[]){product, addend}, 2, &y, 1));
+    if (outliers) QD_TRY(qd_graph_add(g, QD_OP_MATMUL, NULL, (qd_tensor *[]){w->outliers, rest, product}, 3, &sum, 1));
+    if (addend) QD_TRY(qd_graph_add(g, QD_OP_ADD, NULL, (qd_tensor *[]){sum, addend}, 2, &y, 1));
 error:
     return status;
 }

@@ -12,6 +12,11 @@ typedef struct qd_int8 {
     qd_tensor *x_scale, *x_zero; /* f32 [1], i32 [1]: of what it reads; NULL: each row of that has a scale of its own */
     float scale;                 /* … their values */
     int32_t zero;
+    /* LLM.int8(): columns that are multiplied as floats; NULL and 0: none. */
+    qd_tensor *kept;      /* f32 [cols]: 0 at these columns, else 1 */
+    qd_tensor *select;    /* f16 [columns, cols]: row i has its 1 at column i of these */
+    qd_tensor *outliers;  /* f16 [rows, columns] */
+    qd_gguf_outliers set; /* in the file */
 } qd_int8;
 
 /** Whether a coding is such codes: signed ones of 8 bits. */
@@ -24,8 +29,9 @@ bool qd_int8_same_input(const qd_int8 *a, const qd_int8 *b);
 /** One matrix with the rows of n, which have one input and groups of one size. */
 qd_status qd_int8_stack(qd_model *m, const qd_int8 *const w[], int n, qd_int8 *out);
 /** y = x · wᵀ (+ addend, which may be NULL), f32: x is quantized first. With s the scale and z the zero point of a row
- *  of x, or of all: q = limit(round(x / s) + z), y = s · Σ_g w_scale[g] · Σ_{k in g} w[k] · (q[k] - z). Rows do not
- *  depend on each other. */
+ *  of x, or of all: q = limit(round(x / s) + z), y = s · Σ_g w_scale[g] · Σ_{k in g} w[k] · (q[k] - z). Where there are
+ *  outlier columns, x counts as 0 there, and Σ_columns outliers · x is added (Dettmers et al., LLM.int8(), 2022; the
+ *  columns are those of a calibration, not of the batch). Rows do not depend on each other. */
 qd_status qd_int8_multiply(qd_graph *g, const qd_int8 *w, qd_tensor *x, qd_tensor *addend, qd_tensor *y);
 
 #endif

@@ -35,6 +35,10 @@ static qd_status wrong_shape(const char *name, int64_t rows, int64_t cols) {
 
 static qd_status find_coded(qd_model *m, const char *name, const qd_gguf_coded *found, bool integers, qd_weight *w) {
     if (found->rows != w->rows || found->cols != w->cols) return wrong_shape(name, w->rows, w->cols);
+    qd_gguf_outliers outliers; /* the matrix is whole without them */
+    const qd_status checked = qd_gguf_find_outliers(m->file, name, w->rows, w->cols, &outliers);
+    if (checked) return checked;
+    if (outliers.count) m->known_tensors += 2;
     if (integers && qd_int8_suits(&found->coding)) {
         m->int8_matrices++;
         m->known_tensors += 2;

@@ -33,24 +33,33 @@ python3 -c "import pydoc_data.topics as t; print(''.join(t.topics[k] for k in so
 "$qdot" quantize "$work/int8.gguf" "$work/static.gguf" --format int8 --tensors ffn_down=q8_0 --calibration "$work/stats.json" \
     >/dev/null 2>"$work/err" || fail "quantize --calibration"
 
-for kind in "int8 row" "static static"; do
+"$qdot" quantize "$QDOT_TEST_MODEL" "$work/outliers.gguf" --format int8 --calibration "$work/stats.json" --outliers 4x \
+    >/dev/null 2>"$work/err" || fail "quantize --outliers"
+# Of nothing that reads as little as these two; but next to their other columns, a few are large.
+for part in attn_q ffn_gate; do
+    grep -q "blk.1.$part.weight.outliers" "$work/outliers.gguf" || fail "no outlier columns in blk.1.$part"
+done
+
+for kind in "int8 row" "static static" "outliers row"; do
     model=$work/${kind% *}.gguf
     a=${kind#* }
     for way in "ref 128" "opencl 128" "opencl 2"; do
         "$qdot" logits -m "$model" --tokens 504,3575,282,4649,314 --activations "$a" --device "${way% *}" --chunk "${way#* }" \
-            --json >"$work/logits.$a.$way" 2>"$work/err" || fail "logits --activations $a"
-        cmp -s "$work/logits.$a.ref 128" "$work/logits.$a.$way" || fail "$a: other bytes with $way than on ref"
+            --json >"$work/logits.$kind.$way" 2>"$work/err" || fail "logits of $kind"
+        cmp -s "$work/logits.$kind.ref 128" "$work/logits.$kind.$way" || fail "$kind: other bytes with $way than on ref"
     done
     "$qdot" run -m "$model" -p The -n 1 --activations "$a" --greedy --no-stop >/dev/null 2>"$work/err" || fail "run"
     grep -q "all of the layers' [0-9]* operators ran on the device" "$work/err" || fail "$a: not all on the device"
 done
-cmp -s "$work/logits.row.ref 128" "$work/logits.static.ref 128" && fail "row and static are the same"
+for kind in "static static" "outliers row"; do
+    cmp -s "$work/logits.int8 row.ref 128" "$work/logits.$kind.ref 128" && fail "$kind gives the bytes of int8 row"
+done
 
-for kind in "int8 f32" "int8 row" "static static"; do
+for kind in "int8 f32" "int8 row" "static static" "outliers row"; do
     "$qdot" perplexity -m "$work/${kind% *}.gguf" -f "$work/text" --activations "${kind#* }" --json 2>"$work/err" ||
         fail "perplexity --activations ${kind#* }"
 done >"$work/perplexities"
-# By row within a twentieth of that with float activations, static within a fifth, and none the same.
+# By row, with and without outliers, within a twentieth of that with float activations, static within a fifth.
 python3 - "$work/perplexities" <<'END' || bad=$((bad + 1))
 import json, sys
 text, found, decoder = open(sys.argv[1]).read().lstrip(), [], json.JSONDecoder()
@@ -58,9 +67,9 @@ while text:
     value, at = decoder.raw_decode(text)
     found.append(value["perplexity"])
     text = text[at:].lstrip()
-print("perplexity with f32, row, static activations:", found)
-f32, row, static = found
-sys.exit(not 0 < abs(row / f32 - 1) < 0.05 or not 0 < abs(static / f32 - 1) < 0.2)
+print("perplexity with f32, row, static activations, row with outliers:", found)
+f32, row, static, outliers = found
+sys.exit(not 0 < abs(row / f32 - 1) < 0.05 or not 0 < abs(outliers / f32 - 1) < 0.05 or not 0 < abs(static / f32 - 1) < 0.2)
 END
 
 refused "no scale for what blk.0.attn_q.weight reads" run -m "$work/int8.gguf" -p The -n 1 --activations static
@@ -68,6 +77,8 @@ refused "the model has none: qdot quantize" run -m "$QDOT_TEST_MODEL" -p The -n 
 refused "row or static" run -m "$work/int8.gguf" -p The -n 1 --activations int3
 refused "--range is minmax" quantize "$work/int8.gguf" "$work/x.gguf" --format int8 --calibration "$work/stats.json" --range x
 refused "belong to --calibration" quantize "$work/int8.gguf" "$work/x.gguf" --format int8 --range mse
+refused "is a magnitude" quantize "$QDOT_TEST_MODEL" "$work/x.gguf" --format int8 --calibration "$work/stats.json" --outliers 4y
+refused "is int8 already" quantize "$work/int8.gguf" "$work/x.gguf" --format int8 --calibration "$work/stats.json" --outliers 6
 refused "there would be none" quantize "$work/int8.gguf" "$work/x.gguf" --format q8_0 --calibration "$work/stats.json"
 python3 - "$work" <<'END'
 import json, sys

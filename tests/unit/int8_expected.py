@@ -39,6 +39,22 @@ def product(scale_of, zero, lowest):
     return out
 
 
+COLUMNS = [3, 7]
+
+
+def llm_int8():
+    out = []
+    for r in range(ROWS):
+        inside = [0.0 if k in COLUMNS else v for k, v in enumerate(x[r])]
+        s = of_row(inside)
+        q = [quantize(v, s, 0, -127) for v in inside]
+        for n in range(N):
+            y = f32(f32(w_scale[n] * sum(c * k for c, k in zip(codes[n], q))) * s)
+            rest = f32(f32(w[n][3] * x[r][3]) + f32(w[n][7] * x[r][7]))
+            out.append(f32(f32(rest + y) + addend[r][n]))
+    return out
+
+
 def of_row(row):
     s = f32(max(abs(v) for v in row) / 127)
     return s if s > 0 else 1.0
@@ -57,6 +73,8 @@ print(f"#define STATIC_SCALE {STATIC!r}f")
 show("float", "x_values", sum(x, []))
 show("float", "w_values", sum(w, []))
 show("float", "addend_values", sum(addend, []))
+show("int", "outlier_columns", COLUMNS)
+show("float", "with_outliers", llm_int8())
 show("float", "by_row", product(of_row, 0, -127))
 show("float", "by_static", product(lambda _: STATIC, 0, -127))
 show("float", "by_static_zero", product(lambda _: STATIC, ZERO, -128))

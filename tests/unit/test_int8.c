@@ -15,8 +15,17 @@ static char path[] = "/tmp/qdot_int8_XXXXXX";
 static const char name[] = "blk.0.ffn_down.weight";
 static qd_context *context;
 
-/* A file with one int8 matrix, and with what it reads quantized so, unless scale is 0. */
-static void write_file(const char *coding, float scale, int32_t zero) {
+enum { OUTLIERS = sizeof outlier_columns / sizeof outlier_columns[0] };
+
+/* A file with one int8 matrix, and with what it reads quantized so, unless scale is 0; with outlier columns, the last
+ * of them here, unless that is 0. */
+static void write_all(const char *coding, float scale, int32_t zero, int last) {
+    uint16_t outliers[N * OUTLIERS];
+    const int32_t columns[OUTLIERS] = {outlier_columns[0], last};
+    for (int i = 0; i < N * OUTLIERS; i++) {
+        const float v = w_values[i / OUTLIERS * K + outlier_columns[i % OUTLIERS]];
+        ck_ok(qd_quantize(QD_FORMAT_F16, &v, 1, 1, &outliers[i]));
+    }
     qd_gguf_writer *w;
     qd_coding c;
     uint8_t rows[N * (K + 8)];
@@ -28,10 +37,17 @@ static void write_file(const char *coding, float scale, int32_t zero) {
     ck_ok(qd_gguf_write_string(w, "general.architecture", "llama"));
     if (scale != 0) ck_ok(qd_gguf_write_input(w, name, scale, zero));
     ck_ok(qd_gguf_write_coded(w, name, &c, N, K));
+    if (last) ck_ok(qd_gguf_write_outliers(w, name, N, OUTLIERS));
     ck_ok(qd_gguf_write_data(w, rows, N * qd_coding_row_bytes(&c, K)));
     ck_ok(qd_gguf_write_data(w, side, 4 * (size_t)qd_coding_side_count(&c, N, K)));
+    if (last) ck_ok(qd_gguf_write_data(w, columns, sizeof columns));
+    if (last) ck_ok(qd_gguf_write_data(w, outliers, sizeof outliers));
     ck_ok(qd_gguf_write_finish(w));
     qd_gguf_writer_free(w);
+}
+
+static void write_file(const char *coding, float scale, int32_t zero) {
+    write_all(coding, scale, zero, 0);
 }
 
 static qd_model *model_of(const qd_gguf *g, bool calibrated) {
@@ -103,6 +119,30 @@ START_TEST(test_static) {
     ck_product(false, by_row); /* what the file knows is not used then */
     write_file("int8", STATIC_SCALE, ZERO);
     ck_product(true, by_static_zero);
+}
+END_TEST
+
+START_TEST(test_outliers) {
+    write_all("int8", STATIC_SCALE, 0, outlier_columns[1]);
+    ck_product(false, with_outliers);
+    ck_product(true, by_static); /* which takes no notice of them */
+}
+END_TEST
+
+START_TEST(test_damaged_outliers) {
+    static const int wrong[] = {K, -1, 1}; /* beyond the end, negative, not ascending */
+    ck_ok(qd_context_create("ref", NULL, &context));
+    for (int i = 0; i < 3; i++) {
+        qd_gguf *g;
+        qd_weight w;
+        write_all("int8", 0, 0, wrong[i]);
+        ck_ok(qd_gguf_open(path, &g));
+        qd_model *m = model_of(g, false);
+        ck_fails(qd_weight_find_layer(m, name, N, K, &w), QD_ERR_FILE, "outlier columns");
+        qd_model_free(m);
+        qd_gguf_free(g);
+    }
+    qd_context_free(context);
 }
 END_TEST
 
@@ -181,6 +221,8 @@ int main(void) {
     TCase *c = tcase_create("int8");
     tcase_add_test(c, test_row);
     tcase_add_test(c, test_static);
+    tcase_add_test(c, test_outliers);
+    tcase_add_test(c, test_damaged_outliers);
     tcase_add_test(c, test_missing);
     tcase_add_test(c, test_others);
     tcase_add_test(c, test_ranges);

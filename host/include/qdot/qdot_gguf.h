@@ -89,6 +89,17 @@ QD_API qd_status qd_gguf_find_coded(const qd_gguf *g, const char *name, bool *co
  *  point that is no code. */
 QD_API qd_status qd_gguf_find_input(const qd_gguf *g, const char *name, bool *found, float *scale, int32_t *zero_point);
 
+/** Columns of a coded matrix that the file also has in half precision, for LLM.int8(). */
+typedef struct qd_gguf_outliers {
+    int64_t count;           /* 0: there are none */
+    const int32_t *columns;  /* ascending; in the mapped file */
+    const uint16_t *weights; /* f16 [rows, count]; the same */
+} qd_gguf_outliers;
+
+/** Finds those of matrix `name`, which is rows × cols. QD_ERR_FILE: the parts do not agree. */
+QD_API qd_status qd_gguf_find_outliers(const qd_gguf *g, const char *name, int64_t rows, int64_t cols,
+                                       qd_gguf_outliers *out);
+
 /* ---- Writing ------------------------------------------------------------------------------------------------ */
 
 /** A GGUF v3 file in the making. Call in this order: values and tensors in any order, then the data of every tensor in
@@ -111,6 +122,9 @@ QD_API qd_status qd_gguf_write_coded(qd_gguf_writer *w, const char *name, const 
                                      int64_t cols);
 /** Adds the keys that qd_gguf_find_input reads. */
 QD_API qd_status qd_gguf_write_input(qd_gguf_writer *w, const char *name, float scale, int32_t zero_point);
+/** Adds the two tensors that qd_gguf_find_outliers finds, which both want their data: count columns, then the weights.
+ */
+QD_API qd_status qd_gguf_write_outliers(qd_gguf_writer *w, const char *name, int64_t rows, int64_t count);
 /** Appends bytes of data: any number of calls for a tensor, none across two. QD_ERR_IO: the disk is full, for example.
  */
 QD_API qd_status qd_gguf_write_data(qd_gguf_writer *w, const void *data, size_t bytes);
