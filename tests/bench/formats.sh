@@ -9,49 +9,24 @@
 #              KEEP            folder for the models and all but the speeds, of which a second call makes use
 set -eu
 cd "$(dirname "$0")/../.."
-qdot=${QDOT_BUILD_DIR:-build}/qdot
-write=
-[ "${1:-}" != --write ] || {
-    write=yes
-    shift
-}
-if [ $# -ne 1 ] || [ ! -f "$1" ]; then
-    echo "usage: sh tests/bench/formats.sh [--write] MODEL.gguf" >&2
-    exit 2
-fi
-model=$1
+. tests/bench/table.sh
+: "${qdot:?}" "${model:?}" "${work:?}" "${keep:?}"
 formats=${FORMATS:-"int8 int4 int4-g64 int4-g128 int4-g64-asym q8_0 q4_0 q4_k q6_k nf4 nf4-dq fp4 fp8_e4m3 mxfp4 kmeans4 kmeans4-row pq6 log4 normal4"}
-work=$(mktemp -d)
-trap 'rm -rf "$work"' EXIT
-
-keep=${KEEP:-$work}
 text=${TEXT:-$work/text}
 [ -n "${TEXT:-}" ] || head -c 9000 /usr/share/common-licenses/GPL-3 >"$text"
-
-# number FILE EXPRESSION: of the JSON object o in a file.
-number() {
-    python3 -c 'import json, sys; o = json.load(open(sys.argv[1])); print(eval(sys.argv[2]))' "$1" "$2"
-}
 
 # model_in FORMAT: makes $keep/FORMAT.gguf, of which quantize's report is FORMAT.report.
 model_in() {
     from=$keep/f16.gguf
     [ "$1" != f16 ] || from=$model
-    "$qdot" quantize "$from" "$keep/$1.gguf" --format "$1" --json >"$work/report" 2>"$work/log" || {
-        cat "$work/log" >&2
-        exit 1
-    }
-    mv "$work/report" "$keep/$1.report"
+    into "$keep/$1.report" "$qdot" quantize "$from" "$keep/$1.gguf" --format "$1" --json
 }
 
 # row FORMAT: of the table. The error is that of all matrices.
 row() {
     file=$keep/$1.gguf
     [ -f "$keep/$1.report" ] || model_in "$1"
-    if [ ! -f "$keep/$1.ppl" ]; then
-        "$qdot" perplexity -m "$file" -f "$text" --ctx 256 --json >"$work/ppl"
-        mv "$work/ppl" "$keep/$1.ppl"
-    fi
+    [ -f "$keep/$1.ppl" ] || into "$keep/$1.ppl" "$qdot" perplexity -m "$file" -f "$text" --ctx 256 --json
     # Once so that kernels are there, then for the speed.
     "$qdot" run -m "$file" -p "The" -n 2 --greedy >/dev/null 2>&1
     speed=$("$qdot" run -m "$file" -p "The" -n "${TOKENS:-32}" --greedy --no-stop 2>&1 >/dev/null |
@@ -70,11 +45,4 @@ row() {
         row "$format"
     done
 } >"$work/table"
-cat "$work/table"
-[ -z "$write" ] || {
-    awk -v table="$work/table" '
-        /^<!-- formats end -->$/ { skip = 0 }
-        !skip { print }
-        /^<!-- formats begin -->$/ { while ((getline line <table) > 0) print line; skip = 1 }' README.md >"$work/README.md"
-    cp "$work/README.md" README.md
-}
+put_table formats
