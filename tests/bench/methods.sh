@@ -40,6 +40,9 @@ cat >"$work/rows" <<'END_OF_ROWS'
 int3-g128 --format int3-g128
 int3-g128, GPTQ --format int3-g128 --method gptq --act-order --file TEXT
 int3-g128, AWQ --format int3-g128 --method awq --calibration STATS
+q4_0 --format q4_0
+q4_0, GPTQ --format q4_0 --method gptq --act-order --file TEXT
+q4_0, AWQ --format q4_0 --method awq --calibration STATS
 END_OF_ROWS
 
 # number FILE EXPRESSION: of the JSON object o in a file.
@@ -68,8 +71,13 @@ row() {
         mv "$work/report" "$file.report"
     fi
     if [ ! -f "$file.compare" ]; then
-        quietly "$qdot" quantize "$file.gguf" "$work/copy.gguf" --format q8_0 >/dev/null
-        quietly "$qdot" compare "$model" "$work/copy.gguf" -f "$text" --ctx 512 --generate 8 --json >"$work/compare"
+        judged=$file.gguf
+        case $2 in int*)
+            judged=$work/copy.gguf
+            quietly "$qdot" quantize "$file.gguf" "$judged" --format q8_0 >/dev/null
+            ;;
+        esac
+        quietly "$qdot" compare "$model" "$judged" -f "$text" --ctx 512 --generate 8 --json >"$work/compare"
         mv "$work/compare" "$file.compare"
     fi
     printf '| %s | %s | %s | %s | %s | %s |\n' "$name" "$(number "$file.report" "'%.1f' % (o['bytes'] / 2 ** 20)")" \
@@ -90,7 +98,7 @@ row() {
     echo
     echo "$(basename "$model"), which all rows are made from and compared with, has perplexity" \
         "$(number "$last" "'%.2f' % o['a']['perplexity']") on the same $(number "$last" "o['scored_tokens']") tokens. Text: $text_name, in windows" \
-        "of 512. The methods read $tokens tokens of $calibration_name. Layers are in the format that is named, token_embd, which is the" \
+        "of 512. The methods read $tokens tokens of $calibration_name, GPTQ with act-order. Layers are in the format that is named, token_embd, which is the" \
         "output, too, is q8_0. Activations are 8-bit integers."
 } >"$work/table"
 cat "$work/table"
