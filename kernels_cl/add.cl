@@ -4,7 +4,7 @@
  *   unit u = (r, QD_RUN columns) */
 #include "common.h"
 
-__kernel void add(QD_IN(a), QD_IN(b), QD_OUT(y), const int cols, const int rows) {
+__kernel void add(QD_IN(a), QD_IN(b), QD_OUT(y), const int cols, const int rows QD_WORK) {
     const int runs = (cols + QD_RUN - 1) / QD_RUN;
     QD_FOR_UNITS(u, (ulong)rows * runs) {
         const int r = (int)(u / runs);

@@ -74,10 +74,10 @@ static inline float16 weigh(__global const float *e, __global const qd_kv *v, co
 
 __kernel void attention(QD_IN(q), QD_IN(kcache), QD_IN(vcache), QD_IN(position), QD_OUT(y), __global uchar *scratch,
                         const int heads, const int kv_heads, const int head_dim, const float scale, const int positions,
-                        const int rows) {
+                        const int rows QD_WORK) {
     const int start = *QD_ROW(int, position, 0);
     const int columns = QD_KV_COLUMNS(head_dim);
-    __global float *e = (__global float *)scratch + get_global_id(0) * (ulong)positions;
+    __global float *e = (__global float *)scratch + QD_ITEM * (ulong)positions;
     QD_FOR_UNITS(u, (ulong)rows * heads) {
         const int r = (int)(u / heads);
         const int h = (int)(u % heads);

@@ -28,6 +28,20 @@
 /* Inlined before loops are unrolled, so that the constants among the arguments reach the loops. */
 #define QD_ALWAYS static inline __attribute__((always_inline))
 
+/* Which work-item this is, and of how many. In a step of a chain (x86/chain.cl) the kernel is a function with these as
+ * its last arguments, which any work-item may call. */
+#ifdef QD_STEP
+#undef __kernel
+#define __kernel QD_ALWAYS
+#define QD_WORK , const ulong qd_item, const ulong qd_items
+#define QD_ITEM qd_item
+#define QD_ITEMS qd_items
+#else
+#define QD_WORK
+#define QD_ITEM get_global_id(0)
+#define QD_ITEMS get_global_size(0)
+#endif
+
 /* ---- Operands and units --------------------------------------------------------------------------------------- */
 
 /* A tensor is a buffer, the byte offset of its first element, and the bytes between its rows. Several operands may lie
@@ -40,7 +54,7 @@
 #define QD_ROW_OUT(type, name, r) ((__global type *)(name + name##_at + (ulong)(r)*name##_stride))
 
 /* The loop of every kernel: this work-item's units. */
-#define QD_FOR_UNITS(u, units) for (ulong u = get_global_id(0); u < (ulong)(units); u += get_global_size(0))
+#define QD_FOR_UNITS(u, units) for (ulong u = QD_ITEM; u < (ulong)(units); u += QD_ITEMS)
 
 /* Columns in one unit of the element-wise kernels; a multiple of 32. On a CPU long runs, so that two threads seldom
  * write to one cache line; elsewhere two A8 blocks, so that there are many work-items. */

@@ -10,7 +10,7 @@
 #include "decode.h"
 
 __kernel void get_rows(QD_IN(table), QD_IN(ids), QD_OUT(y), const int cols, const int first, const int count,
-                       const int rows) {
+                       const int rows QD_WORK) {
     __global const int *id = QD_ROW(int, ids, 0);
     const int chunks = (cols + 15) / 16;
     QD_FOR_UNITS(u, (ulong)rows * chunks) {

@@ -24,7 +24,7 @@ static inline void put(__global const float *x, const int head_dim, __global qd_
 #endif
 
 __kernel void kv_store(QD_IN(k), QD_IN(v), QD_IN(position), QD_OUT(kcache), QD_OUT(vcache), const int heads,
-                       const int head_dim, const int positions, const int rows) {
+                       const int head_dim, const int positions, const int rows QD_WORK) {
     const int start = *QD_ROW(int, position, 0);
     const int columns = QD_KV_COLUMNS(head_dim);
     __global qd_kv *keys = QD_ROW_OUT(qd_kv, kcache, 0);

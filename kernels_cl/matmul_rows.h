@@ -3,7 +3,7 @@
 #include "decode.h"
 
 __kernel void matmul(__global const uchar *w, QD_IN(x), QD_IN(addend), QD_OUT(y), const int has_addend, const int first,
-                     const int count, const int K, const int rows) {
+                     const int count, const int K, const int rows QD_WORK) {
     const ulong row_bytes = qd_w_row_bytes(K);
     const int groups = (rows + QD_TOKENS - 1) / QD_TOKENS;
     QD_FOR_UNITS(u, (ulong)groups * count) {

@@ -5,7 +5,7 @@
 #define QD_Y_A8
 #include "common.h"
 
-__kernel void quantize(QD_IN(x), QD_OUT(y), const int cols, const int rows) {
+__kernel void quantize(QD_IN(x), QD_OUT(y), const int cols, const int rows QD_WORK) {
     const int runs = (cols + QD_RUN - 1) / QD_RUN;
     QD_FOR_UNITS(u, (ulong)rows * runs) {
         const int r = (int)(u / runs);

@@ -8,7 +8,7 @@
 #include "common.h"
 
 __kernel void rms_norm(QD_IN(x), QD_IN(weight), QD_OUT(y), const int cols, const float epsilon, const int has_weight,
-                       const int rows) {
+                       const int rows QD_WORK) {
     __global const float *w = QD_ROW(float, weight, 0);
     QD_FOR_UNITS(r, rows) {
         __global const float *row = QD_ROW(float, x, r);

@@ -47,7 +47,7 @@ static inline void rotate_halves(__global const float *x, __global const float *
 }
 
 __kernel void rope(QD_IN(x), QD_IN(table), QD_IN(position), QD_OUT(y), const int heads, const int head_dim,
-                   const int dims, const int neox, const int positions, const int each, const int rows) {
+                   const int dims, const int neox, const int positions, const int each, const int rows QD_WORK) {
     __global const int *start = QD_ROW(int, position, 0);
     QD_FOR_UNITS(u, (ulong)rows * heads) {
         const int r = (int)(u / heads);

@@ -9,7 +9,7 @@ static inline float16 silu_times(const float16 gate, const float16 up) {
     return (gate < -88.0f ? (float16)0.0f : silu) * up;
 }
 
-__kernel void swiglu(QD_IN(gate), QD_IN(up), QD_OUT(y), const int cols, const int rows) {
+__kernel void swiglu(QD_IN(gate), QD_IN(up), QD_OUT(y), const int cols, const int rows QD_WORK) {
     const int runs = (cols + QD_RUN - 1) / QD_RUN;
     QD_FOR_UNITS(u, (ulong)rows * runs) {
         const int r = (int)(u / runs);

@@ -50,7 +50,9 @@ static void print_statistics(const qd_cli_session *s, const outcome *r) {
         fprintf(stderr, "%d of the layers' %d operators ran on the reference: see qdot devices\n", g->fallbacks,
                 g->ops);
     } else {
-        fprintf(stderr, "all of the layers' %d operators ran on the device\n", g->ops);
+        fprintf(stderr, "all of the layers' %d operators ran on the device", g->ops);
+        if (g->chained) fprintf(stderr, ", %d of them in shared launches", g->chained);
+        fprintf(stderr, "\n");
     }
     const int64_t branches = qd_model_describe(s->model)->branches;
     if (branches) fprintf(stderr, "%lld low-rank branches of adapters\n", (long long)branches);

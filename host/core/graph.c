@@ -262,6 +262,23 @@ static qd_status plan_nodes(qd_graph *g) {
     return status;
 }
 
+/* ---- Chain ---------------------------------------------------------------------------------------------------- */
+
+static qd_status build_chain(qd_graph *g) {
+    const qd_backend *b = g->context->backend;
+    const qd_context_options *o = &g->context->options;
+    if (!b->chain || o->no_fuse || o->verify || g->info.fallbacks || !g->n_nodes) return QD_OK;
+    qd_node **nodes = qd_alloc((size_t)g->n_nodes * sizeof(qd_node *));
+    if (!nodes) return QD_ERR_MEMORY;
+    for (int i = 0; i < g->n_nodes; i++)
+        nodes[i] = &g->nodes[i].node;
+    int chained = 0;
+    const qd_status status = b->chain(g->context->device, nodes, g->n_nodes, &g->chain, &chained);
+    free(nodes);
+    g->info.chained = g->chain ? chained : 0;
+    return status == QD_ERR_UNSUPPORTED ? QD_OK : status;
+}
+
 /* ---- Compile and run ---------------------------------------------------------------------------------------- */
 
 qd_status qd_graph_compile(qd_graph *g, bool (*progress)(void *user, int done, int total), void *user) {
@@ -279,6 +296,7 @@ qd_status qd_graph_compile(qd_graph *g, bool (*progress)(void *user, int done, i
         if (g->nodes[i].node.fallback) g->info.fallbacks++;
     }
     QD_TRY(build_waits(g));
+    QD_TRY(build_chain(g));
     g->info.ops = g->n_nodes;
 error:
     return status;
@@ -297,7 +315,10 @@ qd_status qd_graph_run(qd_graph *g, int64_t rows) {
     void *device = g->context->device;
     qd_status status = QD_OK;
     if (b->begin) QD_TRY(b->begin(device));
-    for (int i = 0; i < g->n_nodes; i++) {
+    if (g->chain) {
+        QD_TRY(b->chain_run(device, g->chain, rows));
+    }
+    for (int i = 0; !g->chain && i < g->n_nodes; i++) {
         graph_node *x = &g->nodes[i];
         int n = 0;
         for (int j = 0; j < x->n_wait; j++) {
@@ -314,6 +335,7 @@ error:
 
 void qd_graph_free(qd_graph *g) {
     if (!g) return;
+    if (g->chain) g->context->backend->chain_free(g->context->device, g->chain);
     for (int i = 0; i < g->n_nodes; i++) {
         qd_node_retire(g->context, &g->nodes[i].node);
         free(g->nodes[i].wait);

@@ -26,6 +26,7 @@ struct qd_graph {
     int n_tensors, tensors_cap;
     qd_buffer *arena;
     qd_node **wait_list; /* room for the longest wait list */
+    void *chain;         /* the backend's, of all nodes; NULL: they go one by one */
     qd_graph_info info;
 };
 

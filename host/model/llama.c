@@ -370,6 +370,7 @@ static qd_status describe_bodies(qd_model *m) {
         sum->ops += one.ops;
         sum->fallbacks += one.fallbacks;
         sum->fused += one.fused;
+        sum->chained += one.chained;
         sum->arena_bytes += one.arena_bytes;
         sum->tensor_bytes += one.tensor_bytes;
         sum->live_bytes = one.live_bytes > sum->live_bytes ? one.live_bytes : sum->live_bytes;

@@ -170,7 +170,7 @@ static qd_status build(cl_device_state *d, const qd_fpga_manifest *m, cl_program
             char options[256];
             unit_options(m, k, u, options);
             if (d->options.log) d->options.log(d->options.log_user, k->functions[u][0]);
-            status = cl_program_compile(d, variant_named(k->variant), options, &parts[n]);
+            status = cl_program_compile(d, variant_named(k->variant), options, NULL, &parts[n]);
             n += !status;
         }
     }

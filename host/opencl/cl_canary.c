@@ -1,4 +1,5 @@
 /* Self-proving dispatch: a variant is trusted on a device when it gives the reference's bytes on small problems. */
+#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -123,6 +124,16 @@ static double seconds(void) {
     return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
 }
 
+__attribute__((format(printf, 2, 3))) static void log_line(const cl_device_state *d, const char *format, ...) {
+    char line[512];
+    va_list args;
+    if (!d->options.log) return;
+    va_start(args, format);
+    vsnprintf(line, sizeof line, format, args);
+    va_end(args);
+    d->options.log(d->options.log_user, line);
+}
+
 static bool load(cl_device_state *d, const char *key, cl_proof *proof, cl_verdict *verdict) {
     const double start = seconds();
     const bool known = cl_cache_load(d, key, verdict, &proof->program, proof->why, sizeof proof->why);
@@ -189,12 +200,7 @@ qd_status cl_variant_prove(cl_device_state *d, int variant) {
         goto done;
     }
     verdict = CL_UNTRIED;
-    if (d->options.log) {
-        char line[160];
-        snprintf(line, sizeof line, "building %s%s on %s", d->options.unproven ? "" : "and proving ", v->name,
-                 d->info.name);
-        d->options.log(d->options.log_user, line);
-    }
+    log_line(d, "building %s%s on %s", d->options.unproven ? "" : "and proving ", v->name, d->info.name);
     d->canary_depth++;
     double start = seconds();
     status = cl_program_build(d, v, source, &proof->program, proof->why, sizeof proof->why);
@@ -222,10 +228,98 @@ done:
         clReleaseProgram(proof->program);
         proof->program = NULL;
     }
-    if (!status && proof->verdict == CL_FAILED && d->options.log) {
-        char line[512];
-        snprintf(line, sizeof line, "kernel %s is not used on %s: %s", v->name, d->info.name, proof->why);
-        d->options.log(d->options.log_user, line);
+    if (!status && proof->verdict == CL_FAILED)
+        log_line(d, "kernel %s is not used on %s: %s", v->name, d->info.name, proof->why);
+    return status;
+}
+
+/* ---- Chains ------------------------------------------------------------------------------------------------- */
+
+/* One problem of each variant, all in one launch. */
+static qd_status run_round(cl_device_state *d, const int functions[], int count, int round, cl_program program,
+                           bool *different, char *why, size_t capacity) {
+    qd_status status = QD_OK;
+    qd_case cases[CL_CHAIN_FUNCTIONS];
+    qd_node *nodes[CL_CHAIN_FUNCTIONS] = {NULL};
+    cl_chain *chain = NULL;
+    int made = 0;
+    for (int i = 0; i < count; i++) {
+        const cl_variant *v = &cl_variants[functions[i]];
+        combination *all;
+        int n;
+        QD_TRY(find_combinations(v, &all, &n));
+        status = make_canary(d, v, all, n, round, &cases[i]);
+        d->canary_single = false; /* a chain has shares where a launch has groups */
+        free(all);
+        if (status) goto error;
+        made++;
+        nodes[i] = &cases[i].node;
+        QD_TRY(qd_case_upload(&cases[i], &qd_backend_opencl, d));
+        QD_TRY(cl_node_create(d, nodes[i], functions[i]));
+    }
+    QD_TRY(cl_chain_make(d, nodes, count, functions, count, 1, program, &chain));
+    QD_TRY(cl_chain_run(d, chain, 1));
+    for (int i = 0; i < count && !*different; i++)
+        QD_TRY(qd_case_compare(&cases[i], &qd_backend_opencl, d, different, why, capacity));
+error:
+    d->canary_single = false;
+    d->canary_rows = 0;
+    cl_chain_free(d, chain);
+    for (int i = 0; i < made; i++) {
+        cl_node_free(d, &cases[i].node);
+        qd_case_unload(&cases[i], &qd_backend_opencl, d);
+        qd_case_free(&cases[i]);
     }
     return status;
+}
+
+static qd_status try_chain(cl_device_state *d, const int functions[], int count, cl_proof *proof, cl_verdict *verdict) {
+    enum { ROUNDS = 12 };
+    bool different = false;
+    qd_status status = QD_OK;
+    for (int i = 0; i < ROUNDS && !different && !status; i++)
+        status = run_round(d, functions, count, i, proof->program, &different, proof->why, sizeof proof->why);
+    *verdict = different ? CL_FAILED : CL_PASSED;
+    return status;
+}
+
+qd_status cl_chain_prove(cl_device_state *d, const int functions[], int count, cl_program *out) {
+    cl_proof proof = {.verdict = CL_UNTRIED};
+    cl_verdict verdict = CL_UNTRIED;
+    cl_attempt attempt;
+    char key[65];
+    qd_status status = cl_chain_key(d, functions, count, key);
+    if (status) return status;
+    if (!load(d, key, &proof, &verdict)) {
+        const int deaths = cl_attempt_begin(d, key, &attempt);
+        if (!load(d, key, &proof, &verdict)) {
+            d->canary_depth++;
+            verdict = CL_FAILED;
+            if (deaths >= CL_DEATHS) {
+                snprintf(proof.why, sizeof proof.why, "%d programs ended while they compiled or proved it", deaths);
+            } else {
+                log_line(d, "building and proving a chain of %d kernels on %s", count, d->info.name);
+                status = cl_chain_build(d, functions, count, &proof.program);
+                if (!status) status = try_chain(d, functions, count, &proof, &verdict);
+                if (status == QD_ERR_BUILD || status == QD_ERR_DEVICE)
+                    snprintf(proof.why, sizeof proof.why, "%.250s", qd_last_message());
+                if (status == QD_ERR_BUILD) status = QD_OK;
+                if (!status) cl_cache_store(d, key, verdict, proof.program, proof.why);
+            }
+            d->canary_depth--;
+        }
+        cl_attempt_end(&attempt, status == QD_ERR_DEVICE_LOST || deaths >= CL_DEATHS);
+    }
+    if (status == QD_ERR_DEVICE) { /* not to be used now, but perhaps the driver was short of something */
+        verdict = CL_FAILED;
+        status = QD_OK;
+    }
+    if (!status && verdict == CL_PASSED) {
+        *out = proof.program;
+        return QD_OK;
+    }
+    if (proof.program) clReleaseProgram(proof.program);
+    if (status) return status;
+    log_line(d, "operators are not chained on %s: %s", d->info.name, proof.why);
+    return qd_fail(QD_ERR_UNSUPPORTED, "%s", proof.why);
 }

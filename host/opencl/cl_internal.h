@@ -68,9 +68,10 @@ typedef struct cl_proof {
 struct qd_buffer {
     cl_mem mem;
     size_t bytes;
-    int bank;        /* of a card's memory; CL_ANY_BANK: the driver's choice */
-    cl_event last;   /* devices that overlap transfers: the last command that uses it, or NULL */
-    qd_buffer *next; /* in the pool */
+    int bank;         /* of a card's memory; CL_ANY_BANK: the driver's choice */
+    uint64_t address; /* on the device, as its kernels see it; 0: not asked yet */
+    cl_event last;    /* devices that overlap transfers: the last command that uses it, or NULL */
+    qd_buffer *next;  /* in the pool */
 };
 enum { CL_ANY_BANK = -1 };
 
@@ -118,6 +119,7 @@ typedef struct cl_device {
     unsigned scratch_number; /* grows with each scratch */
     int scratch_users;
     cl_event scratch_event; /* out-of-order queues: the last of them */
+    bool chained;           /* a chain may be under way: the driver does not know what memory it uses */
     int canary_depth;       /* above 0: launches are not profiled */
     int64_t canary_rows;    /* above 0: weights are cut into parts of so many rows */
     bool canary_single;     /* one work-group only */
@@ -203,10 +205,15 @@ void cl_pool_trim(cl_device_state *d);
 
 /** Hexadecimal SHA-256 of everything that a variant's binary and verdict depend on. */
 qd_status cl_program_key(const cl_device_state *d, const cl_variant *v, char key[65], char **source);
+/** That of n variants, each with the kernel file `after` behind it, linked to one program. */
+qd_status cl_program_key_linked(const cl_device_state *d, const cl_variant *const v[], int n, const char *after,
+                                char key[65]);
 /** A kernel file with all that it includes, to be freed. */
 qd_status cl_program_source(const char *file, char **source);
-/** Compiles, for linking, with more options than the variant's own. */
-qd_status cl_program_compile(cl_device_state *d, const cl_variant *v, const char *more, cl_program *out);
+/** Compiles, for linking, with more options than the variant's own; `after`, a kernel file or NULL, stands behind its
+ * own. */
+qd_status cl_program_compile(cl_device_state *d, const cl_variant *v, const char *more, const char *after,
+                             cl_program *out);
 /** The device's binary of a program, to be freed; NULL when the driver gives none. */
 unsigned char *cl_program_binary(cl_program p, size_t *bytes);
 /** Builds from source. On QD_ERR_BUILD `why` holds the build log's first error. */
@@ -284,11 +291,47 @@ qd_status cl_node_create(cl_device_state *d, qd_node *n, int variant);
 void cl_node_free(void *device, qd_node *n);
 qd_status cl_node_enqueue(void *device, qd_node *n, int64_t rows, qd_node *const wait[], int n_wait);
 
+/** A launch as a step of a chain: its kernel's arguments but for the rows. */
+enum { CL_STEP_ARGS = 24 };
+typedef struct cl_step {
+    uint64_t words[CL_STEP_ARGS];
+    qd_buffer *buffers[CL_STEP_ARGS]; /* NULL where the argument is a number */
+    int n;                            /* more than CL_STEP_ARGS: too many for a step */
+    int scratch;                      /* which of them is the device's scratch; -1: none */
+} cl_step;
+/** What a node's launches would be in a chain (*count of them; NULL: it cannot be in one, or has nothing to do), its
+ * variant, and the work-items of a launch. */
+const cl_step *cl_node_steps(const qd_node *n, int *count, int *variant, size_t *items);
+
+/* ---- cl_chain.c --------------------------------------------------------------------------------------------- */
+
+/** Many nodes in one launch: see kernels_cl/x86/chain.cl. */
+typedef struct cl_chain cl_chain;
+/** Functions that one chain may have. */
+enum { CL_CHAIN_FUNCTIONS = 12 };
+/** True when the variant's nodes may be steps of a chain on this device. */
+bool cl_chain_takes(cl_device_state *d, int variant);
+/** The backend's `chain`, `chain_run` and `chain_free`. */
+qd_status cl_chain_create(void *device, qd_node *const nodes[], int n, void **out, int *chained);
+qd_status cl_chain_run(void *device, void *chain, int64_t rows);
+void cl_chain_free(void *device, void *chain);
+/** A chain of nodes whose variants are functions[0 … count-1] of a program that cl_chain_build built; fewer than
+ * `least` in a row go one by one. */
+qd_status cl_chain_make(cl_device_state *d, qd_node *const nodes[], int n, const int functions[], int count, int least,
+                        cl_program code, cl_chain **out);
+/** Builds the program of a chain of these variants. */
+qd_status cl_chain_build(cl_device_state *d, const int functions[], int count, cl_program *out);
+/** The cache's key of that program and its verdict. */
+qd_status cl_chain_key(cl_device_state *d, const int functions[], int count, char key[65]);
+
 /* ---- cl_canary.c -------------------------------------------------------------------------------------------- */
 
 /** Makes sure that a variant is proven or refused; its verdict is in d->proofs. Fails only for reasons that are not the
  *  variant's, such as a lost device. */
 qd_status cl_variant_prove(cl_device_state *d, int variant);
+/** The program of a chain of these variants, proven: random problems of each, all in one launch, have the reference's
+ * bytes. QD_ERR_UNSUPPORTED, with a message: it is refused. */
+qd_status cl_chain_prove(cl_device_state *d, const int functions[], int count, cl_program *out);
 
 /* ---- cl_profile.c ------------------------------------------------------------------------------------------- */
 

@@ -18,6 +18,7 @@ typedef struct cl_node {
     size_t scratch_bytes;    /* of the device's scratch that the kernel uses; 0: none */
     unsigned scratch_number; /* of the one that its argument names; 0: none */
     cl_uint scratch_index;
+    cl_step *steps; /* what each launch would be in a chain; NULL where it cannot be in one */
 } cl_node;
 
 /* ---- Arguments ---------------------------------------------------------------------------------------------- */
@@ -29,6 +30,7 @@ typedef struct arg_list {
     int input; /* that the next operand is; -1: an output */
     cl_uint next;
     cl_int error;
+    cl_step *step; /* to write them down in, too; may be NULL */
 } arg_list;
 
 static void arg(arg_list *a, size_t bytes, const void *value) {
@@ -36,20 +38,42 @@ static void arg(arg_list *a, size_t bytes, const void *value) {
     if (a->error == CL_SUCCESS) a->error = e;
 }
 
+/* The same argument of a step. */
+static void note(arg_list *a, uint64_t word, qd_buffer *buffer) {
+    cl_step *s = a->step;
+    if (!s) return;
+    if (s->n < CL_STEP_ARGS) {
+        s->words[s->n] = word;
+        s->buffers[s->n] = buffer;
+    }
+    s->n++;
+}
+
 static void arg_int(arg_list *a, int64_t value) {
     const cl_int v = (cl_int)value;
     arg(a, sizeof v, &v);
+    note(a, (uint64_t)value, NULL);
 }
 
 static void arg_float(arg_list *a, float value) {
+    uint32_t bits;
+    memcpy(&bits, &value, sizeof bits);
     arg(a, sizeof value, &value);
+    note(a, bits, NULL);
 }
 
-static void arg_memory(arg_list *a, const qd_buffer *b, size_t at, size_t stride) {
-    const cl_ulong numbers[2] = {at, stride};
+static void arg_buffer(arg_list *a, qd_buffer *b) {
     arg(a, sizeof b->mem, &b->mem);
-    arg(a, sizeof numbers[0], &numbers[0]);
-    arg(a, sizeof numbers[1], &numbers[1]);
+    note(a, 0, b);
+}
+
+static void arg_memory(arg_list *a, qd_buffer *b, size_t at, size_t stride) {
+    const cl_ulong numbers[2] = {at, stride};
+    arg_buffer(a, b);
+    for (int i = 0; i < 2; i++) {
+        arg(a, sizeof numbers[i], &numbers[i]);
+        note(a, numbers[i], NULL);
+    }
 }
 
 /* An operand: buffer, byte offset, bytes between rows. A constant is its copy in file order, the first input in the
@@ -80,7 +104,9 @@ static qd_status arg_operand(arg_list *a, cl_device_state *d, qd_tensor *t) {
 
 static void arg_scratch(arg_list *a, const cl_device_state *d, const qd_node *n) {
     ((cl_node *)n->kernel)->scratch_index = a->next;
+    if (a->step) a->step->scratch = a->step->n;
     arg(a, sizeof d->scratch->mem, &d->scratch->mem);
+    note(a, 0, NULL); /* it may still grow */
 }
 
 /* True when the first input may be cut into parts of some output channels each. */
@@ -160,7 +186,7 @@ static qd_status set_arguments(cl_device_state *d, arg_list *a, const qd_node *n
         case QD_OP_MATMUL: {
             qd_tensor *addend = in[2] ? in[2] : out[0];
             a->input = 2; /* the only other constant */
-            arg(a, sizeof part->buffer->mem, &part->buffer->mem);
+            arg_buffer(a, part->buffer);
             QD_TRY(arg_operand(a, d, in[1]));
             QD_TRY(arg_strided(a, d, addend, addend->desc.rank == 1 ? 0 : addend->stride)); /* a bias: for all rows */
             QD_TRY(arg_operand(a, d, out[0]));
@@ -300,7 +326,9 @@ qd_status cl_node_create(cl_device_state *d, qd_node *n, int variant) {
     x->events = qd_alloc_zero(n_kernels, sizeof(cl_event));
     if (in_memory) x->params = qd_alloc_zero((size_t)n_parts, sizeof(cl_mem));
     x->n_params = in_memory ? n_parts : 0;
-    if (!x->kernels || !x->events || (in_memory && !x->params)) {
+    const bool may_chain = cl_chain_takes(d, variant);
+    if (may_chain) x->steps = qd_alloc_zero(n_kernels, sizeof *x->steps);
+    if (!x->kernels || !x->events || (in_memory && !x->params) || (may_chain && !x->steps)) {
         status = QD_ERR_MEMORY;
         goto error;
     }
@@ -311,7 +339,8 @@ qd_status cl_node_create(cl_device_state *d, qd_node *n, int variant) {
         x->kernels[i] = clCreateKernel(d->proofs[variant].program, name, &e);
         CL_TRY(d, e, "creating a kernel");
         x->n_launches++;
-        arg_list a = {x->kernels[i], v, -1, 0, CL_SUCCESS};
+        arg_list a = {x->kernels[i], v, -1, 0, CL_SUCCESS, x->steps ? &x->steps[i] : NULL};
+        if (x->steps) x->steps[i].scratch = -1;
         QD_TRY(set_arguments(d, &a, n, &parts[i / stages], i / stages));
         x->rows_index = a.next;
     }
@@ -339,10 +368,19 @@ void cl_node_free(void *device, qd_node *n) {
         if (x->params[i]) clReleaseMemObject(x->params[i]);
     }
     free(x->params);
+    free(x->steps);
     free(x->kernels);
     free(x->events);
     free(x);
     n->kernel = NULL;
+}
+
+const cl_step *cl_node_steps(const qd_node *n, int *count, int *variant, size_t *items) {
+    const cl_node *x = n->kernel;
+    *count = x ? x->n_launches : 0;
+    *variant = x ? x->variant : -1;
+    *items = x ? x->global : 0;
+    return x && x->n_launches ? x->steps : NULL;
 }
 
 /* Collects the events of earlier nodes; false when there are too many, and a barrier is simpler. */

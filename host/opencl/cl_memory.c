@@ -39,6 +39,8 @@ static void destroy(qd_buffer *b) {
 }
 
 void cl_pool_trim(cl_device_state *d) {
+    if (d->chained) clFinish(d->queue);
+    d->chained = false;
     while (d->pool) {
         qd_buffer *b = d->pool;
         d->pool = b->next;

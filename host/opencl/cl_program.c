@@ -81,11 +81,13 @@ static qd_status resolve(text_buffer *b, const char *name, size_t n, bool seen[]
     return QD_OK;
 }
 
-qd_status cl_program_source(const char *file, char **source) {
+/* The same with a second file behind it; may be NULL. */
+static qd_status source_of_two(const char *file, const char *after, char **source) {
     text_buffer b = {NULL, 0, 0};
     bool *seen = qd_alloc_zero(qd_kernel_source_count, sizeof *seen);
     if (!seen) return QD_ERR_MEMORY;
-    const qd_status status = resolve(&b, file, strlen(file), seen);
+    qd_status status = resolve(&b, file, strlen(file), seen);
+    if (!status && after) status = resolve(&b, after, strlen(after), seen);
     free(seen);
     if (status) {
         free(b.data);
@@ -93,6 +95,10 @@ qd_status cl_program_source(const char *file, char **source) {
     }
     *source = b.data;
     return QD_OK;
+}
+
+qd_status cl_program_source(const char *file, char **source) {
+    return source_of_two(file, NULL, source);
 }
 
 /* The options of a variant's build. Probed features may be words of OpenCL C 3.0 only, as Intel's packed dot product.
@@ -125,38 +131,57 @@ static void cpu_text(const cl_device_state *d, char *text, size_t capacity) {
 #endif
 }
 
-qd_status cl_program_key(const cl_device_state *d, const cl_variant *v, char key[65], char **source) {
-    char *text = NULL;
-    qd_status status = QD_OK;
-    char options[256];
+static qd_status hash_texts(const char *const texts[], size_t n, char key[65]) {
     unsigned char digest[EVP_MAX_MD_SIZE];
     unsigned digest_bytes = 0;
-    EVP_MD_CTX *hash = NULL;
-    QD_TRY(cl_program_source(v->file, &text));
-    build_options(d, v, options, sizeof options);
-    char cpu_features[160];
-    cpu_text(d, cpu_features, sizeof cpu_features);
-    const char *parts[] = {qd_version(),    qd_proof_hash,       v->name,      text,
-                           options,         d->info.platform,    d->info.name, d->info.driver,
-                           d->info.version, d->platform_version, cpu_features, d->info.features};
-    hash = EVP_MD_CTX_new();
+    EVP_MD_CTX *hash = EVP_MD_CTX_new();
     bool ok = hash && EVP_DigestInit_ex(hash, EVP_sha256(), NULL);
-    for (size_t i = 0; i < sizeof parts / sizeof parts[0]; i++) {
-        ok = ok && EVP_DigestUpdate(hash, parts[i], strlen(parts[i]) + 1);
-    }
+    for (size_t i = 0; i < n; i++)
+        ok = ok && EVP_DigestUpdate(hash, texts[i], strlen(texts[i]) + 1);
     ok = ok && EVP_DigestFinal_ex(hash, digest, &digest_bytes);
-    if (!ok) {
-        status = qd_fail(QD_ERR_MEMORY, "could not compute a hash");
-        goto error;
-    }
+    EVP_MD_CTX_free(hash);
+    if (!ok) return qd_fail(QD_ERR_MEMORY, "could not compute a hash");
     for (unsigned i = 0; i < 32; i++)
         snprintf(key + 2 * i, 3, "%02x", digest[i]);
-    EVP_MD_CTX_free(hash);
+    return QD_OK;
+}
+
+qd_status cl_program_key(const cl_device_state *d, const cl_variant *v, char key[65], char **source) {
+    char *text = NULL;
+    char options[256], cpu_features[160];
+    qd_status status = cl_program_source(v->file, &text);
+    if (status) return status;
+    build_options(d, v, options, sizeof options);
+    cpu_text(d, cpu_features, sizeof cpu_features);
+    const char *const parts[] = {qd_version(),    qd_proof_hash,       v->name,      text,
+                                 options,         d->info.platform,    d->info.name, d->info.driver,
+                                 d->info.version, d->platform_version, cpu_features, d->info.features};
+    status = hash_texts(parts, sizeof parts / sizeof parts[0], key);
+    if (status) {
+        free(text);
+        return status;
+    }
     *source = text;
     return QD_OK;
-error:
-    EVP_MD_CTX_free(hash);
-    free(text);
+}
+
+qd_status cl_program_key_linked(const cl_device_state *d, const cl_variant *const v[], int n, const char *after,
+                                char key[65]) {
+    enum { MOST = 32 };
+    char keys[MOST][65];
+    const char *texts[MOST + 1];
+    char *source;
+    qd_status status = n < MOST ? QD_OK : qd_fail(QD_ERR_ARGUMENT, "too many parts of a program");
+    for (int i = 0; i < n && !status; i++) {
+        status = cl_program_key(d, v[i], keys[i], &source);
+        if (!status) free(source);
+        texts[i] = keys[i];
+    }
+    if (!status) status = cl_program_source(after, &source);
+    if (status) return status;
+    texts[n] = source;
+    status = hash_texts(texts, (size_t)n + 1, key);
+    free(source);
     return status;
 }
 
@@ -196,11 +221,12 @@ qd_status cl_program_build(cl_device_state *d, const cl_variant *v, const char *
     return qd_fail(QD_ERR_BUILD, "%s: %s does not build: %s", d->info.name, v->name, why);
 }
 
-qd_status cl_program_compile(cl_device_state *d, const cl_variant *v, const char *more, cl_program *out) {
+qd_status cl_program_compile(cl_device_state *d, const cl_variant *v, const char *more, const char *after,
+                             cl_program *out) {
     char options[256], all[600], why[200] = "";
     char *source;
     cl_int e;
-    qd_status status = cl_program_source(v->file, &source);
+    qd_status status = source_of_two(v->file, after, &source);
     if (status) return status;
     build_options(d, v, options, sizeof options);
     snprintf(all, sizeof all, "%s %s", options, more);

@@ -253,15 +253,15 @@ QD_ALWAYS void attend(const queries *in, __global const qd_kv *k, __global const
 
 __kernel void attention(QD_IN(q), QD_IN(kcache), QD_IN(vcache), QD_IN(position), QD_OUT(y), __global uchar *scratch,
                         const int heads, const int kv_heads, const int head_dim, const float scale, const int positions,
-                        const int rows) {
+                        const int rows QD_WORK) {
     const int start = *QD_ROW(int, position, 0);
     const int group = heads / kv_heads;
     const int total = rows * group;
-    const int items = (int)get_global_size(0);
+    const int items = (int)QD_ITEMS;
     const int block = total >= QD_QUERIES && items >= QD_QUERIES ? QD_QUERIES : 1;
-    const int team = (int)get_global_id(0) / block;
+    const int team = (int)QD_ITEM / block;
     const int teams = items / block;
-    if ((int)get_global_id(0) % block || team >= teams) return;
+    if ((int)QD_ITEM % block || team >= teams) return;
     __global float *e = (__global float *)scratch + (ulong)team * block * positions;
     const int blocks = (total + block - 1) / block;
     for (long u = team; u < (long)kv_heads * blocks; u += teams) {

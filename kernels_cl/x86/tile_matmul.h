@@ -5,12 +5,12 @@
 #include "x86/tile16.h"
 
 __kernel void matmul(__global const uchar *w, QD_IN(x), QD_IN(addend), QD_OUT(y), const int has_addend, const int first,
-                     const int count, const int K, const int rows) {
+                     const int count, const int K, const int rows QD_WORK) {
     const int nb = K / 32;
     const int tiles = (count + 15) / 16;
     const ulong units = (ulong)((rows + QD_UNIT_ROWS - 1) / QD_UNIT_ROWS) * tiles;
-    const ulong begin = units * get_global_id(0) / get_global_size(0);
-    const ulong end = units * (get_global_id(0) + 1) / get_global_size(0);
+    const ulong begin = units * QD_ITEM / QD_ITEMS;
+    const ulong end = units * (QD_ITEM + 1) / QD_ITEMS;
     for (ulong u = begin; u < end; u++) {
         const int tile_index = (int)(u % tiles);
         const int r_first = (int)(u / tiles) * QD_UNIT_ROWS;

@@ -502,6 +502,7 @@ typedef struct qd_graph_info {
     int ops;               /* operators */
     int fallbacks;         /* of them on the reference, because the device has no proven kernel */
     int fused;             /* operators that are done by others: ops + fused were added */
+    int chained;           /* operators that share launches: long graphs on CPU devices, see host/core/README.md */
     uint64_t arena_bytes;  /* shared memory of the tensors inside */
     uint64_t live_bytes;   /* largest sum of the tensors that are alive at one time: no arena can be smaller */
     uint64_t tensor_bytes; /* what they would take without sharing */

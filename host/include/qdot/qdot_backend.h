@@ -129,6 +129,12 @@ typedef struct qd_backend {
     qd_status (*submit)(void *device);
     /** True when enqueue needs no wait[]: what is given runs one after the other. NULL: so it is. */
     bool (*in_order)(void *device);
+    /** Makes one piece of work of prepared nodes without fallbacks, which does them one after the other, *chained of them
+     *  in launches that they share. NULL, or QD_ERR_UNSUPPORTED: they go one by one. The nodes must outlive it. */
+    qd_status (*chain)(void *device, qd_node *const nodes[], int n, void **chain, int *chained);
+    /** Enqueues it, in place of all its nodes. */
+    qd_status (*chain_run)(void *device, void *chain, int64_t rows);
+    void (*chain_free)(void *device, void *chain);
     qd_status (*finish)(void *device);
 
     /** Computes a node on host operands, at once. Only the reference has it. */

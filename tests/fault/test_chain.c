@@ -1,0 +1,224 @@
+/* Chains: a model's operators in one launch give the bytes that they give one by one, whatever the instruction set, the
+ * threads and the number of tokens; a chain that is wrong in one place is refused, and any call of OpenCL may fail. */
+#include <stdio.h>
+
+#include "fault/cl_inject.h"
+#include "unit/devices.h"
+#include "unit/model_image.h"
+
+#define POCL "opencl:Portable Computing Language"
+
+enum { TOKENS = 21, VOCAB = 64 };
+
+static char cache[64];
+static int32_t tokens[TOKENS];
+static float want[TOKENS * VOCAB], got[TOKENS * VOCAB];
+static int vocab;
+
+static void make_cache(void) {
+    snprintf(cache, sizeof cache, "%s", "/tmp/qdot-chain-XXXXXX");
+    ck_assert_ptr_nonnull(mkdtemp(cache));
+}
+
+static void remove_cache(void) {
+    char command[96];
+    inject_clear();
+    snprintf(command, sizeof command, "rm -rf '%s'", cache);
+    ck_assert_int_eq(system(command), 0);
+}
+
+/* Chains are for PoCL, on an x86 CPU with AVX2. */
+static bool have_chains(void) {
+    qd_device_info *devices;
+    int count, found = 0;
+    ck_ok(qd_devices_list(&devices, &count));
+    for (int i = 0; i < count; i++)
+        found += devices[i].usable && strstr(devices[i].id, "Portable") && strstr(devices[i].features, "x86-avx2");
+    qd_devices_free(devices);
+    if (!found) puts("skipped: no PoCL on an x86 CPU with AVX2");
+    return found;
+}
+
+/* Four layers, 45 operators with int8 activations: heads of 16 are quantized by an operator of their own. */
+static model_parts make_parts(qd_format f) {
+    model_spec s = model_small(f);
+    s.layers = 4;
+    ck_assert_int_le(s.vocab, VOCAB);
+    vocab = s.vocab;
+    model_tokens(7, s.vocab, tokens, TOKENS);
+    return model_make(&s, 3);
+}
+
+/* All tokens: a few at once, then one by one, then all again from the start. */
+static void eval_all(qd_model *m, float *logits) {
+    enum { PROMPT = 5 };
+    model_eval(m, tokens, PROMPT, logits);
+    for (int i = PROMPT; i < TOKENS; i++)
+        model_eval(m, tokens + i, 1, logits + (size_t)i * (size_t)vocab);
+}
+
+static void ck_logits(const char *what) {
+    for (int i = 0; i < TOKENS * vocab; i++)
+        ck_assert_msg(!memcmp(&got[i], &want[i], sizeof want[i]), "%s: logit %d of token %d is %a, not %a", what,
+                      i % vocab, i / vocab, (double)got[i], (double)want[i]);
+}
+
+static void reference(const model_parts *p, qd_format activations) {
+    const qd_model_options o = model_options(8, activations);
+    qd_context *c = model_context("ref", NULL);
+    model_bed b = model_open(p, c, &o);
+    eval_all(b.model, want);
+    model_close(&b);
+    qd_context_free(c);
+}
+
+/* ---- Right ones --------------------------------------------------------------------------------------------- */
+
+static const struct {
+    const char *what;
+    qd_format weights, activations;
+    qd_context_options options;
+    bool chained;
+} ways[] = {
+    {"q4_1 a8", QD_FORMAT_Q4_1, QD_FORMAT_A8, {.in_order = true}, true},
+    {"q4_1 a8, AVX2", QD_FORMAT_Q4_1, QD_FORMAT_A8, {.kernels = "avx2"}, true},
+    {"q8_0 f32, one thread", QD_FORMAT_Q8_0, QD_FORMAT_F32, {.threads = 1}, true},
+    {"q4_1 a8, weights in parts", QD_FORMAT_Q4_1, QD_FORMAT_A8, {.max_alloc = 16384}, true},
+    {"profile", QD_FORMAT_Q4_1, QD_FORMAT_A8, {.profile = true}, false},
+    {"out of order", QD_FORMAT_Q4_1, QD_FORMAT_A8, {.out_of_order = true}, false},
+    {"no fusion", QD_FORMAT_Q4_1, QD_FORMAT_A8, {.no_fuse = true}, false},
+};
+
+START_TEST(test_same_bytes) {
+    if (!have_chains()) return;
+    model_parts p = make_parts(ways[_i].weights);
+    const qd_model_options o = model_options(8, ways[_i].activations);
+    reference(&p, ways[_i].activations);
+    qd_context *c = model_context(POCL, &ways[_i].options);
+    model_bed b = model_open(&p, c, &o);
+    const qd_graph_info *g = &qd_model_describe(b.model)->graph;
+    ck_assert_int_eq(g->chained, ways[_i].chained ? g->ops : 0);
+    for (int turn = 0; turn < 4; turn++) {
+        ck_ok(qd_model_rewind(b.model, 0));
+        eval_all(b.model, got);
+        ck_logits(ways[_i].what);
+    }
+    model_close(&b);
+    qd_context_free(c);
+    model_parts_free(&p);
+}
+END_TEST
+
+/* A chain's operators are launched as often as it is. */
+START_TEST(test_one_launch) {
+    if (!have_chains()) return;
+    model_parts p = make_parts(QD_FORMAT_Q4_1);
+    const qd_model_options o = model_options(8, QD_FORMAT_A8);
+    qd_context *c = model_context(POCL, NULL);
+    model_bed b = model_open(&p, c, &o);
+    model_eval(b.model, tokens, 1, got);
+    inject_clear();
+    model_eval(b.model, tokens + 1, 1, got);
+    ck_assert_int_eq(inject_calls(FN_clEnqueueNDRangeKernel), 1 + 3); /* and the head's three operators */
+    model_close(&b);
+    qd_context_free(c);
+    model_parts_free(&p);
+}
+END_TEST
+
+/* ---- Wrong ones --------------------------------------------------------------------------------------------- */
+
+static const struct {
+    const char *what, *with, *from, *to;
+} mistakes[] = {
+    {"gate and up change places", "x86/step.h", "swiglu(QD_OPERAND(0), QD_OPERAND(3)",
+     "swiglu(QD_OPERAND(3), QD_OPERAND(0)"},
+    {"a number is taken for the bits of one", "x86/step.h", "as_float((uint)args[i])", "(float)args[i]"},
+    {"all steps have the rows of the launch", "count_up", "words[3] ? (int)words[3] : rows", "rows"},
+    {"the last share is left out", "count_up", "step_##i(args, step_rows, share, shares);",
+     "if (share + 1 < shares || shares == 1) step_##i(args, step_rows, share, shares);"},
+    {"it does not compile", "count_up", "__kernel void chain(", "__kernel chain("},
+};
+
+START_TEST(test_mistakes) {
+    log_text log = {.used = 0};
+    if (!have_chains()) return;
+    make_cache();
+    const qd_context_options options = {.cache_dir = cache, .log = collect_log, .log_user = &log};
+    model_parts p = make_parts(QD_FORMAT_Q4_1);
+    const qd_model_options o = model_options(8, QD_FORMAT_A8);
+    reference(&p, QD_FORMAT_A8);
+    inject_clear();
+    inject_source(mistakes[_i].with, mistakes[_i].from, mistakes[_i].to);
+    for (int turn = 0; turn < 2; turn++) { /* the verdict is kept */
+        qd_context *c = model_context(POCL, &options);
+        model_bed b = model_open(&p, c, &o);
+        ck_assert_msg(turn || inject_happened(), "%s: the text is not there any more", mistakes[_i].what);
+        ck_assert_msg(strstr(log.text, "operators are not chained") != NULL, "%s: not refused", mistakes[_i].what);
+        ck_assert_int_eq(qd_model_describe(b.model)->graph.chained, 0);
+        eval_all(b.model, got);
+        ck_logits(mistakes[_i].what);
+        model_close(&b);
+        qd_context_free(c);
+        log = (log_text){.used = 0};
+    }
+    model_parts_free(&p);
+    remove_cache();
+}
+END_TEST
+
+/* ---- Failures ----------------------------------------------------------------------------------------------- */
+
+/* One call fails while the model is made: a status, or a model that is right. Returns false when there was no such
+ * call.
+ */
+static bool with_failure(const model_parts *p, const qd_context_options *options, cl_function fn, long n,
+                         int *failures) {
+    const qd_model_options o = model_options(8, QD_FORMAT_A8);
+    qd_context *c = model_context(POCL, options);
+    model_bed b;
+    inject_clear();
+    inject_failure(fn, n, CL_OUT_OF_RESOURCES, false);
+    const qd_status status = model_try(p, c, &o, &b);
+    const bool happened = inject_happened();
+    inject_clear();
+    *failures += status != QD_OK;
+    if (!status) {
+        eval_all(b.model, got);
+        ck_logits("after a failure");
+    }
+    model_close(&b);
+    qd_context_free(c);
+    ck_assert_int_eq(inject_alive(), 0);
+    return happened;
+}
+
+START_TEST(test_calls_fail) {
+    if (!have_chains()) return;
+    make_cache();
+    const qd_context_options options = {.cache_dir = cache}, alone = {.cache_dir = cache, .profile = true};
+    const qd_model_options o = model_options(8, QD_FORMAT_A8);
+    model_parts p = make_parts(QD_FORMAT_Q4_1);
+    int failures = 0;
+    reference(&p, QD_FORMAT_A8);
+    qd_context *c = model_context(POCL, &alone); /* proves all kernels, but no chain */
+    model_bed b = model_open(&p, c, &o);
+    model_close(&b);
+    qd_context_free(c);
+    ck_assert(with_failure(&p, &options, FN_clLinkProgram, 0, &failures));
+    ck_assert_int_eq(failures, 0); /* then there is just no chain */
+    for (long n = 0; with_failure(&p, &options, CL_FUNCTIONS, n, &failures); n += 1 + n / 6) {}
+    ck_assert_int_gt(failures, 0);
+    model_parts_free(&p);
+    remove_cache();
+}
+END_TEST
+
+int main(void) {
+    TCase *tc = tcase_create("chain");
+    tcase_add_loop_test(tc, test_same_bytes, 0, sizeof ways / sizeof ways[0]);
+    tcase_add_test(tc, test_one_launch);
+    tcase_add_loop_test(tc, test_mistakes, 0, sizeof mistakes / sizeof mistakes[0]);
+    tcase_add_test(tc, test_calls_fail);
+    return run_tests(tc, "chain");
+}
