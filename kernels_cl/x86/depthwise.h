@@ -97,17 +97,12 @@ static void depthwise_open(depthwise *d, const int channel) {
     }
 }
 
-/* The block's codes in one column of a line, unsigned. `image` is its first line. */
-QD_ALWAYS qd_vi depthwise_load(const depthwise *d, const long image, const int y, const int x) {
-    const qd_window_params *v = &d->window;
-    const uint flip = gemm_flip(d->g) * 0x01010101u;
-    if (y < 0 || y >= v->in_h || x < 0 || x >= v->in_w) return (qd_vi)d->beyond;
-    const long at = ((image + y) * v->in_w + x) * v->channels + d->channel;
-    if (at + QD_BLOCK_CH <= d->size) return *(__global const qd_v_anywhere *)(d->x + at) ^ (qd_vi)(int)flip;
+/* The block's codes at code `at` of x, of which not so many may be there. */
+static qd_vi depthwise_last(const depthwise *d, const long at) {
     uchar bytes[QD_BLOCK_CH];
     for (int i = 0; i < QD_BLOCK_CH; i++)
         bytes[i] = i < d->n ? d->x[at + i] : 0;
-    return *(const qd_v_anywhere *)bytes ^ (qd_vi)(int)flip;
+    return *(const qd_v_anywhere *)bytes;
 }
 
 /* Sums of QD_PX windows from line `top` and column `left` on. */
@@ -118,25 +113,37 @@ static void depthwise_tile(const depthwise *d, qd_vi (*weights)[4], const long i
 #define DEPTHWISE_START(t, q) qd_vi sum##t##_##q = (qd_vi)0;
 #define DEPTHWISE_STARTS(t) DEPTHWISE_VECTORS(DEPTHWISE_START, t)
 #define DEPTHWISE_DOT(t, q) sum##t##_##q = qd_dot8_add(sum##t##_##q, w[q], x##q);
-#define DEPTHWISE_PIXEL(t)                                                              \
-    {                                                                                   \
-        const int from = column - t * v->stride_w, kx = step == 1 ? from : from / step; \
-        if (from >= 0 && kx < v->kernel_w && kx * step == from) {                       \
-            const qd_vi *w = weights[group * v->kernel_w + kx];                         \
-            DEPTHWISE_VECTORS(DEPTHWISE_DOT, t)                                         \
-        }                                                                               \
+#define DEPTHWISE_PIXEL(t)                                                                    \
+    {                                                                                         \
+        const int behind = column - t * v->stride_w, kx = step == 1 ? behind : behind / step; \
+        if (behind >= 0 && kx < v->kernel_w && kx * step == behind) {                         \
+            const qd_vi *w = weights[group * v->kernel_w + kx];                               \
+            DEPTHWISE_VECTORS(DEPTHWISE_DOT, t)                                               \
+        }                                                                                     \
     }
 #define DEPTHWISE_END(t, q) sums[t][q] = sum##t##_##q;
 #define DEPTHWISE_ENDS(t) DEPTHWISE_VECTORS(DEPTHWISE_END, t)
     DEPTHWISE_PIXELS(DEPTHWISE_STARTS)
-    for (int column = 0; column <= last; column++) {
-        for (int group = 0; 4 * group < v->kernel_h; group++) {
+    const qd_vi flip = (qd_vi)(int)(gemm_flip(d->g) * 0x01010101u), beyond = (qd_vi)d->beyond;
+    for (int group = 0; 4 * group < v->kernel_h; group++) {
+        long from[4];
+        bool there[4], whole = true; /* lines of the window in the image; vectors in x */
+        for (int i = 0; i < 4; i++) {
+            const int ky = 4 * group + i, y = top + ky * v->dilation_h;
+            there[i] = ky < v->kernel_h && y >= 0 && y < v->in_h;
+            from[i] = ((image + y) * v->in_w + left) * v->channels + d->channel;
+            whole = whole && (!there[i] || from[i] + (long)last * v->channels + QD_BLOCK_CH <= d->size);
+        }
+        for (int column = 0; column <= last; column++) {
+            const bool inside = left + column >= 0 && left + column < v->in_w;
+            const long skipped = (long)column * v->channels;
             qd_vi line[4], low[2], high[2];
             QD_UNROLL(i, 4) {
-                const int ky = min(4 * group + i, v->kernel_h - 1);
-                line[i] = i && 4 * group + i >= v->kernel_h
-                              ? line[0]
-                              : depthwise_load(d, image, top + ky * v->dilation_h, left + column);
+                line[i] = beyond;
+                if (there[i] && inside) {
+                    const long at = from[i] + skipped;
+                    line[i] = (whole ? *(__global const qd_v_anywhere *)(d->x + at) : depthwise_last(d, at)) ^ flip;
+                }
             }
             QD_UNROLL(i, 2) {
                 low[i] = QD_UNPACK("lbw", line[2 * i], line[2 * i + 1]);
@@ -188,8 +195,8 @@ QD_ALWAYS void depthwise_line(const depthwise *d, const ulong line, const int mo
                 if (d->g->shift) codes[q] -= d->zero[q] * ones[t][q];
                 if (end.requant != QD_ABSENT) codes[q] = qd_v_finish(&end, codes[q], d->a[q], d->b[q]);
             }
-            const ulong pixel = line * v->out_w + (ulong)(column + t);
-            depthwise_store(d, codes, y + (pixel * v->channels + d->channel) * bytes);
+            const ulong first = (line * v->out_w + (ulong)(column + t)) * v->channels + d->channel;
+            depthwise_store(d, codes, y + first * bytes);
         }
     }
 }

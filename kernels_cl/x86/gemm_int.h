@@ -222,44 +222,57 @@ QD_ALWAYS qd_vi gemm_sum(const gemm *g, const gemm_channels *c, const gemm_block
     return sum;
 }
 
-/* Stores the results of `tokens` positions from the block's number `at` on. With `mode` that of y, which all loops
- * share; codes are then bytes. */
-QD_ALWAYS void gemm_store(const gemm *g, const gemm_channels *c, const gemm_block *b, const int at, const int tokens,
-                          const int vectors, const gemm_sums *s, const int mode, __global uchar *y,
-                          const ulong y_stride) {
+/* Stores the results of `tokens` positions from the block's number `at` on, in QD_V channels: codes of 8 bits of sums
+ * that are only requantized. `mode` is that of y, and known where this is called. */
+QD_ALWAYS void gemm_store_plain(const gemm *g, const gemm_channels *c, const gemm_block *b, const int at,
+                                const int tokens, const qd_vi (*acc)[QD_VECTORS], const int mode, __global uchar *y,
+                                const ulong y_stride) {
+    const qd_vi start = c->start, first = c->a, second = c->b;
     qd_output end = g->y;
     end.mode = mode;
-    for (int j = 0; j < vectors; j++) {
-        for (int t = 0; t < tokens; t++) {
-            __global uchar *row = y + (b->first + at + t) * y_stride;
-            qd_vi v = gemm_sum(g, c + j, b, at + t, s, t, j);
-            if (end.requant != QD_ABSENT) v = qd_v_finish(&end, v, c[j].a, c[j].b);
-            if (c[j].n == QD_V && QD_CODE_BITS(end.code) == 8) {
-                qd_v_put_bytes(v, row + c[j].at);
-            } else if (c[j].n == QD_V) {
-                qd_v_store_int(v, 0, (__global int *)row + c[j].at);
-            } else {
-                int lanes[QD_V];
-                qd_v_store_int(v, 0, lanes);
-                for (int i = 0; i < c[j].n; i++)
-                    qd_put_code(row, c[j].at + i, end.code, lanes[i]);
-            }
+    end.code = QD_CODE(8, 0);
+    ulong to = (b->first + at) * y_stride + c->at;
+    for (int t = 0; t < tokens; t++, to += y_stride) {
+        const qd_vi v = qd_v_finish(&end, acc[t][0] + start, first, second);
+        qd_v_put_bytes(v, y + to);
+    }
+}
+
+/* Any others. */
+QD_ALWAYS void gemm_store(const gemm *g, const gemm_channels *c, const gemm_block *b, const int at, const int tokens,
+                          const gemm_sums *s, const int j, __global uchar *y, const ulong y_stride) {
+    for (int t = 0; t < tokens; t++) {
+        const ulong row = (b->first + at + t) * y_stride;
+        qd_vi v = gemm_sum(g, c, b, at + t, s, t, j);
+        if (g->y.requant != QD_ABSENT) v = qd_v_finish(&g->y, v, c->a, c->b);
+        if (c->n == QD_V && QD_CODE_BITS(g->y.code) == 8) {
+            qd_v_put_bytes(v, y + row + c->at);
+        } else if (c->n == QD_V) {
+            qd_v_store_int(v, 0, (__global int *)(y + row) + c->at);
+        } else {
+            int lanes[QD_V];
+            qd_v_store_int(v, 0, lanes);
+            for (int i = 0; i < c->n; i++)
+                qd_put_code(y + row, c->at + i, g->y.code, lanes[i]);
         }
     }
 }
 
 static void gemm_end(const gemm *g, const gemm_channels *c, const gemm_block *b, const int at, const int tokens,
                      const int vectors, const gemm_sums *s, __global uchar *y, const ulong y_stride) {
-    switch (g->y.mode) {
-        case QD_MODE_FIXED:
-            gemm_store(g, c, b, at, tokens, vectors, s, QD_MODE_FIXED, y, y_stride);
-            break;
-        case QD_MODE_FLOAT:
-            gemm_store(g, c, b, at, tokens, vectors, s, QD_MODE_FLOAT, y, y_stride);
-            break;
-        default:
-            gemm_store(g, c, b, at, tokens, vectors, s, g->y.mode, y, y_stride);
-            break;
+    const bool plain =
+        !g->wide && !g->shift && g->x_zero != QD_EACH && g->y.requant != QD_ABSENT && QD_CODE_BITS(g->y.code) == 8;
+    for (int j = 0; j < vectors; j++) {
+        const qd_vi(*acc)[QD_VECTORS] = (const qd_vi(*)[QD_VECTORS])(s->acc[0] + j);
+        if (!plain || c[j].n < QD_V || g->y.mode == QD_MODE_AWAY) {
+            gemm_store(g, c + j, b, at, tokens, s, j, y, y_stride);
+        } else if (g->y.mode == QD_MODE_FIXED) {
+            gemm_store_plain(g, c + j, b, at, tokens, acc, QD_MODE_FIXED, y, y_stride);
+        } else if (g->y.mode == QD_MODE_FLOAT) {
+            gemm_store_plain(g, c + j, b, at, tokens, acc, QD_MODE_FLOAT, y, y_stride);
+        } else {
+            gemm_store_plain(g, c + j, b, at, tokens, acc, QD_MODE_GEMMLOWP, y, y_stride);
+        }
     }
 }
 
