@@ -114,10 +114,10 @@ static void gemm_pack(const gemm *g, const void *source, const ulong first, cons
     }
 }
 
-/* acc[t][j] += products of `groups` groups of four codes. The sums have names of their own: of arrays as large as this
- * the compiler keeps some in memory. */
+/* acc[t][j] = products of `groups` groups of four codes, or, when it `goes_on`, += these. The sums have names of their
+ * own: of arrays as large as this the compiler keeps some in memory. */
 QD_ALWAYS void gemm_dots(__global const uchar *const *w, const uchar *x, const int pitch, const int groups,
-                         const int tokens, const int vectors, qd_vi (*acc)[QD_VECTORS]) {
+                         const int tokens, const int vectors, bool goes_on, qd_vi (*acc)[QD_VECTORS]) {
 #define GEMM_START(t, j) qd_sum8 sum##t##_##j = QD_SUM8_ZERO;
 #define GEMM_LOAD(t, j)        \
     qd_vi codes##j = (qd_vi)0; \
@@ -130,7 +130,7 @@ QD_ALWAYS void gemm_dots(__global const uchar *const *w, const uchar *x, const i
         GEMM_VECTORS(GEMM_DOT, t)                              \
     }
 #define GEMM_ADD(t, j) \
-    if (t < tokens && j < vectors) acc[t][j] += qd_total8(sum##t##_##j);
+    if (t < tokens && j < vectors) acc[t][j] = goes_on ? acc[t][j] + qd_total8(sum##t##_##j) : qd_total8(sum##t##_##j);
     for (int g = 0; g < groups;) {
         const int end = QD_SUM8_CALLS < groups - g ? g + QD_SUM8_CALLS : groups;
         GEMM_ALL(GEMM_START)
@@ -139,6 +139,7 @@ QD_ALWAYS void gemm_dots(__global const uchar *const *w, const uchar *x, const i
             GEMM_POSITIONS(GEMM_POSITION)
         }
         GEMM_ALL(GEMM_ADD)
+        goes_on = true;
     }
 }
 
@@ -283,8 +284,6 @@ QD_ALWAYS void gemm_tile(const gemm *g, const gemm_channels *c, gemm_block *b, c
     const bool chunks = g->k > QD_CHUNK;
     uchar *x = b->x + (chunks ? 0 : at * b->pitch);
     gemm_sums s;
-    QD_UNROLL(t, tokens)
-    QD_UNROLL(j, vectors) s.acc[t][j] = (qd_vi)0;
     for (int t = 0; chunks && t < stored; t++)
         b->sums[at + t] = 0;
     for (int k = 0; k < g->k; k += QD_CHUNK) {
@@ -293,14 +292,13 @@ QD_ALWAYS void gemm_tile(const gemm *g, const gemm_channels *c, gemm_block *b, c
         QD_UNROLL(j, vectors)
         w[j] = c[j].codes + 16 * (ulong)k;
         if (chunks) gemm_pack(g, b->source, b->first + at, stored, k, n, x, b->pitch, b->sums + at);
-        gemm_dots(w, x, b->pitch, (n + 3) / 4, tokens, vectors, s.acc);
+        gemm_dots(w, x, b->pitch, (n + 3) / 4, tokens, vectors, k && !g->wide, s.acc);
         for (int t = 0; g->wide && t < stored; t++) {
             for (int j = 0; j < vectors; j++) {
                 int lanes[QD_V];
                 qd_v_store_int(s.acc[t][j], 0, lanes);
                 for (int i = 0; i < QD_V; i++)
                     s.wide[t][j][i] = k ? s.wide[t][j][i] + lanes[i] : lanes[i];
-                s.acc[t][j] = (qd_vi)0;
             }
         }
     }
