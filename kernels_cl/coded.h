@@ -78,10 +78,10 @@ static inline float16 coded_small(const float *table, const int16 code) {
     return (code & (int16)8) != (int16)0 ? v[1] : v[0];
 }
 
-/* Scale of group g. */
-static inline float coded_scale(const qd_coded_params *p, const coded_row *r, const int g) {
+/* Scale of group g, stored as `scale` says. */
+static inline float coded_scale_as(const qd_coded_params *p, const int scale, const coded_row *r, const int g) {
     __global const uchar *scales = r->bytes + p->scales_at;
-    switch (p->scale) {
+    switch (scale) {
         case QD_SCALE_AS_F32:
             return coded_f32(scales + 4 * (ulong)g);
         case QD_SCALE_AS_F16:
@@ -102,6 +102,10 @@ static inline float coded_scale(const qd_coded_params *p, const coded_row *r, co
         default:
             return 1.0f;
     }
+}
+
+static inline float coded_scale(const qd_coded_params *p, const coded_row *r, const int g) {
+    return coded_scale_as(p, p->scale, r, g);
 }
 
 /* Zero point of group g. */

@@ -106,6 +106,10 @@ static inline float finish(const qd_coded_params *p, __global const uchar *adden
     return qd_one_nan(v);
 }
 
+#if defined(QD_AVX512_VNNI) || defined(QD_AVX2)
+#include "x86/coded_tables.h"
+#endif
+
 __kernel void matmul_coded(QD_IN(w), QD_IN(side), QD_IN(x), QD_IN(addend), QD_OUT(y), const qd_coded_params p,
                            const int rows) {
     __global const float *shared = QD_ROW(float, side, 0);
@@ -127,6 +131,23 @@ __kernel void matmul_coded(QD_IN(w), QD_IN(side), QD_IN(x), QD_IN(addend), QD_OU
         }
         return;
     }
+#ifdef QD_CODED_TABLES_H
+    if (table_takes(&p)) {
+        table_launch l;
+        l.w = QD_ROW(uchar, w, 0);
+        l.x = QD_ROW(uchar, x, 0);
+        l.addend = QD_ROW(uchar, addend, 0);
+        l.side = shared;
+        l.y = QD_ROW_OUT(uchar, y, 0);
+        l.w_stride = w_stride;
+        l.x_stride = x_stride;
+        l.addend_stride = addend_stride;
+        l.y_stride = y_stride;
+        l.rows = rows;
+        table_all(&p, &l);
+        return;
+    }
+#endif
     const int batches = (rows + QD_TOKENS - 1) / QD_TOKENS;
     QD_FOR_UNITS(u, (ulong)batches * p.count) {
         const int i = (int)(u % p.count), chan = p.first + i;

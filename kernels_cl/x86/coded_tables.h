@@ -1,0 +1,375 @@
+/* Products with coded weights that stand for 2 to 16 values of one table, on x86 CPUs: rows of w side by side, a row in
+ * each lane.
+ *
+ *   word j of QD_V rows   [row 0: codes 8j … 8j+7][row 1: codes 8j … 8j+7] …    4 bits each
+ *
+ * A permutation takes a table's entry for each row, by the lowest bits of its word, shifted by 4 · (k mod 8).
+ *
+ *   x A8    k → a table of products [q[k] · value 0] … [q[k] · value 15], made once for QD_TABLE_ROWS rows of w, which
+ *           only look up and add
+ *   x F32   the same where there are no scales. Else the table of values: a weight is rounded after it met its row's
+ *           scale, and before it meets x, so that rows have no products in common
+ *
+ * Several rows of x that share what is looked up, and multiply it, take a quarter longer than with tables of products
+ * of their own: 16 vectors of sums are then in use, and registers run out. The same goes for four vectors of rows
+ * instead of two. The includer defines `finish`. */
+#ifndef QD_CODED_TABLES_H
+#define QD_CODED_TABLES_H
+
+#include "coded.h"
+#include "x86/simd.h"
+
+/* Vectors of rows of w that share tables of products. */
+#ifndef QD_GROUPS
+#define QD_GROUPS 2
+#endif
+#define QD_TABLE_ROWS (QD_GROUPS * QD_V)
+
+/* Rows of x in one unit. */
+#ifndef QD_UNIT_ROWS
+#define QD_UNIT_ROWS 4
+#endif
+
+typedef struct table16 {
+    qd_vf part[16 / QD_V];
+} table16;
+
+/* Entry `index` mod 16, in each lane. */
+QD_ALWAYS qd_vf table_look(const table16 *t, const qd_vi index) {
+    qd_vf v;
+    __asm__("vpermps %1, %2, %0" : "=v"(v) : "v"(t->part[0]), "v"(index));
+#if QD_V == 8
+    qd_vf high;
+    __asm__("vpermps %1, %2, %0" : "=v"(high) : "v"(t->part[1]), "v"(index));
+    v = (index << 28) < 0 ? high : v;
+#endif
+    return v;
+}
+
+QD_ALWAYS table16 table_times(const table16 *t, const float x) {
+    table16 products;
+    QD_UNROLL(h, 16 / QD_V) {
+        products.part[h] = t->part[h] * x;
+    }
+    return products;
+}
+
+/* ---- Rows of w -------------------------------------------------------------------------------------------------- */
+
+/* QD_V rows; where there are fewer, the last again and again. */
+typedef struct table_rows {
+    __global const uchar *bytes;
+    ulong stride, index; /* index: of the first, in the matrix */
+    int last;
+} table_rows;
+
+QD_ALWAYS __global const uchar *table_row(const table_rows *w, const int i) {
+    return w->bytes + (ulong)min(i, w->last) * w->stride;
+}
+
+/* Of OpenCL C the compiler makes three times as many instructions. */
+#define QD_ZIP(name, instruction)                                      \
+    QD_ALWAYS qd_vi name(const qd_vi a, const qd_vi b) {               \
+        qd_vi v;                                                       \
+        __asm__(instruction " %2, %1, %0" : "=v"(v) : "v"(a), "v"(b)); \
+        return v;                                                      \
+    }
+QD_ZIP(zip_low, "vpunpckldq")
+QD_ZIP(zip_high, "vpunpckhdq")
+QD_ZIP(zip2_low, "vpunpcklqdq")
+QD_ZIP(zip2_high, "vpunpckhqdq")
+
+/* 16 bytes at `at` of rows i, i + 4 … */
+QD_ALWAYS qd_vi table_quads(const table_rows *w, const int i, const ulong at) {
+    qd_vi v;
+#define QUAD(row) "m"(*(__global const uchar16 *)(table_row(w, row) + at))
+#if QD_V == 16
+    __asm__(
+        "vmovdqu32 %1, %x0\n\tvinserti32x4 $1, %2, %t0, %t0\n\t"
+        "vinserti32x4 $2, %3, %0, %0\n\tvinserti32x4 $3, %4, %0, %0"
+        : "=&v"(v)
+        : QUAD(i), QUAD(i + 4), QUAD(i + 8), QUAD(i + 12));
+#else
+    __asm__("vmovdqu %1, %x0\n\tvinserti128 $1, %2, %0, %0" : "=&v"(v) : QUAD(i), QUAD(i + 4));
+#endif
+#undef QUAD
+    return v;
+}
+
+/* Four words of 4 bytes, from `at` of each row on. */
+QD_ALWAYS void table_words(const table_rows *w, const ulong at, qd_vi words[4]) {
+    const qd_vi a = table_quads(w, 0, at), b = table_quads(w, 1, at), c = table_quads(w, 2, at),
+                d = table_quads(w, 3, at);
+    const qd_vi low_ab = zip_low(a, b), low_cd = zip_low(c, d), high_ab = zip_high(a, b), high_cd = zip_high(c, d);
+    words[0] = zip2_low(low_ab, low_cd);
+    words[1] = zip2_high(low_ab, low_cd);
+    words[2] = zip2_low(high_ab, high_cd);
+    words[3] = zip2_high(high_ab, high_cd);
+}
+
+/* The lowest eight codes of `bits` bits, to 4 bits each: halves, quarters, codes are moved to their places. */
+QD_ALWAYS qd_vi table_spread(qd_vi word, const int bits) {
+    for (int width = 16; width >= 4; width /= 2) {
+        const int n = width / 4 * bits, ones = width == 16 ? 1 : width == 8 ? 0x00010001 : 0x01010101;
+        const int low = ones * ((1 << n) - 1);
+        word = (word & low) | (word & low << n) << (width - n);
+    }
+    return word;
+}
+
+/* Words of the codes k … k+31, k a multiple of 32; any beyond the end. */
+QD_ALWAYS void table_codes(const qd_coded_params *p, const table_rows *w, const int k, qd_vi words[4]) {
+    if (p->bits == 4 && k + 32 <= p->k) {
+        table_words(w, (ulong)(p->codes_at + k / 2), words);
+        return;
+    }
+    const int end = (int)(((long)p->k * p->bits + 7) / 8);
+    int lanes[4][QD_V];
+    for (int i = 0; i < QD_V; i++) {
+        __global const uchar *codes = table_row(w, i) + p->codes_at;
+        for (int j = 0; j < 4; j++) {
+            const int at = (k / 8 + j) * p->bits;
+            uint word = 0;
+            if (at + 4 <= end) {
+                word = as_uint(vload4(0, codes + at));
+            } else {
+                for (int b = 0; at + b < end; b++)
+                    word |= (uint)codes[at + b] << 8 * b;
+            }
+            lanes[j][i] = (int)word;
+        }
+    }
+    QD_UNROLL(j, 4) {
+        words[j] = table_spread(qd_v_load_int(0, lanes[j]), p->bits);
+    }
+}
+
+/* Scales of group g, stored as `scale` says. */
+QD_ALWAYS qd_vf table_scales_as(const qd_coded_params *p, const int scale, __global const float *side,
+                                const table_rows *w, const int g) {
+    float lanes[QD_V];
+    for (int i = 0; i < QD_V; i++) {
+        coded_row row;
+        row.bytes = table_row(w, i);
+        row.side = side;
+        row.index = w->index + min(i, w->last);
+        lanes[i] = coded_scale_as(p, scale, &row, g);
+    }
+    return qd_v_load(0, lanes);
+}
+
+/* Scales of groups g … g+3, as far as there are. */
+QD_ALWAYS void table_scales(const qd_coded_params *p, __global const float *side, const table_rows *w, const int g,
+                            qd_vf scales[4]) {
+    if (p->scale == QD_SCALE_AS_F32 && g + 4 <= p->groups) {
+        qd_vi words[4];
+        table_words(w, (ulong)p->scales_at + 4 * (ulong)g, words);
+        QD_UNROLL(j, 4) {
+            scales[j] = qd_v_as_float(words[j]);
+        }
+        return;
+    }
+    for (int j = 0; j < 4 && g + j < p->groups; j++) {
+        /* Constants in a loop over lanes: the common ones. */
+        if (p->scale == QD_SCALE_AS_F16) {
+            scales[j] = table_scales_as(p, QD_SCALE_AS_F16, side, w, g + j);
+        } else if (p->scale == QD_SCALE_AS_NESTED) {
+            scales[j] = table_scales_as(p, QD_SCALE_AS_NESTED, side, w, g + j);
+        } else {
+            scales[j] = table_scales_as(p, p->scale, side, w, g + j);
+        }
+    }
+}
+
+/* What 64 weights take: their words, and the scale of each 16. */
+typedef struct table_chunk {
+    qd_vi words[8][QD_GROUPS];
+    qd_vf scale[4][QD_GROUPS];
+    /* Scales of the last group and its neighbours, from a multiple of 4 on; how many weights are left in it. */
+    qd_vf scales[QD_GROUPS][4];
+    int g, left;
+} table_chunk;
+
+/* Of weights k … k+63; chunks are loaded one after the other. */
+QD_ALWAYS void table_load(const qd_coded_params *p, __global const float *side, const table_rows *w, const int k,
+                          table_chunk *c) {
+    if (k == 0) {
+        c->g = -1;
+        c->left = 0;
+    }
+    for (int j = 0; j < 8 && k + 8 * j < p->k; j += 4) {
+        for (int r = 0; r < QD_GROUPS; r++) {
+            qd_vi words[4];
+            table_codes(p, &w[r], k + 8 * j, words);
+            QD_UNROLL(i, 4) {
+                c->words[j + i][r] = words[i];
+            }
+        }
+    }
+    for (int b = 0; b < 4 && k + 16 * b < p->k; b++) {
+        if (c->left == 0) {
+            c->g++;
+            c->left = p->group;
+            for (int r = 0; r < QD_GROUPS && c->g % 4 == 0; r++)
+                table_scales(p, side, &w[r], c->g, c->scales[r]);
+        }
+        c->left -= 16;
+        QD_UNROLL(r, QD_GROUPS) {
+            c->scale[b][r] = c->scales[r][c->g % 4];
+        }
+    }
+}
+
+/* ---- Products --------------------------------------------------------------------------------------------------- */
+
+/* A8, in the order of dot_blocks: s[r][b] += of the rows r and block b of x. */
+QD_ALWAYS void table_blocks(const table16 *values, const table_chunk *c, __global const qd_block_a8 *x,
+                            const int blocks, qd_vf (*s)[8]) {
+    for (int b = 0; b < blocks; b++) {
+        float q[16];
+        vstore16(convert_float16(vload16(0, (__global const char *)x[b].q)), 0, q);
+        qd_vf quads[QD_GROUPS][4];
+        QD_UNROLL(j, 4) {
+            qd_vf v[QD_GROUPS][4];
+            QD_UNROLL(h, 4) {
+                const int lane = j + 4 * h;
+                const table16 products = table_times(values, q[lane]);
+                QD_UNROLL(r, QD_GROUPS) {
+                    v[r][h] = table_look(&products, c->words[2 * b + lane / 8][r] >> (4 * (lane % 8)));
+                }
+            }
+            QD_UNROLL(r, QD_GROUPS) {
+                quads[r][j] = (v[r][0] + v[r][2]) + (v[r][1] + v[r][3]);
+            }
+        }
+        QD_UNROLL(r, QD_GROUPS) {
+            const qd_vf sum = (quads[r][0] + quads[r][2]) + (quads[r][1] + quads[r][3]);
+            s[r][b] += c->scale[b][r] * (x[b].d * sum);
+        }
+    }
+}
+
+/* F32: s[r][i] += products of the rows r and element i of x, for the first n of 8. */
+QD_ALWAYS void table_eight(const table16 *values, const int has_scales, const qd_vf *scale, const qd_vi *word,
+                           __global const float *x, const int n, qd_vf (*s)[8]) {
+    QD_UNROLL(i, 8) {
+        if (i < n) {
+            const table16 table = has_scales ? *values : table_times(values, x[i]);
+            QD_UNROLL(r, QD_GROUPS) {
+                const qd_vf entry = table_look(&table, word[r] >> (4 * i));
+                s[r][i] += has_scales ? entry * scale[r] * x[i] : entry;
+            }
+        }
+    }
+}
+
+/* F32, in the order of dot_floats: lanes 8 · half … 8 · half + 7 of each 16 of the chunk's n weights. */
+QD_ALWAYS void table_floats(const table16 *values, const int has_scales, const table_chunk *c, __global const float *x,
+                            const int half_block, const int n, qd_vf (*s)[8]) {
+    for (int at = 8 * half_block; at < n; at += 16) {
+        const qd_vf *scale = c->scale[at / 16];
+        const qd_vi *word = c->words[at / 8];
+        if (at + 8 <= n) {
+            table_eight(values, has_scales, scale, word, x + at, 8, s);
+        } else {
+            table_eight(values, has_scales, scale, word, x + at, n - at, s);
+        }
+    }
+}
+
+/* y[r] of a row of x and the rows r. Of F32's 16 partial sums eight at a time, which are registers. */
+QD_ALWAYS void table_dot(const qd_coded_params *p, const table16 *values, __global const float *side,
+                         const table_rows *w, __global const uchar *x, qd_vf *y) {
+    qd_vf first[QD_GROUPS][8], s[QD_GROUPS][8];
+    for (int half_block = 0; half_block < (p->a8 ? 1 : 2); half_block++) {
+        QD_UNROLL(r, QD_GROUPS) {
+            QD_UNROLL(i, 8) {
+                first[r][i] = s[r][i];
+                s[r][i] = 0.0f;
+            }
+        }
+        table_chunk c;
+        for (int k = 0; k < p->k; k += 64) {
+            const int n = min(64, p->k - k);
+            __global const float *floats = (__global const float *)x + k;
+            table_load(p, side, w, k, &c);
+            if (p->a8) {
+                table_blocks(values, &c, (__global const qd_block_a8 *)x + k / 16, n / 16, s);
+            } else if (p->scale == QD_SCALE_AS_ONE) {
+                table_floats(values, 0, &c, floats, half_block, n, s);
+            } else {
+                table_floats(values, 1, &c, floats, half_block, n, s);
+            }
+        }
+    }
+    QD_UNROLL(r, QD_GROUPS) {
+        qd_vf sums[4];
+        QD_UNROLL(i, 4) {
+            sums[i] = p->a8 ? s[r][i] : (first[r][i] + s[r][i]) + (first[r][i + 4] + s[r][i + 4]);
+        }
+        y[r] = p->a8 ? (sums[0] + sums[1]) + (sums[2] + sums[3]) : (sums[0] + sums[2]) + (sums[1] + sums[3]);
+    }
+}
+
+/* ---- Units ------------------------------------------------------------------------------------------------------ */
+
+/* What all units of a launch share. */
+typedef struct table_launch {
+    __global const uchar *w, *x, *addend;
+    __global const float *side;
+    __global uchar *y;
+    ulong w_stride, x_stride, addend_stride, y_stride;
+    int rows;
+} table_launch;
+
+/* Whether all rows have one table, whose entries a permutation can take. */
+static inline int table_takes(const qd_coded_params *p) {
+    return p->kind == QD_CODED_TABLE && p->bits <= 4 && p->table_at != QD_ABSENT;
+}
+
+/* `count` results of row r, from output channel chan on. */
+static inline void table_store(const qd_coded_params *p, const table_launch *l, const int r, const int chan,
+                               const int count, const qd_vf sums) {
+    float lanes[QD_V];
+    qd_v_store(sums, 0, lanes);
+    for (int i = 0; i < count && i < QD_V; i++)
+        ((__global float *)(l->y + (ulong)r * l->y_stride))[chan + i] =
+            finish(p, l->addend, l->addend_stride, r, chan + i, lanes[i]);
+}
+
+/* unit u = (QD_UNIT_ROWS rows of x, QD_TABLE_ROWS rows of w); a work-item takes neighbours. */
+static inline void table_all(const qd_coded_params *p, const table_launch *l) {
+    const int tiles = (p->count + QD_TABLE_ROWS - 1) / QD_TABLE_ROWS;
+    const ulong units = (ulong)((l->rows + QD_UNIT_ROWS - 1) / QD_UNIT_ROWS) * tiles;
+    const ulong begin = units * get_global_id(0) / get_global_size(0);
+    const ulong end = units * (get_global_id(0) + 1) / get_global_size(0);
+    float lanes[16];
+    for (int i = 0; i < 16; i++)
+        lanes[i] = i < 1 << p->bits ? l->side[p->table_at + i] : 0.0f;
+    table16 values;
+    QD_UNROLL(h, 16 / QD_V) {
+        values.part[h] = qd_v_load(h, lanes);
+    }
+    for (ulong u = begin; u < end; u++) {
+        const int first = (int)(u % tiles) * QD_TABLE_ROWS;
+        const int r_end = min(((int)(u / tiles) + 1) * QD_UNIT_ROWS, l->rows);
+        table_rows w[QD_GROUPS];
+        QD_UNROLL(g, QD_GROUPS) {
+            const int i = min(first + g * QD_V, p->count - 1);
+            w[g].bytes = l->w + (ulong)i * l->w_stride;
+            w[g].stride = l->w_stride;
+            w[g].index = (ulong)(p->first + i);
+            w[g].last = min(QD_V, p->count - i) - 1;
+        }
+        for (int r = (int)(u / tiles) * QD_UNIT_ROWS; r < r_end; r++) {
+            __global const uchar *x = l->x + (ulong)r * l->x_stride;
+            qd_vf sums[QD_GROUPS];
+            table_dot(p, &values, l->side, w, x, sums);
+            QD_UNROLL(g, QD_GROUPS) {
+                table_store(p, l, r, p->first + first + g * QD_V, p->count - first - g * QD_V, sums[g]);
+            }
+        }
+    }
+}
+
+#endif
