@@ -242,7 +242,7 @@ static int compare(pair *p, const char *text, size_t size, bool json, const char
 
 int qd_cmd_compare(int argc, char **argv) {
     qd_cli_common common = {0};
-    const char *file = NULL, *a = NULL, *b = NULL, *page = NULL;
+    const char *file = NULL, *a = NULL, *b = NULL, *page = NULL, *activations_a = NULL;
     int64_t window = 512, generate = 32;
     bool adapt_b = false;
     const qd_cli_option options[] = {
@@ -258,6 +258,8 @@ int qd_cmd_compare(int argc, char **argv) {
         {"lora-b", 0, QD_CLI_FLAG, &adapt_b, 0, 0, NULL, "adapters are for B only"},
         QD_CLI_DEVICE_OPTION(common),
         QD_CLI_ACTIVATIONS_OPTION(common),
+        {"activations-a", 0, QD_CLI_TEXT, &activations_a, 0, 0, "A",
+         "what A's matrices read, where it is not the same"},
         QD_CLI_KV_OPTION(common),
         QD_CLI_THREADS_OPTION(common),
         QD_CLI_MEMORY_OPTION(common),
@@ -288,6 +290,7 @@ int qd_cmd_compare(int argc, char **argv) {
     pair p = {.report = {.text = file, .window = window, .generated = generate}};
     code = QD_EXIT_FAILED;
     qd_cli_common common_a = common;
+    if (activations_a) common_a.activations = activations_a;
     if (adapt_b) common_a.lora.count = common_a.lora_scaled.count = 0;
     if (open_model(&p, 0, &common_a, a) && open_model(&p, 1, &common, b))
         code = compare(&p, text, size, common.json, page);

@@ -1,7 +1,7 @@
 #!/bin/sh
 # Methods of quantizing side by side: `sh tests/bench/methods.sh [--write] MODEL.gguf`. Prints a table of size, bits per
 # weight, perplexity, and KL divergence and agreement with the model as it is; --write puts it into the top README, between
-# its marks. Codings are judged in a copy in q8_0, which is several times as fast and rounds to 1/254 of the largest of 32
+# its marks. int3 is judged in a copy in q8_0, which is several times as fast and rounds to 1/254 of the largest of 32
 # weights.
 #
 # Environment: QDOT_BUILD_DIR  folder of the built qdot (default: build)
@@ -34,15 +34,20 @@ calibration_name=${CALIBRATION:-"the topics of Python's help (pydoc_data.topics)
 [ -n "${CALIBRATION:-}" ] ||
     python3 -c 'import pydoc_data.topics as t; print("\n".join(t.topics[k] for k in sorted(t.topics)))' >"$calibration"
 
-# The rows: a name, then the words of `qdot quantize`. TEXT and STATS stand for the calibration. The embedding, which is the
-# output, too, and which no method here treats, is q8_0 in all of them.
+# The rows: a name, what the matrices read, the words of `qdot quantize`. TEXT and STATS stand for the calibration, SMOOTH for
+# that of the model that SmoothQuant has changed, from which such rows are made. The embedding, which is the output, too,
+# and which no method here treats, is q8_0 in all of them.
 cat >"$work/rows" <<'END_OF_ROWS'
-int3-g128 --format int3-g128
-int3-g128, GPTQ --format int3-g128 --method gptq --act-order --file TEXT
-int3-g128, AWQ --format int3-g128 --method awq --calibration STATS
-q4_0 --format q4_0
-q4_0, GPTQ --format q4_0 --method gptq --act-order --file TEXT
-q4_0, AWQ --format q4_0 --method awq --calibration STATS
+int3-g128|a8|--format int3-g128
+int3-g128, GPTQ|a8|--format int3-g128 --method gptq --act-order --file TEXT
+int3-g128, AWQ|a8|--format int3-g128 --method awq --calibration STATS
+q4_0|a8|--format q4_0
+q4_0, GPTQ|a8|--format q4_0 --method gptq --act-order --file TEXT
+q4_0, AWQ|a8|--format q4_0 --method awq --calibration STATS
+int8, a scale for each token|row|--format int8
+int8, a scale for each token, LLM.int8()|row|--format int8 --calibration STATS --outliers 4x
+int8, static scales|static|--format int8 --calibration STATS
+int8, static scales, SmoothQuant|static|--format int8 --calibration SMOOTH
 END_OF_ROWS
 
 # number FILE EXPRESSION: of the JSON object o in a file.
@@ -61,23 +66,33 @@ quietly() {
 stats=$keep/stats.json
 [ -f "$stats" ] || quietly "$qdot" calibrate -m "$model" -f "$calibration" -n "$tokens" -o "$stats"
 
-# row NAME quantize-words…: of the table.
+smooth=$keep/smooth
+[ -f "$smooth.json" ] || {
+    quietly "$qdot" quantize "$model" "$smooth.gguf" --format q8_0 --method smoothquant --calibration "$stats" >/dev/null
+    quietly "$qdot" calibrate -m "$smooth.gguf" -f "$calibration" -n "$tokens" -o "$smooth.json"
+}
+
+# row NAME ACTIVATIONS quantize-words…: of the table.
 row() {
     name=$1
-    shift
+    activations=$2
+    shift 2
     file=$keep/$(echo "$name" | tr -c '[:alnum:]\n' _)
     if [ ! -f "$file.report" ]; then
-        quietly "$qdot" quantize "$model" "$file.gguf" --tensors token_embd=q8_0 "$@" --json >"$work/report"
+        input=$model
+        case $* in *"$smooth.json"*) input=$smooth.gguf ;; esac
+        quietly "$qdot" quantize "$input" "$file.gguf" --tensors token_embd=q8_0 "$@" --json >"$work/report"
         mv "$work/report" "$file.report"
     fi
     if [ ! -f "$file.compare" ]; then
         judged=$file.gguf
-        case $2 in int*)
+        case $2 in int3*)
             judged=$work/copy.gguf
             quietly "$qdot" quantize "$file.gguf" "$judged" --format q8_0 >/dev/null
             ;;
         esac
-        quietly "$qdot" compare "$model" "$judged" -f "$text" --ctx 512 --generate 8 --json >"$work/compare"
+        quietly "$qdot" compare "$model" "$judged" -f "$text" --ctx 512 --generate 8 --activations "$activations" --activations-a a8 \
+            --json >"$work/compare"
         mv "$work/compare" "$file.compare"
     fi
     printf '| %s | %s | %s | %s | %s | %s |\n' "$name" "$(number "$file.report" "'%.1f' % (o['bytes'] / 2 ** 20)")" \
@@ -90,16 +105,16 @@ row() {
 {
     echo "| layers | MiB | bits per weight | perplexity | KL divergence | same first choice |"
     echo "|---|---:|---:|---:|---:|---:|"
-    while read -r line; do
+    while IFS='|' read -r name activations words; do
         # shellcheck disable=SC2046 # words
-        row "${line%% --*}" $(echo "--${line#* --}" | sed "s|TEXT|$calibration --tokens $tokens|; s|STATS|$stats|")
+        row "$name" "$activations" $(echo "$words" | sed "s|TEXT|$calibration --tokens $tokens|; s|STATS|$stats|; s|SMOOTH|$smooth.json|")
     done <"$work/rows"
     last=$(find "$keep" -name '*.compare' | head -n 1)
     echo
     echo "$(basename "$model"), which all rows are made from and compared with, has perplexity" \
         "$(number "$last" "'%.2f' % o['a']['perplexity']") on the same $(number "$last" "o['scored_tokens']") tokens. Text: $text_name, in windows" \
         "of 512. The methods read $tokens tokens of $calibration_name, GPTQ with act-order. Layers are in the format that is named, token_embd, which is the" \
-        "output, too, is q8_0. Activations are 8-bit integers."
+        "output, too, is q8_0. Activations are 8-bit integers, in blocks of 16 but where the row says otherwise; int3 is judged in a copy in q8_0."
 } >"$work/table"
 cat "$work/table"
 [ -z "$write" ] || {

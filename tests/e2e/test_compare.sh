@@ -16,6 +16,7 @@ for b in "$QDOT_TEST_MODEL" "$work/q8_0.gguf"; do
     "$qdot" perplexity -m "$b" -f "$work/text" --ctx 64 --json >>"$work/both" || exit 1
     head -c 1 "$work/page.html" >/dev/null || exit 1
 done
+"$qdot" compare "$QDOT_TEST_MODEL" "$QDOT_TEST_MODEL" -f "$work/text" --ctx 64 --activations-a f32 --json >>"$work/both" || exit 1
 python3 - "$work" <<'END'
 import html.parser, json, sys
 
@@ -35,7 +36,7 @@ while text.strip():
     value, at = decoder.raw_decode(text.lstrip())
     found.append(value)
     text = text.lstrip()[at:]
-same, same_alone, other, other_alone = found
+same, same_alone, other, other_alone, floats = found
 for c, alone in ((same, same_alone), (other, other_alone)):
     assert c["b"]["perplexity"] == alone["perplexity"] and c["b"]["standard_error"] == alone["standard_error"], (c, alone)
     assert c["scored_tokens"] == alone["scored_tokens"] and c["a"]["perplexity"] == same_alone["perplexity"]
@@ -45,6 +46,7 @@ assert same["rouge_l"] == 1 and same["bleu"] == 1 and same["generated_tokens"] =
 assert 0 <= other["bleu"] <= 1 and 0 < other["rouge_l"] <= 1, other
 assert 1e-6 < other["kl_divergence"] < 0.05 and 0.8 < other["top1_agreement"] <= 1, other
 assert other["b"]["bytes"] > 1.3 * other["a"]["bytes"] and other["b"]["device_bytes"] > other["a"]["device_bytes"]
+assert floats["b"]["perplexity"] == same_alone["perplexity"] != floats["a"]["perplexity"] and floats["kl_divergence"] > 0, floats
 page = Page()
 page.feed(open(sys.argv[1] + "/page.html").read())
 assert not page.open, page.open
