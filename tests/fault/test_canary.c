@@ -101,7 +101,7 @@ static const struct mistake {
      "out + c, n); if (right != out) ((__global float *)right)[c] = 7.0f;"},
     {"a float behind the result", QD_OP_ADD, QD_FORMAT_F32, "__kernel void add", "out + c, n);",
      "out + c, n); if (r == rows - 1 && c + 16 >= cols && y_stride == 4 * (ulong)cols) out[cols] = 7.0f;"},
-    {"work of the first work-items only", QD_OP_ADD, QD_FORMAT_F32, "__kernel void add", "u += get_global_size(0)",
+    {"work of the first work-items only", QD_OP_ADD, QD_FORMAT_F32, "__kernel void add", "u += QD_ITEMS",
      "u += (ulong)1 << 40"},
     {"does not compile", QD_OP_ADD, QD_FORMAT_F32, "__kernel void add", "__kernel void add",
      "no_such_type x; __kernel void add"},
