@@ -129,8 +129,10 @@ static qd_status cl_open(const char *device, const qd_context_options *options, 
     }
 }
 
-/* Tiles are of output channels that all positions of x meet, or of channels with windows of their own. */
+/* Tiles are of output channels that all positions of x meet, or of channels with windows of their own; their sums are
+ * of all of K. */
 static bool tiles_fit(const qd_node *n) {
+    if (n->op == QD_OP_MATMUL_GROUP) return n->params.matmul_group.groups == 1 && n->params.matmul_group.x_code;
     if (n->op == QD_OP_MATMUL_INT) return !n->params.matmul_int.batched;
     if (n->op == QD_OP_CONV_INT) {
         const qd_conv_int_params *p = &n->params.conv_int;

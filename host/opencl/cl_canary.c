@@ -34,7 +34,8 @@ static bool formats_match(const cl_variant *v, const qd_format formats[]) {
     for (int i = 0; i < 3; i++) {
         if (want[i] != QD_FORMAT_COUNT && want[i] != have[i]) return false;
     }
-    return true;
+    /* Of MATMUL_GROUP tiles take codes only, and x is its third operand. */
+    return v->op != QD_OP_MATMUL_GROUP || v->layout == QD_LAYOUT_ROWS || formats[2] != QD_FORMAT_F32;
 }
 
 typedef struct combination {

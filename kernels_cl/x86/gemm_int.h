@@ -15,7 +15,8 @@
  * on the way, but not in the end, where no more than K codes are allowed; with `wide`, sums are 64 bits from one chunk
  * of K to the next.
  *
- * The includer defines gemm_fill, and calls gemm_all. */
+ * The includer defines gemm_fill, and calls gemm_all; with GEMM_STORE, the name of a function like gemm_store, that
+ * makes results of sums instead. */
 #ifndef QD_GEMM_INT_H
 #define QD_GEMM_INT_H
 
@@ -57,6 +58,7 @@ typedef struct gemm {
     int first, count; /* channels: of the tensor, w holds first … first + count - 1 */
     int shift;        /* whether wz' may be other than 0 */
     qd_output y;
+    const void *own; /* what GEMM_STORE needs */
 } gemm;
 
 /* Whether the weights' zero points, one or one each, may be others than that of codes made signed. */
@@ -223,6 +225,16 @@ QD_ALWAYS qd_vi gemm_sum(const gemm *g, const gemm_channels *c, const gemm_block
     return sum;
 }
 
+#ifdef GEMM_STORE
+static void GEMM_STORE(const gemm *g, const gemm_channels *c, const gemm_block *b, const int at, const int tokens,
+                       const gemm_sums *s, const int j, __global uchar *y, const ulong y_stride);
+
+static void gemm_end(const gemm *g, const gemm_channels *c, const gemm_block *b, const int at, const int tokens,
+                     const int vectors, const gemm_sums *s, __global uchar *y, const ulong y_stride) {
+    for (int j = 0; j < vectors; j++)
+        GEMM_STORE(g, c + j, b, at, tokens, s, j, y, y_stride);
+}
+#else
 /* Stores the results of `tokens` positions from the block's number `at` on, in QD_V channels: codes of 8 bits of sums
  * that are only requantized. `mode` is that of y, and known where this is called. */
 QD_ALWAYS void gemm_store_plain(const gemm *g, const gemm_channels *c, const gemm_block *b, const int at,
@@ -276,6 +288,8 @@ static void gemm_end(const gemm *g, const gemm_channels *c, const gemm_block *b,
         }
     }
 }
+
+#endif
 
 /* Some positions from the block's number `at` on: so many that `tokens` are computed, and `stored` of them are there.
  */

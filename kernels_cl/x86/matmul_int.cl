@@ -1,19 +1,7 @@
 /* MATMUL_INT for weights of 8 bits that do not change, see gemm_int.h: a position is a row of x. Operands as in
  * ../matmul_int.cl; no batches with weights of their own. */
 #include "x86/gemm_int.h"
-
-typedef struct rows_of_x {
-    __global const uchar *x;
-    ulong stride;
-    int k;
-} rows_of_x;
-
-static inline void gemm_fill(const void *source, const ulong first, const int count, const int k, const int n,
-                             const uchar flip, uchar *to, const int pitch) {
-    const rows_of_x *s = source;
-    for (int t = 0; t < count; t++)
-        gemm_copy(to + t * pitch, s->x + (first + t) * s->stride + k, n, s->k - k, flip);
-}
+#include "x86/rows_of_x.h"
 
 __kernel void matmul_int(QD_IN(w), QD_IN(x), QD_IN(w_zero), QD_IN(x_zero), QD_IN(bias), QD_IN(requant), QD_OUT(y),
                          const qd_matmul_int_params p, const int rows) {
