@@ -92,10 +92,11 @@ build build all -DQDOT_TESTS=ON -DQDOT_OFFLOAD=$offload || give_up "The build fa
 run_tests build -LE long
 
 # Kernels that the first build has compiled and proven: not again here, but for the tests of just that. Without --long only
-# the programs of the tests that run.
+# the programs of the tests that run, which are none of the verilated unit.
 tests=qdot_small_tests
-[ -z "$long" ] || tests=all
-build build/asan $tests -DQDOT_SANITIZE=ON -DQDOT_TEST_CACHE="$PWD/build/cache" || give_up "The sanitizer build failed"
+rtl=OFF
+[ -z "$long" ] || tests=all rtl=AUTO
+build build/asan $tests -DQDOT_SANITIZE=ON -DQDOT_RTL=$rtl -DQDOT_TEST_CACHE="$PWD/build/cache" || give_up "The sanitizer build failed"
 run_tests build/asan -L '^(unit|golden|fault|fuzz|sim)$' -LE '^cli$'
 
 if [ -n "$long" ]; then

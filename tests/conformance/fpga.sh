@@ -2,7 +2,7 @@
 # The FPGA kernels on random cases against the reference: on PoCL without channels; on Intel's FPGA emulator with channels
 # and without.
 #
-#   sh tests/conformance/fpga.sh          3000 cases each
+#   sh tests/conformance/fpga.sh          2000 cases each
 #   sh tests/conformance/fpga.sh --long   100000 each; and a few under Oclgrind, and on the emulator with channels no deeper
 #                                         than in the source, where the stages run side by side
 #
@@ -66,7 +66,7 @@ all() {
     fuzz "$1" "$2" "$3" table $(($4 * 5 / 100))
 }
 
-cases=3000
+cases=2000
 [ -z "$long" ] || cases=100000
 
 all PoCL "Portable Computing Language" single "$cases"

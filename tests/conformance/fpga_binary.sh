@@ -119,13 +119,12 @@ suite() {
 
 all="matmul_int_channels conv_int_channels matmul_q4_0_channels matmul_q4_1_channels matmul_q8_0_channels table_single"
 binary plain
-binary units --units 2 --banks w=1,x=0,y=0,bias=2
-binary shape --pe 8 --tokens 4
+binary units --units 2 --banks w=1,x=0,y=0,bias=2 --pe 8 --tokens 4
 # A kernel that is not in the binary.
 binary part --kernels table_single
 # $all is a list.
 # shellcheck disable=SC2086
-for name in plain units shape; do
+for name in plain units; do
     suite $name $all
 done
 suite part table_single
@@ -144,14 +143,14 @@ on_emulator="$qdot verify --device opencl:FPGA --op table --fuzz 1"
 {
     fails 'field "kernels[1].functions": conv_int_channels_4x16x8_read is not in the binary' \
         env QDOT_FPGA_BINARY="$work/part/qdot.json" $on_emulator
-    printf x >>"$work/shape/qdot.aocx"
-    fails 'field "sha256"' env QDOT_FPGA_BINARY="$work/shape/qdot.json" $on_emulator
-    head -c 5000 "$work/plain/qdot.aocx" >"$work/shape/qdot.aocx"
-    "$qdot" fpga seal "$work/shape/qdot.json" >"$work/out"
-    fails 'field "binary"' env QDOT_FPGA_BINARY="$work/shape/qdot.json" $on_emulator
+    printf x >>"$work/units/qdot.aocx"
+    fails 'field "sha256"' env QDOT_FPGA_BINARY="$work/units/qdot.json" $on_emulator
+    head -c 5000 "$work/plain/qdot.aocx" >"$work/units/qdot.aocx"
+    "$qdot" fpga seal "$work/units/qdot.json" >"$work/out"
+    fails 'field "binary"' env QDOT_FPGA_BINARY="$work/units/qdot.json" $on_emulator
     fails "qdot.aocx could not be written" \
-        sh -c 'ulimit -f 8; exec "$@"' sh "$qdot" $build --run --kernels table_single -o "$work/units"
-    "$qdot" fpga check "$work/units/qdot.json" >"$work/out" || problem "a full disk harmed what was there"
+        sh -c 'ulimit -f 8; exec "$@"' sh "$qdot" $build --run --kernels table_single -o "$work/plain"
+    "$qdot" fpga check "$work/plain/qdot.json" >"$work/out" || problem "a full disk harmed what was there"
 }
 
 if [ -n "$long" ]; then
