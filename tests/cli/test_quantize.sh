@@ -105,6 +105,8 @@ open(sys.argv[1] + "/cut.dat", "wb").write(good[:100])
 open(sys.argv[1] + "/other.dat", "wb").write(struct.pack("<i", 1) + entry("blk.0.attn_q.weight", 4, [4.0] * 65))
 END
 run 0 quantize "$model" "$out" --format q4_0 --imatrix "$work/good.dat"
+fails "--imatrix has no use with --method gptq" quantize "$model" "$out" --format int4 --imatrix "$work/good.dat" --method gptq --file "$0"
+fails "--imatrix has no use with --method awq" quantize "$model" "$out" --format int4 --imatrix "$work/good.dat" --method awq --file "$0"
 fails "the number of columns at byte 31" quantize "$model" "$out" --format q4_0 --imatrix "$work/cut.dat"
 fails "has 65 columns there, but 64 in the model" quantize "$model" "$out" --format q4_0 --imatrix "$work/other.dat"
 fails "general.type" quantize "$model" "$out" --format q4_0 --imatrix "$model"
