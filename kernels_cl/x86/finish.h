@@ -16,7 +16,7 @@ QD_ALWAYS qd_vi qd_v_requantize_float(const qd_vi x, const qd_vi a, const float 
 QD_ALWAYS qd_vi qd_v_multiply_q31(const qd_vi x, const qd_vi a) {
     const qd_vl product = qd_v_long(x) * qd_v_long(a) + (qd_vl)(1L << 30);
     const qd_vi high = qd_v_int((product >> 31) & (qd_vl)0xffffffffL);
-    return (x == INT_MIN) & (a == INT_MIN) ? (qd_vi)INT_MAX : high;
+    return ((x == INT_MIN) & (a == INT_MIN)) ? (qd_vi)INT_MAX : high;
 }
 
 /* qd_requantize_gemmlowp. */
@@ -31,7 +31,7 @@ QD_ALWAYS qd_vi qd_v_gemmlowp(const qd_vi x, const qd_vi a, const qd_vi b) {
 QD_ALWAYS qd_vi qd_v_fixed(const qd_vi x, const qd_vi a, const qd_vi b, const int low, const int high) {
     const qd_vl shift = qd_v_long(b), nudge = (qd_vl)1 << ((shift - 1) & 63);
     const qd_vl exact = (qd_v_long(x) * qd_v_long(a) + nudge) >> (shift & 63);
-    const qd_vl whole = (shift > 0) & (shift < 63) ? exact : (qd_vl)0;
+    const qd_vl whole = ((shift > 0) & (shift < 63)) ? exact : (qd_vl)0;
     const qd_vl above = whole > (qd_vl)low ? whole : (qd_vl)low;
     return qd_v_int(above < (qd_vl)high ? above : (qd_vl)high);
 }
