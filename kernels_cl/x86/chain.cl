@@ -6,8 +6,8 @@
  *   state    a line of the cache for each step: [0] shares taken  [1] shares done; one more, whose [0] counts the
  *            work-items that have left. All zero before and after a launch.
  *   first, steps  those of this launch
- *   Build option: -DQD_STEPS=n: step_0 … step_<n-1>, made by step.h, are linked to it; -DQD_LINUX: the system's calls
- * are those of Linux.
+ *   Build options: -DQD_STEPS=n: step_0 … step_<n-1>, made by step.h, are linked to it
+ *                  -DQD_LINUX: the system's calls are those of Linux
  *
  *      work-item 0   [norm 0]  wait  [matmul 0][matmul 2] wait [rope 0] …
  *      work-item 1    wait     [matmul 1] [ matmul 3     ]      wait    …

@@ -10,11 +10,13 @@
  *   qd_sum4 and qd_dot4(s, c, x)      s += Σ of 4 products in each lane, c 0 … 15 (unsigned bytes), x the 4 bytes at x,
  *                                     signed, for all lanes; up to 8 times
  *   qd_sum8 and qd_dot8(s, c, x)      the same for c 0 … 255
- *   qd_dot8_of(s, x, c)               the same, but both in registers, x signed and c unsigned, c 4 bytes the same in
- * all lanes; up to QD_SUM8_CALLS times qd_total4(s), qd_total8(s)        the sums as ints qd_bytes_sum(s, c) s += Σ of
- * the 4 unsigned bytes of each lane qd_v_whole(x)                     floats as the nearest ints, ties to even; INT_MIN
- * where there is none qd_vl, qd_v_long, qd_v_int        as many 64-bit integers qd_v_put_bytes(v, p)              the
- * low byte of each lane, to p; the lanes are codes of 8 bits */
+ *   qd_dot8_of(s, x, c)               the same, both in registers: x signed, c unsigned, 4 bytes that are the same in
+ *                                     all lanes; up to QD_SUM8_CALLS times
+ *   qd_total4(s), qd_total8(s)        the sums as ints
+ *   qd_bytes_sum(s, c)                s += Σ of the 4 unsigned bytes of each lane
+ *   qd_v_whole(x)                     floats as the nearest ints, ties to even; INT_MIN where there is none
+ *   qd_vl, qd_v_long, qd_v_int        as many 64-bit integers
+ *   qd_v_put_bytes(v, p)              the low byte of each lane, to p; the lanes are codes of 8 bits */
 #ifndef QD_SIMD_H
 #define QD_SIMD_H
 
