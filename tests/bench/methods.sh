@@ -11,28 +11,11 @@
 #              KEEP            folder for models and figures, of which a second call makes use
 set -eu
 cd "$(dirname "$0")/../.."
-qdot=${QDOT_BUILD_DIR:-build}/qdot
-write=
-[ "${1:-}" != --write ] || {
-    write=yes
-    shift
-}
-if [ $# -ne 1 ] || [ ! -f "$1" ]; then
-    echo "usage: sh tests/bench/methods.sh [--write] MODEL.gguf" >&2
-    exit 2
-fi
-model=$1
+. tests/bench/table.sh
+: "${qdot:?}" "${model:?}" "${work:?}" "${keep:?}"
 tokens=${TOKENS:-8192}
-work=$(mktemp -d)
-trap 'rm -rf "$work"' EXIT
-keep=${KEEP:-$work}
-text=${TEXT:-$work/text}
-text_name=${TEXT:-"GPL-3 and the beginning of GFDL-1.3 (/usr/share/common-licenses), 36900 bytes"}
-[ -n "${TEXT:-}" ] || (cd /usr/share/common-licenses && cat GPL-3 GFDL-1.3) | head -c 36900 >"$text"
-calibration=${CALIBRATION:-$work/calibration}
-calibration_name=${CALIBRATION:-"the topics of Python's help (pydoc_data.topics)"}
-[ -n "${CALIBRATION:-}" ] ||
-    python3 -c 'import pydoc_data.topics as t; print("\n".join(t.topics[k] for k in sorted(t.topics)))' >"$calibration"
+take_texts 36900
+: "${text:?}" "${text_name:?}" "${calibration:?}" "${calibration_name:?}"
 
 # The rows: a name, what the matrices read, the words of `qdot quantize`. TEXT and STATS stand for the calibration, SMOOTH for
 # that of the model that SmoothQuant has changed, from which such rows are made. The embedding, which is the output, too,
@@ -50,26 +33,13 @@ int8, static scales|static|--format int8 --calibration STATS
 int8, static scales, SmoothQuant|static|--format int8 --calibration SMOOTH
 END_OF_ROWS
 
-# number FILE EXPRESSION: of the JSON object o in a file.
-number() {
-    python3 -c 'import json, sys; o = json.load(open(sys.argv[1])); print(eval(sys.argv[2]))' "$1" "$2"
-}
-
-# quietly COMMAND…: its standard error only where it fails.
-quietly() {
-    "$@" 2>"$work/log" || {
-        cat "$work/log" >&2
-        exit 1
-    }
-}
-
 stats=$keep/stats.json
-[ -f "$stats" ] || quietly "$qdot" calibrate -m "$model" -f "$calibration" -n "$tokens" -o "$stats"
+[ -f "$stats" ] || into "$work/unused" "$qdot" calibrate -m "$model" -f "$calibration" -n "$tokens" -o "$stats"
 
 smooth=$keep/smooth
 [ -f "$smooth.json" ] || {
-    quietly "$qdot" quantize "$model" "$smooth.gguf" --format q8_0 --method smoothquant --calibration "$stats" >/dev/null
-    quietly "$qdot" calibrate -m "$smooth.gguf" -f "$calibration" -n "$tokens" -o "$smooth.json"
+    into "$work/unused" "$qdot" quantize "$model" "$smooth.gguf" --format q8_0 --method smoothquant --calibration "$stats"
+    into "$work/unused" "$qdot" calibrate -m "$smooth.gguf" -f "$calibration" -n "$tokens" -o "$smooth.json"
 }
 
 # row NAME ACTIVATIONS quantize-words…: of the table.
@@ -81,19 +51,17 @@ row() {
     if [ ! -f "$file.report" ]; then
         input=$model
         case $* in *"$smooth.json"*) input=$smooth.gguf ;; esac
-        quietly "$qdot" quantize "$input" "$file.gguf" --tensors token_embd=q8_0 "$@" --json >"$work/report"
-        mv "$work/report" "$file.report"
+        into "$file.report" "$qdot" quantize "$input" "$file.gguf" --tensors token_embd=q8_0 "$@" --json
     fi
     if [ ! -f "$file.compare" ]; then
         judged=$file.gguf
         case $2 in int3*)
             judged=$work/copy.gguf
-            quietly "$qdot" quantize "$file.gguf" "$judged" --format q8_0 >/dev/null
+            into "$work/unused" "$qdot" quantize "$file.gguf" "$judged" --format q8_0
             ;;
         esac
-        quietly "$qdot" compare "$model" "$judged" -f "$text" --ctx 512 --generate 8 --activations "$activations" --activations-a a8 \
-            --json >"$work/compare"
-        mv "$work/compare" "$file.compare"
+        into "$file.compare" "$qdot" compare "$model" "$judged" -f "$text" --ctx 512 --generate 8 --json \
+            --activations "$activations" --activations-a a8
     fi
     printf '| %s | %s | %s | %s | %s | %s |\n' "$name" "$(number "$file.report" "'%.1f' % (o['bytes'] / 2 ** 20)")" \
         "$(number "$file.report" "'%.2f' % o['quantized']['bits_per_weight']")" \
@@ -116,11 +84,4 @@ row() {
         "of 512. The methods read $tokens tokens of $calibration_name, GPTQ with act-order. Layers are in the format that is named, token_embd, which is the" \
         "output, too, is q8_0. Activations are 8-bit integers, in blocks of 16 but where the row says otherwise; int3 is judged in a copy in q8_0."
 } >"$work/table"
-cat "$work/table"
-[ -z "$write" ] || {
-    awk -v table="$work/table" '
-        /^<!-- methods end -->$/ { skip = 0 }
-        !skip { print }
-        /^<!-- methods begin -->$/ { while ((getline line <table) > 0) print line; skip = 1 }' README.md >"$work/README.md"
-    cp "$work/README.md" README.md
-}
+put_table methods

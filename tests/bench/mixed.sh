@@ -17,13 +17,8 @@ tokens=${TOKENS:-128}
 # No format with minima: where a model's own matrices are Q4_1, as those of SmolLM2's file, it would lose nothing.
 measured=q4_0
 estimated=int3-g64,int4-g64,q5_0,int6-g64,q8_0
-text=${TEXT:-$work/text}
-text_name=${TEXT:-"GPL-3 and the beginning of GFDL-1.3 (/usr/share/common-licenses), 38000 bytes"}
-[ -n "${TEXT:-}" ] || (cd /usr/share/common-licenses && cat GPL-3 GFDL-1.3) | head -c 38000 >"$text"
-calibration=${CALIBRATION:-$work/calibration}
-calibration_name=${CALIBRATION:-"the topics of Python's help (pydoc_data.topics)"}
-[ -n "${CALIBRATION:-}" ] ||
-    python3 -c 'import pydoc_data.topics as t; print("\n".join(t.topics[k] for k in sorted(t.topics)))' >"$calibration"
+take_texts 38000
+: "${text:?}" "${text_name:?}" "${calibration:?}" "${calibration_name:?}"
 
 base=$keep/f16.gguf
 [ -f "$base" ] || into "$work/unused" "$qdot" quantize "$model" "$base" --format f16

@@ -36,6 +36,18 @@ into() {
     mv "$work/output" "$target"
 }
 
+# take_texts BYTES: sets text, which models are judged by (of TEXT, default: so many bytes of licenses that every Debian has), and
+# calibration, which is not among them (of CALIBRATION, default: the topics of Python's help), and their names.
+take_texts() {
+    text=${TEXT:-$work/text}
+    text_name=${TEXT:-"GPL-3 and the beginning of GFDL-1.3 (/usr/share/common-licenses), $1 bytes"}
+    [ -n "${TEXT:-}" ] || (cd /usr/share/common-licenses && cat GPL-3 GFDL-1.3) | head -c "$1" >"$text"
+    calibration=${CALIBRATION:-$work/calibration}
+    calibration_name=${CALIBRATION:-"the topics of Python's help (pydoc_data.topics)"}
+    [ -n "${CALIBRATION:-}" ] ||
+        python3 -c 'import pydoc_data.topics as t; print("\n".join(t.topics[k] for k in sorted(t.topics)))' >"$calibration"
+}
+
 # put_table NAME: prints $work/table; with --write it takes the place of what stands between the marks NAME in the README.
 put_table() {
     cat "$work/table"
