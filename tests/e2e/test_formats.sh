@@ -2,14 +2,7 @@
 # A real model (QDOT_TEST_MODEL) with layers in formats of every kind: it is quantized, runs on OpenCL, and its logits
 # have the reference's bytes. tests/bench/formats.sh measures all of them.
 set -u
-qdot=${QDOT_BUILD_DIR:?is the build folder}/qdot
-if [ -z "${QDOT_TEST_MODEL:-}" ]; then
-    echo "skipped: QDOT_TEST_MODEL names no model (sh host/fetch_model.sh)"
-    exit 77
-fi
-work=$(mktemp -d)
-trap 'rm -rf "$work"' EXIT
-bad=0
+. tests/e2e/model.sh
 fail() {
     echo "FAILED: $1"
     tail -n 4 "$work/out"
@@ -23,7 +16,7 @@ for format in int8 int4-g64-asym log4 pq6 q4_k mxfp4; do
     set -- "$@" --tensors "^blk\\.($(seq -s '|' $first $((first + 3))))\\.=$format"
     first=$((first + 4))
 done
-if ! "$qdot" quantize "$QDOT_TEST_MODEL" "$work/model.gguf" "$@" --json >"$work/json" 2>"$work/out"; then
+if ! "$qdot" quantize "$m" "$work/model.gguf" "$@" --json >"$work/json" 2>"$work/out"; then
     echo "FAILED: quantize $*"
     tail -n 3 "$work/out"
     exit 1

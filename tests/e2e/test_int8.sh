@@ -2,14 +2,7 @@
 # Int8 weights with int8 activations on a real model (QDOT_TEST_MODEL): static scales from a calibration, the reference's
 # bytes on OpenCL, whatever the pieces of a prompt, and a perplexity near that with float activations.
 set -u
-qdot=${QDOT_BUILD_DIR:?is the build folder}/qdot
-if [ -z "${QDOT_TEST_MODEL:-}" ]; then
-    echo "skipped: QDOT_TEST_MODEL names no model (sh host/fetch_model.sh)"
-    exit 77
-fi
-work=$(mktemp -d)
-trap 'rm -rf "$work"' EXIT
-bad=0
+. tests/e2e/model.sh
 fail() {
     echo "FAILED: $1"
     tail -n 3 "$work/err"
@@ -26,14 +19,14 @@ refused() {
 
 head -c 700 /usr/share/common-licenses/GPL-3 >"$work/text"
 python3 -c "import pydoc_data.topics as t; print(''.join(t.topics[k] for k in sorted(t.topics))[:3000])" >"$work/other"
-"$qdot" calibrate -m "$QDOT_TEST_MODEL" -f "$work/other" -n 384 -o "$work/stats.json" >/dev/null 2>"$work/err" ||
+"$qdot" calibrate -m "$m" -f "$work/other" -n 384 -o "$work/stats.json" >/dev/null 2>"$work/err" ||
     fail "calibrate"
-"$qdot" quantize "$QDOT_TEST_MODEL" "$work/int8.gguf" --format int8 >/dev/null 2>"$work/err" || fail "quantize"
+"$qdot" quantize "$m" "$work/int8.gguf" --format int8 >/dev/null 2>"$work/err" || fail "quantize"
 # What down projections read has no range that suits all tokens: these stay with a8.
 "$qdot" quantize "$work/int8.gguf" "$work/static.gguf" --format int8 --tensors ffn_down=q8_0 --calibration "$work/stats.json" \
     >/dev/null 2>"$work/err" || fail "quantize --calibration"
 
-"$qdot" quantize "$QDOT_TEST_MODEL" "$work/outliers.gguf" --format int8 --calibration "$work/stats.json" --outliers 4x \
+"$qdot" quantize "$m" "$work/outliers.gguf" --format int8 --calibration "$work/stats.json" --outliers 4x \
     >/dev/null 2>"$work/err" || fail "quantize --outliers"
 # Of nothing that reads as little as these two; but next to their other columns, a few are large.
 for part in attn_q ffn_gate; do
@@ -73,11 +66,11 @@ sys.exit(not 0 < abs(row / f32 - 1) < 0.05 or not 0 < abs(outliers / f32 - 1) < 
 END
 
 refused "no scale for what blk.0.attn_q.weight reads" run -m "$work/int8.gguf" -p The -n 1 --activations static
-refused "the model has none: qdot quantize" run -m "$QDOT_TEST_MODEL" -p The -n 1 --activations row
+refused "the model has none: qdot quantize" run -m "$m" -p The -n 1 --activations row
 refused "row or static" run -m "$work/int8.gguf" -p The -n 1 --activations int3
 refused "--range is minmax" quantize "$work/int8.gguf" "$work/x.gguf" --format int8 --calibration "$work/stats.json" --range x
 refused "belong to --calibration" quantize "$work/int8.gguf" "$work/x.gguf" --format int8 --range mse
-refused "is a magnitude" quantize "$QDOT_TEST_MODEL" "$work/x.gguf" --format int8 --calibration "$work/stats.json" --outliers 4y
+refused "is a magnitude" quantize "$m" "$work/x.gguf" --format int8 --calibration "$work/stats.json" --outliers 4y
 refused "is int8 already" quantize "$work/int8.gguf" "$work/x.gguf" --format int8 --calibration "$work/stats.json" --outliers 6
 refused "there would be none" quantize "$work/int8.gguf" "$work/x.gguf" --format q8_0 --calibration "$work/stats.json"
 python3 - "$work" <<'END'

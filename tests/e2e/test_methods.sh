@@ -3,22 +3,9 @@
 # text that it has not read nearer to the model's than the same layers rounded to the nearest. Ctrl-C leaves no file, and bad
 # input is told.
 set -u
-qdot=${QDOT_BUILD_DIR:?is the build folder}/qdot
-model=${QDOT_TEST_MODEL:-}
-if [ -z "$model" ]; then
-    echo "skipped: QDOT_TEST_MODEL names no model (sh host/fetch_model.sh)"
-    exit 77
-fi
-work=$(mktemp -d)
-trap 'rm -rf "$work"' EXIT
-bad=0
+. tests/e2e/model.sh
 head -c 500 /usr/share/common-licenses/GPL-3 >"$work/text"
 python3 -c 'import pydoc_data.topics as t; print("\n".join(t.topics[k] for k in sorted(t.topics)))' >"$work/calibration"
-
-say_bad() {
-    echo "FAILED: $1"
-    bad=$((bad + 1))
-}
 
 # refused WORDS qdot-words…: exit code 2, and a message with these words; no file comes into being.
 refused() {
@@ -35,9 +22,9 @@ layers='blk\.[0-2]\.=int3-g128'
 made() {
     name=$1
     shift
-    "$qdot" quantize "$model" "$work/$name.gguf" --tensors "$layers" "$@" >"$work/out" 2>"$work/err" ||
+    "$qdot" quantize "$m" "$work/$name.gguf" --tensors "$layers" "$@" >"$work/out" 2>"$work/err" ||
         say_bad "quantize $*: $(tail -n 1 "$work/err")"
-    "$qdot" compare "$model" "$work/$name.gguf" -f "$work/text" --generate 8 --json >"$work/$name" 2>"$work/err" ||
+    "$qdot" compare "$m" "$work/$name.gguf" -f "$work/text" --generate 8 --json >"$work/$name" 2>"$work/err" ||
         say_bad "compare: $(tail -n 1 "$work/err")"
 }
 made rtn
@@ -50,7 +37,7 @@ sys.exit(0 if 0 < gptq < 0.8 * rtn else "FAILED: GPTQ is no better than rounding
 END_OF_CHECK
 
 # Ctrl-C while the text is read: python, because a shell lets what it starts in the background ignore it.
-python3 - "$qdot" "$model" "$work" <<'END_OF_STOP' || bad=$((bad + 1))
+python3 - "$qdot" "$m" "$work" <<'END_OF_STOP' || bad=$((bad + 1))
 import os, signal, subprocess, sys, time
 qdot, model, work = sys.argv[1:]
 before = sorted(os.listdir(work))
@@ -64,7 +51,7 @@ if run.returncode != 2 or b"stopped" not in told or sorted(os.listdir(work)) != 
 END_OF_STOP
 
 # A copy of the model in which a norm has a NaN.
-python3 - "$model" "$work" <<'END_OF_COPY'
+python3 - "$m" "$work" <<'END_OF_COPY'
 import struct, sys
 data = bytearray(open(sys.argv[1], "rb").read())
 at = 8
@@ -101,12 +88,12 @@ END_OF_COPY
 
 head -c 300 "$work/calibration" >"$work/few"
 text=$work/calibration
-refused "are too few" "$model" "$work/no.gguf" -f int4-g128 --method gptq --file "$work/few"
-refused "cannot make nf4" "$model" "$work/no.gguf" -f nf4 --method gptq --file "$text" --tokens 256
-refused "the Hessian is singular" "$model" "$work/no.gguf" --tensors "$layers" --method gptq --file "$text" --tokens 256 --damping 0
+refused "are too few" "$m" "$work/no.gguf" -f int4-g128 --method gptq --file "$work/few"
+refused "cannot make nf4" "$m" "$work/no.gguf" -f nf4 --method gptq --file "$text" --tokens 256
+refused "the Hessian is singular" "$m" "$work/no.gguf" --tensors "$layers" --method gptq --file "$text" --tokens 256 --damping 0
 refused "column 5 of the activations is NaN" "$work/nan.gguf" "$work/no.gguf" --tensors "$layers" --method gptq --file "$text" \
     --tokens 256
-"$qdot" calibrate -m "$model" -f "$text" -n 256 -o "$work/stats" 2>"$work/err" || say_bad "calibrate: $(tail -n 1 "$work/err")"
+"$qdot" calibrate -m "$m" -f "$text" -n 256 -o "$work/stats" 2>"$work/err" || say_bad "calibrate: $(tail -n 1 "$work/err")"
 refused "another model" "$work/nan.gguf" "$work/no.gguf" -f int4 --method awq --calibration "$work/stats"
 
 [ "$bad" -eq 0 ]

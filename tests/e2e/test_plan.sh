@@ -2,13 +2,7 @@
 # `qdot sensitivity`, `qdot plan` and `qdot quantize --plan` with a few tensors of a real model (QDOT_TEST_MODEL): the
 # figures agree with those of a model that is quantized so, Ctrl-C and --continue, the budget, and bad input.
 set -u
-qdot=${QDOT_BUILD_DIR:?is the build folder}/qdot
-if [ -z "${QDOT_TEST_MODEL:-}" ]; then
-    echo "skipped: QDOT_TEST_MODEL names no model (sh host/fetch_model.sh)"
-    exit 77
-fi
-work=$(mktemp -d)
-trap 'rm -rf "$work"' EXIT
+. tests/e2e/model.sh
 python3 -c "import pydoc_data.topics as t; print(t.topics['assignment'][:700])" >"$work/text"
 tensors='^blk\.0\.(attn_v|ffn_down)\.'
 
@@ -26,7 +20,7 @@ refused() {
     grep -q -e "$words" "$work/err" || fail "qdot $*: $(cat "$work/err") does not say $words"
 }
 
-"$qdot" quantize "$QDOT_TEST_MODEL" "$work/f16.gguf" --format f16 >/dev/null || fail "quantize"
+"$qdot" quantize "$m" "$work/f16.gguf" --format f16 >/dev/null || fail "quantize"
 measure() {
     "$qdot" sensitivity -m "$work/f16.gguf" -f "$work/text" --tokens 24 -o "$work/s.json" "$@"
 }
@@ -110,7 +104,7 @@ refused "no plan has a perplexity" plan -s "$work/s.json" --max-ppl 1
 refused "qdot sensitivity" plan -s "$work/plan.txt" --budget 4
 refused "one of --budget" plan -s "$work/s.json"
 refused "same text" sensitivity -m "$work/f16.gguf" -f "$work/plan.txt" --tokens 24 -o "$work/s.json" --continue
-refused "from floats" sensitivity -m "$QDOT_TEST_MODEL" -f "$work/text" -o "$work/none.json"
+refused "from floats" sensitivity -m "$m" -f "$work/text" -o "$work/none.json"
 [ ! -e "$work/none.json" ] || fail "a file was written"
 for line in 'blk.99.attn_v.weight q4_0:another model' 'blk.0.attn_v.weight q2_k:does not fit' 'a b c:not two words' \
     'blk.0.attn_v.weight q9_9:unknown format' '# nothing:no tensor'; do

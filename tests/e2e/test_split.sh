@@ -1,15 +1,8 @@
 #!/bin/sh
-# A real model (QDOT_TEST_MODEL) on several devices: two of PoCL, PoCL beside the reference, and, where it is installed,
-# PoCL beside Intel's CPU runtime. The text's logits are the reference's, by layers and by rows, and memory is shared out.
+# A real model (QDOT_TEST_MODEL) on several devices: two of PoCL, and, where it is installed, PoCL beside Intel's CPU
+# runtime. The text's logits are the reference's, by layers and by rows.
 set -u
-qdot=${QDOT_BUILD_DIR:?is the build folder}/qdot
-if [ -z "${QDOT_TEST_MODEL:-}" ]; then
-    echo "skipped: QDOT_TEST_MODEL names no model (sh host/fetch_model.sh)"
-    exit 77
-fi
-work=$(mktemp -d)
-trap 'rm -rf "$work"' EXIT
-bad=0
+. tests/e2e/model.sh
 eval "$(sh tests/opencl_runtimes.sh --installed)"
 export POCL_DEVICES="pthread pthread"
 pocl="opencl:Portable Computing Language"
@@ -18,7 +11,7 @@ intel=
 
 # try DEVICE: text there has the reference's logits, and every operator of the layers ran on a device.
 try() {
-    if ! "$qdot" run -m "$QDOT_TEST_MODEL" -d "$1" -p "Once upon a time" -n 6 --greedy --verify >"$work/out" 2>"$work/err" </dev/null ||
+    if ! "$qdot" run -m "$m" -d "$1" -p "Once upon a time" -n 6 --greedy --verify >"$work/out" 2>"$work/err" </dev/null ||
         ! grep -q "the C reference agrees" "$work/err" || ! grep -q "all of the layers' .* operators ran on the device" "$work/err"; then
         echo "FAILED: $1"
         tail -n 5 "$work/out" "$work/err"
