@@ -7,23 +7,9 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "fault/cl_inject.h"
-#include "unit/devices.h"
+#include "fault/cache_folder.h"
 
 enum { DIED = 5 };
-
-static char cache[64];
-
-static void make_cache(void) {
-    snprintf(cache, sizeof cache, "%s", "/tmp/qdot-attempt-XXXXXX");
-    ck_assert_ptr_nonnull(mkdtemp(cache));
-}
-
-static void remove_cache(void) {
-    char command[96];
-    snprintf(command, sizeof command, "rm -rf '%s'", cache);
-    ck_assert_int_eq(system(command), 0);
-}
 
 /* ---- Processes ---------------------------------------------------------------------------------------------- */
 

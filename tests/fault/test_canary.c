@@ -1,24 +1,8 @@
 /* Drivers that miscompile: a kernel that gives wrong bytes is refused before its first use, the next variant or the
  * reference takes its place, and the verdict lasts. */
 #include <sys/stat.h>
-#include <unistd.h>
 
-#include "fault/cl_inject.h"
-#include "unit/devices.h"
-
-static char cache[64];
-
-static void make_cache(void) {
-    snprintf(cache, sizeof cache, "%s", "/tmp/qdot-canary-XXXXXX");
-    ck_assert_ptr_nonnull(mkdtemp(cache));
-}
-
-static void remove_cache(void) {
-    char command[96];
-    inject_clear();
-    snprintf(command, sizeof command, "rm -rf '%s'", cache);
-    ck_assert_int_eq(system(command), 0);
-}
+#include "fault/cache_folder.h"
 
 /* One operator on small tensors: what ran, and that its values are the reference's. */
 typedef struct outcome {

@@ -2,30 +2,16 @@
  * threads and the number of tokens; a chain that is wrong in one place is refused, and any call of OpenCL may fail. */
 #include <stdio.h>
 
-#include "fault/cl_inject.h"
-#include "unit/devices.h"
+#include "fault/cache_folder.h"
 #include "unit/model_image.h"
 
 #define POCL "opencl:Portable Computing Language"
 
 enum { TOKENS = 21, VOCAB = 64 };
 
-static char cache[64];
 static int32_t tokens[TOKENS];
 static float want[TOKENS * VOCAB], got[TOKENS * VOCAB];
 static int vocab;
-
-static void make_cache(void) {
-    snprintf(cache, sizeof cache, "%s", "/tmp/qdot-chain-XXXXXX");
-    ck_assert_ptr_nonnull(mkdtemp(cache));
-}
-
-static void remove_cache(void) {
-    char command[96];
-    inject_clear();
-    snprintf(command, sizeof command, "rm -rf '%s'", cache);
-    ck_assert_int_eq(system(command), 0);
-}
 
 /* Chains are for PoCL, on an x86 CPU with AVX2. */
 static bool have_chains(void) {

@@ -1,27 +1,10 @@
 /* Each operator with each thing that can fail under it: every allocation of the host and every call of OpenCL, one
  * after the other. The failure is a status with a message, or the reference computes instead; nothing leaks; and the
  * context works afterwards, or says that its device is lost. */
-#include <unistd.h>
 
 #include "core/context.h"
 #include "core/verify.h"
-#include "fault/cl_inject.h"
-#include "unit/devices.h"
-
-static char cache[64];
-
-static void make_cache(void) {
-    snprintf(cache, sizeof cache, "%s", "/tmp/qdot-every-op-XXXXXX");
-    ck_assert_ptr_nonnull(mkdtemp(cache));
-}
-
-static void remove_cache(void) {
-    char command[96];
-    inject_clear();
-    qd_alloc_fail_after(-1);
-    snprintf(command, sizeof command, "rm -rf '%s'", cache);
-    ck_assert_int_eq(system(command), 0);
-}
+#include "fault/cache_folder.h"
 
 enum { COMBINATIONS = 2 };
 

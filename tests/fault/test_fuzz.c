@@ -1,24 +1,6 @@
 /* qd_fuzz on a device that is wrong in spite of its canaries: it finds the difference, makes the case as small as it
  * can be, and the text that it prints shows the difference again. */
-#include <unistd.h>
-
-#include "fault/cl_inject.h"
-#include "unit/devices.h"
-
-static char cache[64];
-
-static void make_cache(void) {
-    snprintf(cache, sizeof cache, "%s", "/tmp/qdot-fuzz-XXXXXX");
-    ck_assert_ptr_nonnull(mkdtemp(cache));
-    inject_clear();
-}
-
-static void remove_cache(void) {
-    char command[96];
-    inject_clear();
-    snprintf(command, sizeof command, "rm -rf '%s'", cache);
-    ck_assert_int_eq(system(command), 0);
-}
+#include "fault/cache_folder.h"
 
 static qd_context *open_with(const char *cache_dir) {
     qd_context *c;

@@ -1,23 +1,6 @@
 /* A device that is lost: once a call has said so, all later ones say so, too, and the driver is not asked again; what
  * was made can be freed. */
-#include <unistd.h>
-
-#include "fault/cl_inject.h"
-#include "unit/devices.h"
-
-static char cache[64];
-
-static void make_cache(void) {
-    snprintf(cache, sizeof cache, "%s", "/tmp/qdot-lost-XXXXXX");
-    ck_assert_ptr_nonnull(mkdtemp(cache));
-}
-
-static void remove_cache(void) {
-    char command[96];
-    inject_clear();
-    snprintf(command, sizeof command, "rm -rf '%s'", cache);
-    ck_assert_int_eq(system(command), 0);
-}
+#include "fault/cache_folder.h"
 
 /* ---- A context in use --------------------------------------------------------------------------------------- */
 

@@ -1,24 +1,8 @@
 /* A host without memory: each allocation of each call fails once, and every one after it. The call reports it, leaves
  * results alone, loses nothing, and works afterwards. */
 #include <sys/stat.h>
-#include <unistd.h>
 
-#include "fault/cl_inject.h"
-#include "unit/devices.h"
-
-static char cache[64];
-
-static void make_cache(void) {
-    snprintf(cache, sizeof cache, "%s", "/tmp/qdot-memory-XXXXXX");
-    ck_assert_ptr_nonnull(mkdtemp(cache));
-}
-
-static void remove_cache(void) {
-    char command[96];
-    qd_alloc_fail_after(-1);
-    snprintf(command, sizeof command, "rm -rf '%s'", cache);
-    ck_assert_int_eq(system(command), 0);
-}
+#include "fault/cache_folder.h"
 
 /* What the calls below work on. */
 typedef struct scene {

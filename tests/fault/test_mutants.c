@@ -4,9 +4,8 @@
  * fault_test_mutants [PART/PARTS | WORD]: only that part of the rows, or those that WORD is in. */
 #include "core/context.h"
 #include "core/verify.h"
-#include "fault/cl_inject.h"
+#include "fault/cache_folder.h"
 #include "opencl/cl_internal.h"
-#include "unit/devices.h"
 
 static const struct mutant {
     const char *what;
@@ -92,14 +91,6 @@ static int run_cases(qd_context *c, const struct mutant *m, int count, bool allo
 
 /* ---- One row ------------------------------------------------------------------------------------------------ */
 
-static char cache[64];
-
-static void remove_cache(void) {
-    char command[96];
-    snprintf(command, sizeof command, "rm -rf '%s'", cache);
-    ck_assert_int_eq(system(command), 0);
-}
-
 /* The row on one device. False: its variant needs what this device lacks. Problems are printed and counted. */
 static bool try_mutant(const struct mutant *m, const char *device, bool again, int *problems) {
     log_text log = {.used = 0};
@@ -165,8 +156,7 @@ START_TEST(test_mutants) {
         bool tried = false;
         for (int k = 0; k < n_devices && !tried; k++) {
             if (!is_opencl(&devices[k])) continue;
-            snprintf(cache, sizeof cache, "%s", "/tmp/qdot-mutant-XXXXXX");
-            ck_assert_ptr_nonnull(mkdtemp(cache));
+            make_cache();
             tried = try_mutant(m, devices[k].id, selected[i] % 16 == 0, &problems);
             remove_cache();
         }

@@ -1,24 +1,8 @@
 /* OpenCL that fails at any call: every failure is a status that fits, nothing is half done, nothing leaks, and where
  * the device is still there the context works on. */
 #include <sys/stat.h>
-#include <unistd.h>
 
-#include "fault/cl_inject.h"
-#include "unit/devices.h"
-
-static char cache[64];
-
-static void make_cache(void) {
-    snprintf(cache, sizeof cache, "%s", "/tmp/qdot-fault-XXXXXX");
-    ck_assert_ptr_nonnull(mkdtemp(cache));
-}
-
-static void remove_cache(void) {
-    char command[96];
-    inject_clear();
-    snprintf(command, sizeof command, "rm -rf '%s'", cache);
-    ck_assert_int_eq(system(command), 0);
-}
+#include "fault/cache_folder.h"
 
 /* ---- The work that is to fail ------------------------------------------------------------------------------- */
 
