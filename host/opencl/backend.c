@@ -19,6 +19,7 @@ static void cl_close(void *device) {
     }
     free(d->proofs);
     cl_pool_trim(d);
+    cl_slab_close(d);
     cl_pipeline_close(d);
     cl_binary_close(d);
     if (d->queue) clReleaseCommandQueue(d->queue);

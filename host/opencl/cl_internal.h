@@ -65,6 +65,13 @@ typedef struct cl_proof {
 
 /* ---- Device ------------------------------------------------------------------------------------------------- */
 
+/* Where a buffer for weights is: see cl_slab.c. */
+typedef struct cl_slab cl_slab;
+typedef struct cl_piece {
+    cl_slab *slab; /* NULL: the driver's memory */
+    size_t at, bytes;
+} cl_piece;
+
 struct qd_buffer {
     cl_mem mem;
     size_t bytes;
@@ -72,6 +79,7 @@ struct qd_buffer {
     uint64_t address; /* on the device, as its kernels see it; 0: not asked yet */
     cl_event last;    /* devices that overlap transfers: the last command that uses it, or NULL */
     qd_buffer *next;  /* in the pool */
+    cl_piece piece;
 };
 enum { CL_ANY_BANK = -1 };
 
@@ -106,6 +114,7 @@ typedef struct cl_device {
     char cache_dir[512]; /* empty: no cache */
     uint64_t max_alloc, budget, used, pooled, peak;
     qd_buffer *pool;
+    cl_slab *slab;                     /* that weights are put into, or NULL */
     cl_proof *proofs;                  /* one for each variant */
     unsigned reported;                 /* bit 1 << need: the driver says that it has this feature */
     cl_proof features[CL_NEEDS_COUNT]; /* of the probed needs; without their programs */
@@ -200,6 +209,16 @@ qd_status cl_weights_refresh(void *device, qd_tensor *t);
 void cl_pending_reap(cl_device_state *d, bool all);
 /** Frees the pool's unused buffers. */
 void cl_pool_trim(cl_device_state *d);
+
+/* ---- cl_slab.c ---------------------------------------------------------------------------------------------- */
+
+/** A buffer for weights on a CPU device through PoCL, in memory that is fast to stream; *piece: to be freed after it.
+ * NULL: there is none, for whatever reason; the driver's memory does as well. */
+cl_mem cl_slab_buffer(cl_device_state *d, size_t bytes, cl_piece *piece);
+/** `idle`: no command is under way that may still use it. */
+void cl_slab_free(cl_piece *piece, bool idle);
+/** The device cuts no more buffers. */
+void cl_slab_close(cl_device_state *d);
 
 /* ---- cl_program.c ------------------------------------------------------------------------------------------- */
 

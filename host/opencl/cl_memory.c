@@ -32,20 +32,22 @@ static size_t pool_size(size_t bytes) {
     return (bytes + step - 1) / step * step;
 }
 
-static void destroy(qd_buffer *b) {
+static void destroy(qd_buffer *b, bool idle) {
     if (b->last) clReleaseEvent(b->last);
     clReleaseMemObject(b->mem);
+    cl_slab_free(&b->piece, idle);
     free(b);
 }
 
 void cl_pool_trim(cl_device_state *d) {
-    if (d->chained) clFinish(d->queue);
+    /* The driver does not know what a chain uses, and does not own what a slab has. */
+    const bool idle = !(d->chained || d->slab) || clFinish(d->queue) == CL_SUCCESS;
     d->chained = false;
     while (d->pool) {
         qd_buffer *b = d->pool;
         d->pool = b->next;
         d->pooled -= b->bytes;
-        destroy(b);
+        destroy(b, idle);
     }
 }
 
@@ -61,7 +63,8 @@ static qd_buffer *take_pooled(cl_device_state *d, size_t bytes, int bank) {
     return NULL;
 }
 
-qd_status cl_buffer_take(cl_device_state *d, size_t bytes, int bank, qd_buffer **out) {
+/* A buffer; `weights`: for those, which are filled once and then read from end to end. */
+static qd_status take(cl_device_state *d, size_t bytes, int bank, bool weights, qd_buffer **out) {
     const size_t rounded = pool_size(bytes);
     /* Rounding up must not make a legal size too large. */
     const size_t size = rounded <= d->max_alloc ? rounded : bytes;
@@ -84,8 +87,9 @@ qd_status cl_buffer_take(cl_device_state *d, size_t bytes, int bank, qd_buffer *
         if (!b) return QD_ERR_MEMORY;
         b->bytes = size;
         b->bank = bank;
-        cl_int e;
-        b->mem = cl_bank_buffer(d, bank, size, &e);
+        cl_int e = CL_SUCCESS;
+        if (weights) b->mem = cl_slab_buffer(d, size, &b->piece);
+        if (!b->mem) b->mem = cl_bank_buffer(d, bank, size, &e);
         if ((e == CL_MEM_OBJECT_ALLOCATION_FAILURE || e == CL_OUT_OF_RESOURCES) && d->pool) {
             cl_pool_trim(d);
             b->mem = cl_bank_buffer(d, bank, size, &e);
@@ -100,6 +104,10 @@ qd_status cl_buffer_take(cl_device_state *d, size_t bytes, int bank, qd_buffer *
     if (d->used + d->pooled > d->peak) d->peak = d->used + d->pooled;
     *out = b;
     return QD_OK;
+}
+
+qd_status cl_buffer_take(cl_device_state *d, size_t bytes, int bank, qd_buffer **out) {
+    return take(d, bytes, bank, false, out);
 }
 
 qd_status cl_buffer_alloc(void *device, size_t bytes, qd_buffer **out) {
@@ -366,7 +374,7 @@ qd_status cl_weights_get(cl_device_state *d, qd_tensor *t, qd_layout layout, int
         p->first = first;
         p->count = rows - first < rows_fit ? rows - first : rows_fit;
         const size_t bytes = qd_layout_bytes(layout, t->desc.format, p->count, K);
-        QD_TRY(cl_buffer_take(d, bytes, bank, &p->buffer));
+        QD_TRY(take(d, bytes, bank, true, &p->buffer));
         w->n_parts++;
         QD_TRY(fill_part(d, t, layout, p, bytes));
     }
