@@ -96,21 +96,30 @@ static inline void copy_line(const qd_copy_params *p, __global const uchar *x, _
     }
 }
 
-/* 16 elements of 16 lines that lie side by side in x: vectors across the lines, turned around in `tile`. */
+/* 16 elements of 16 lines that lie side by side in x: vectors across the lines, turned around. Four times vector i and
+ * i + 8 are put together lane by lane, and make vectors 2i and 2i + 1. */
+#define LOW(a, b) a.s0, b.s0, a.s1, b.s1, a.s2, b.s2, a.s3, b.s3, a.s4, b.s4, a.s5, b.s5, a.s6, b.s6, a.s7, b.s7
+#define HIGH(a, b) a.s8, b.s8, a.s9, b.s9, a.sa, b.sa, a.sb, b.sb, a.sc, b.sc, a.sd, b.sd, a.se, b.se, a.sf, b.sf
 #define DEFINE_TILE(name, X, X16, Y, WIDE)                                                                      \
     static inline void name(__global const uchar *x, const long x_step, __global uchar *y, const long y_line) { \
-        X tile[256];                                                                                            \
+        X16 tile[16], turned[16];                                                                               \
         for (uint c = 0; c < 16; c++)                                                                           \
-            vstore16(vload16(0, (__global const X *)(x + c * x_step)), c, tile);                                \
+            tile[c] = vload16(0, (__global const X *)(x + c * x_step));                                         \
+        for (uint round = 0; round < 4; round++) {                                                              \
+            for (uint i = 0; i < 8; i++) {                                                                      \
+                turned[2 * i] = (X16)(LOW(tile[i], tile[i + 8]));                                               \
+                turned[2 * i + 1] = (X16)(HIGH(tile[i], tile[i + 8]));                                          \
+            }                                                                                                   \
+            for (uint i = 0; i < 16; i++)                                                                       \
+                tile[i] = turned[i];                                                                            \
+        }                                                                                                       \
         for (uint l = 0; l < 16; l++) {                                                                         \
-            X lanes[16];                                                                                        \
-            for (uint c = 0; c < 16; c++)                                                                       \
-                lanes[c] = tile[16 * c + l];                                                                    \
-            const X16 v = vload16(0, lanes);                                                                    \
+            const X16 v = tile[l];                                                                              \
             vstore16(WIDE, 0, (__global Y *)(y + l * y_line));                                                  \
         }                                                                                                       \
     }
 
+DEFINE_TILE(tile_1, uchar, uchar16, uchar, v)
 DEFINE_TILE(tile_2, ushort, ushort16, ushort, v)
 DEFINE_TILE(tile_4, uint, uint16, uint, v)
 DEFINE_TILE(tile_f32_to_f16, uint, uint16, ushort, qd_float_to_half16(v))
@@ -123,6 +132,8 @@ static inline void copy_tiles(const qd_copy_params *p, __global const uchar *x, 
     for (; lines == 16 && c + 16 <= end; c += 16) {
         if (p->conversion == QD_COPY_4) {
             tile_4(x + c * x_step, x_step, y + c * y_step, y_line);
+        } else if (p->conversion == QD_COPY_1) {
+            tile_1(x + c * x_step, x_step, y + c * y_step, y_line);
         } else if (p->conversion == QD_COPY_2) {
             tile_2(x + c * x_step, x_step, y + c * y_step, y_line);
         } else {

@@ -23,6 +23,9 @@ qd_status qd_tensor_new(qd_context *c, const qd_tensor_desc *d, qd_tensor **out)
  *  device's copies; other tensors stay as they are. `to` must live as long as the constant, or until it is replaced. */
 qd_status qd_constant_replace(qd_tensor *t, const void *from, const void *to);
 
+/** qd_tensor_window, also of a tensor inside a graph that has no memory yet. */
+qd_status qd_window_of(qd_tensor *t, size_t offset, const qd_tensor_desc *d, const int64_t *steps, qd_tensor **out);
+
 /** True when two tensors have bytes in common, where runs have up to `rows` rows. */
 bool qd_tensor_overlap(const qd_tensor *a, const qd_tensor *b, int64_t rows);
 

@@ -184,8 +184,7 @@ _Static_assert(QD_OP_COUNT <= 64, "operators as bits");
 
 /* ---- When a pair may be fused ------------------------------------------------------------------------------- */
 
-/* Nobody can see the bytes of t but the operators that have t itself as operand. */
-static bool is_private(const qd_graph *g, const qd_tensor *t) {
+bool qd_is_private(const qd_graph *g, const qd_tensor *t) {
     return t && t->graph == g && !t->base && t->references == 1;
 }
 
@@ -225,7 +224,7 @@ static bool still_there(const qd_graph *g, int first, int second) {
 static qd_status try_fusion(qd_graph *g, const fusion *f, int second, int *first) {
     qd_node *b = &g->nodes[second].node, made, checked;
     const qd_tensor *t = b->in[f->input];
-    if (b->op != f->second || !is_private(g, t)) return NO;
+    if (b->op != f->second || !qd_is_private(g, t)) return NO;
     const int writer = only_writer(g, t, second);
     if (writer < 0) return NO;
     const qd_node *a = &g->nodes[writer].node;

@@ -11,8 +11,7 @@ int64_t qd_graph_rows(const qd_graph *g) {
     return g->max_rows;
 }
 
-/* Makes room for one more element of a growing array. */
-static qd_status grow(void **array, int used, int *capacity, size_t element) {
+qd_status qd_grow(void **array, int used, int *capacity, size_t element) {
     if (used < *capacity) return QD_OK;
     const int larger = *capacity ? 2 * *capacity : 32;
     void *p = qd_realloc(*array, (size_t)larger * element);
@@ -32,9 +31,8 @@ qd_status qd_graph_create(qd_context *c, int64_t max_rows, qd_graph **out) {
     return QD_OK;
 }
 
-/* Takes ownership of t, also when it fails. */
-static qd_status adopt(qd_graph *g, qd_tensor *t, qd_tensor **out) {
-    if (grow((void **)&g->tensors, g->n_tensors, &g->tensors_cap, sizeof *g->tensors)) {
+qd_status qd_graph_adopt(qd_graph *g, qd_tensor *t, qd_tensor **out) {
+    if (qd_grow((void **)&g->tensors, g->n_tensors, &g->tensors_cap, sizeof *g->tensors)) {
         qd_tensor_free(t);
         return QD_ERR_MEMORY;
     }
@@ -56,7 +54,7 @@ qd_status qd_graph_tensor(qd_graph *g, const qd_tensor_desc *d, qd_tensor **out)
     if (!out) return qd_fail(QD_ERR_ARGUMENT, "qd_graph_tensor: a place for the result is missing");
     qd_tensor *t;
     status = qd_tensor_new(g->context, d, &t);
-    return status ? status : adopt(g, t, out);
+    return status ? status : qd_graph_adopt(g, t, out);
 }
 
 qd_status qd_graph_view(qd_graph *g, qd_tensor *t, int64_t first, int64_t count, qd_tensor **out) {
@@ -69,7 +67,7 @@ qd_status qd_graph_view(qd_graph *g, qd_tensor *t, int64_t first, int64_t count,
         return qd_fail(QD_ERR_ARGUMENT, "qd_graph_view: the tensor belongs to another graph");
     }
     status = qd_tensor_view(t, first, count, &v);
-    return status ? status : adopt(g, v, out);
+    return status ? status : qd_graph_adopt(g, v, out);
 }
 
 qd_status qd_graph_reshape(qd_graph *g, qd_tensor *t, const qd_tensor_desc *d, qd_tensor **out) {
@@ -82,14 +80,14 @@ qd_status qd_graph_reshape(qd_graph *g, qd_tensor *t, const qd_tensor_desc *d, q
         return qd_fail(QD_ERR_ARGUMENT, "qd_graph_reshape: the tensor belongs to another graph");
     }
     status = qd_tensor_reshape(t, d, &v);
-    return status ? status : adopt(g, v, out);
+    return status ? status : qd_graph_adopt(g, v, out);
 }
 
 qd_status qd_graph_add(qd_graph *g, qd_op op, const qd_attrs *attrs, qd_tensor *const in[], int n_in,
                        qd_tensor *const out[], int n_out) {
     qd_status status = check_open(g, "qd_graph_add");
     if (status) return status;
-    status = grow((void **)&g->nodes, g->n_nodes, &g->nodes_cap, sizeof *g->nodes);
+    status = qd_grow((void **)&g->nodes, g->n_nodes, &g->nodes_cap, sizeof *g->nodes);
     if (status) return status;
     graph_node *n = &g->nodes[g->n_nodes];
     memset(n, 0, sizeof *n);
@@ -287,7 +285,10 @@ qd_status qd_graph_compile(qd_graph *g, bool (*progress)(void *user, int done, i
     /* A failed compile leaves a graph that can only be freed. */
     g->compiled = true;
     g->info = (qd_graph_info){.ops = -1};
-    if (!g->context->options.no_fuse) QD_TRY(qd_graph_fuse(g));
+    if (!g->context->options.no_fuse) {
+        QD_TRY(qd_graph_fuse(g));
+        QD_TRY(qd_graph_channels_last(g));
+    }
     QD_TRY(build_arena(g));
     QD_TRY(plan_nodes(g));
     for (int i = 0; i < g->n_nodes; i++) {

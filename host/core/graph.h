@@ -30,6 +30,19 @@ struct qd_graph {
     qd_graph_info info;
 };
 
+/** Makes room for one more element of a growing array. */
+qd_status qd_grow(void **array, int used, int *capacity, size_t element);
+/** Takes ownership of t, also when it fails. */
+qd_status qd_graph_adopt(qd_graph *g, qd_tensor *t, qd_tensor **out);
+
+/** Where the device wants that, convolutions whose channels stand before the image, and what follows them, get channels
+ *  last, with copies where such images begin and end: info.copies. After fusion. On failure the graph can still be
+ * freed. */
+qd_status qd_graph_channels_last(qd_graph *g);
+
+/** Nobody can see the bytes of t but the operators that have t itself as operand. */
+bool qd_is_private(const qd_graph *g, const qd_tensor *t);
+
 /** Puts operators into others that can do their work too, with the same results, before memory is planned and kernels
  *  are chosen. Adds the number of those that are gone to info.fused. On failure the graph can still be freed. */
 qd_status qd_graph_fuse(qd_graph *g);

@@ -140,6 +140,7 @@ qd_status qd_constant_bytes(qd_tensor *t, const void **out) {
             p += bytes;
         }
         t->constant = all;
+        t->owned = true;
     }
     *out = t->constant;
     return QD_OK;
@@ -291,13 +292,7 @@ static qd_status lay_out(qd_tensor *v, const int64_t *steps) {
     return QD_OK;
 }
 
-qd_status qd_tensor_window(qd_tensor *t, size_t offset, const qd_tensor_desc *d, const int64_t *steps,
-                           qd_tensor **out) {
-    if (!t || !d || !out) return qd_fail(QD_ERR_ARGUMENT, "qd_tensor_window: tensor, desc and out must not be NULL");
-    if (t->base || t->graph || !t->buffer) {
-        return qd_fail(QD_ERR_UNSUPPORTED,
-                       "window: constants, views and tensors inside a graph have no bytes of their own");
-    }
+qd_status qd_window_of(qd_tensor *t, size_t offset, const qd_tensor_desc *d, const int64_t *steps, qd_tensor **out) {
     if (!qd_desc_bytes(d)) return qd_fail(QD_ERR_ARGUMENT, "window: the shape is invalid, or empty");
     qd_tensor *v = NULL;
     qd_status status = new_view(t, &v);
@@ -324,6 +319,16 @@ qd_status qd_tensor_window(qd_tensor *t, size_t offset, const qd_tensor_desc *d,
 error:
     qd_tensor_free(v);
     return status;
+}
+
+qd_status qd_tensor_window(qd_tensor *t, size_t offset, const qd_tensor_desc *d, const int64_t *steps,
+                           qd_tensor **out) {
+    if (!t || !d || !out) return qd_fail(QD_ERR_ARGUMENT, "qd_tensor_window: tensor, desc and out must not be NULL");
+    if (t->base || t->graph || !t->buffer) {
+        return qd_fail(QD_ERR_UNSUPPORTED,
+                       "window: constants, views and tensors inside a graph have no bytes of their own");
+    }
+    return qd_window_of(t, offset, d, steps, out);
 }
 
 /* Rows equally far apart, in columns that do not meet. */
@@ -369,7 +374,7 @@ void qd_tensor_free(qd_tensor *t) {
     } else {
         const qd_backend *b = t->context->backend;
         if (qd_is_constant(t) && b->forget) b->forget(t->context->device, t);
-        if (t->pieces) free((void *)(uintptr_t)t->constant); /* made by qd_constant_bytes, not borrowed */
+        if (t->owned) free((void *)(uintptr_t)t->constant);
         free(t->pieces);
         /* A graph's tensors share its arena, which the graph frees. */
         if (t->buffer && !t->graph) b->release(t->context->device, t->buffer);

@@ -274,6 +274,12 @@ static bool cl_in_order(void *device) {
     return !((const cl_device_state *)device)->out_of_order;
 }
 
+/* So are those for vector instructions. */
+static bool cl_channels_last(void *device) {
+    const char *why;
+    return cl_device_has(device, CL_NEEDS_X86_AVX2, &why);
+}
+
 const qd_backend qd_backend_opencl = {
     .name = "opencl",
     .list = cl_devices_list,
@@ -291,6 +297,7 @@ const qd_backend qd_backend_opencl = {
     .enqueue = cl_node_enqueue,
     .submit = cl_submit,
     .in_order = cl_in_order,
+    .channels_last = cl_channels_last,
     .chain = cl_chain_create,
     .chain_run = cl_chain_run,
     .chain_free = cl_chain_free,

@@ -214,6 +214,40 @@ error:
     return status;
 }
 
+/* Two convolutions whose channels stand before the image; the first one's result is seen from outside. */
+static qd_status turn_graph(scene *s) {
+    const qd_tensor_desc image = qd_desc(QD_FORMAT_I8, 1, 2, 4, 4), dw = qd_desc(QD_FORMAT_I8, 2, 2, 1, 1),
+                         sums = qd_desc(QD_FORMAT_I32, 1, 2, 4, 4);
+    const qd_attrs a = {.conv_int = {.window = {.nchw = true}, .y = {.rounding = QD_ROUND_FLOAT}}};
+    const int32_t ones[] = {0x3f800000, 0};
+    qd_graph *g = NULL;
+    qd_tensor *w = NULL, *requant = NULL, *x = NULL, *y = NULL, *y2 = NULL, *mid;
+    qd_status status = QD_OK;
+    memset(s->got, 0x77, sizeof s->got);
+    QD_TRY(qd_tensor_constant(s->c, &dw, s->data, &w));
+    QD_TRY(qd_tensor_constant(s->c, &(qd_tensor_desc){QD_FORMAT_I32, 2, {1, 2}}, ones, &requant));
+    QD_TRY(qd_tensor_create(s->c, &image, &x));
+    QD_TRY(qd_tensor_create(s->c, &sums, &y));
+    QD_TRY(qd_tensor_create(s->c, &image, &y2));
+    QD_TRY(qd_graph_create(s->c, R, &g));
+    QD_TRY(qd_graph_tensor(g, &image, &mid));
+    QD_TRY(qd_graph_add(g, QD_OP_CONV_INT, &a, (qd_tensor *[]){w, x, NULL, NULL, NULL, requant}, 6, &mid, 1));
+    QD_TRY(qd_graph_add(g, QD_OP_COPY, NULL, &mid, 1, &y2, 1));
+    QD_TRY(qd_graph_add(g, QD_OP_CONV_INT, &a, (qd_tensor *[]){w, mid}, 2, &y, 1));
+    QD_TRY(qd_graph_compile(g, NULL, NULL));
+    QD_TRY(qd_graph_run(g, R));
+    QD_TRY(qd_tensor_read(y, 0, s->got, qd_desc_bytes(&sums)));
+error:
+    if (status) ck_untouched(s);
+    qd_graph_free(g);
+    qd_tensor_free(w);
+    qd_tensor_free(requant);
+    qd_tensor_free(x);
+    qd_tensor_free(y);
+    qd_tensor_free(y2);
+    return status;
+}
+
 static qd_status report(scene *s) {
     qd_profile_row *rows = NULL;
     int count = -1;
@@ -368,6 +402,7 @@ END_TEST
 
 START_TEST(test_fusion) {
     FAIL_EACH(fuse_graph, false, 1, 12);
+    FAIL_EACH(turn_graph, false, 1, 12);
 }
 END_TEST
 

@@ -205,7 +205,7 @@ static qd_status check_copy(qd_node *n, const qd_symbols *s) {
     p->conversion = conversion(n->in[0]->desc.format, n->out[0]->desc.format);
     const qd_status status = set_loops(n, "copy", names, inputs, 1, &p->y, &p->rows_at);
     const int from = qd_format_get(n->in[0]->desc.format)->bytes, to = qd_format_get(n->out[0]->desc.format)->bytes;
-    const bool tiles = p->conversion == QD_COPY_2 || p->conversion == QD_COPY_4 || p->conversion == QD_COPY_F32_TO_F16;
+    const bool tiles = p->conversion <= QD_COPY_4 || p->conversion == QD_COPY_F32_TO_F16;
     const bool across = p->x.step[2] == from && p->x.step[3] > from && p->y.step[3] == to;
     p->tile = tiles && across && !p->x.n[2] && !p->x.n[3] ? 16 : 1;
     return status;

@@ -501,7 +501,8 @@ QD_API void qd_graph_free(qd_graph *g);
 typedef struct qd_graph_info {
     int ops;               /* operators */
     int fallbacks;         /* of them on the reference, because the device has no proven kernel */
-    int fused;             /* operators that are done by others: ops + fused were added */
+    int fused;             /* operators that are done by others: ops + fused - copies were added */
+    int copies;            /* operators that bring images into another layout: see host/core/README.md */
     int chained;           /* operators that share launches: long graphs on CPU devices, see host/core/README.md */
     uint64_t arena_bytes;  /* shared memory of the tensors inside */
     uint64_t live_bytes;   /* largest sum of the tensors that are alive at one time: no arena can be smaller */

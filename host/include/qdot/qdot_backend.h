@@ -21,7 +21,8 @@ typedef struct qd_piece {
 struct qd_tensor {
     qd_context *context;
     qd_tensor_desc desc;  /* shape[0] may be QD_ROWS inside a graph */
-    const void *constant; /* borrowed host bytes of a constant, else NULL; of a stack: see qd_constant_bytes */
+    const void *constant; /* host bytes of a constant, else NULL; of a stack: see qd_constant_bytes */
+    bool owned;           /* they are its own; else borrowed */
     qd_piece *pieces;     /* of a stack: where its rows are; else NULL */
     int n_pieces;
     qd_buffer *buffer;         /* NULL for constants, and for a graph's tensors until compile */
@@ -129,8 +130,11 @@ typedef struct qd_backend {
     qd_status (*submit)(void *device);
     /** True when enqueue needs no wait[]: what is given runs one after the other. NULL: so it is. */
     bool (*in_order)(void *device);
-    /** Makes one piece of work of prepared nodes without fallbacks, which does them one after the other, *chained of them
-     *  in launches that they share. NULL, or QD_ERR_UNSUPPORTED: they go one by one. The nodes must outlive it. */
+    /** True when convolutions are so much faster with channels last that graphs are worth rewriting. NULL: they are
+     * not. */
+    bool (*channels_last)(void *device);
+    /** Makes one piece of work of prepared nodes without fallbacks, which does them one after the other, *chained of
+     * them in launches that they share. NULL, or QD_ERR_UNSUPPORTED: they go one by one. The nodes must outlive it. */
     qd_status (*chain)(void *device, qd_node *const nodes[], int n, void **chain, int *chained);
     /** Enqueues it, in place of all its nodes. */
     qd_status (*chain_run)(void *device, void *chain, int64_t rows);
