@@ -12,8 +12,7 @@ static inline int qd_dot16_a8(const char16 w, __global const qd_block_a8 *x) {
     const char16 q = vload16(0, (__global const char *)x->q);
 #ifdef QD_PACKED_DOT
     const uint4 a = as_uint4(w), b = as_uint4(q);
-    return (dot_4x8packed_ss_int(a.x, b.x) + dot_4x8packed_ss_int(a.y, b.y)) +
-           (dot_4x8packed_ss_int(a.z, b.z) + dot_4x8packed_ss_int(a.w, b.w));
+    return qd_dot4_ss(a.w, b.w, qd_dot4_ss(a.z, b.z, qd_dot4_ss(a.y, b.y, qd_dot4_ss(a.x, b.x, 0))));
 #else
     return qd_int_sum(convert_int16(w) * convert_int16(q));
 #endif

@@ -29,14 +29,18 @@ static bool is_codes(qd_format f) {
 }
 
 int64_t qd_layout_rows(qd_layout layout) {
-    return layout == QD_LAYOUT_TILE16 ? 16 : 1;
+    return layout == QD_LAYOUT_TILE16 ? 16 : layout == QD_LAYOUT_WORDS4 ? 4 : 1;
 }
 
 size_t qd_layout_bytes(qd_layout layout, qd_format f, int64_t rows, int64_t K) {
     if (layout == QD_LAYOUT_ROWS) return (size_t)rows * qd_format_row_bytes(f, K);
+    const block_parts p = parts_of(f);
+    if (layout == QD_LAYOUT_WORDS4) { /* whole words of 16 bytes */
+        const size_t tile = 4 * (size_t)(K / 32) * (size_t)(p.code_bytes + 2 * p.scales);
+        return (size_t)((rows + 3) / 4) * ((tile + 15) / 16 * 16);
+    }
     const size_t tiles = (size_t)((rows + 15) / 16);
     if (is_codes(f)) return tiles * 64 * (size_t)((K + 3) / 4 + 1);
-    const block_parts p = parts_of(f);
     return tiles * 16 * (size_t)(K / 32) * (size_t)(p.code_bytes + 2 * p.scales);
 }
 
@@ -87,18 +91,36 @@ static void pack_tile(const block_parts *p, const unsigned char *src, int rows, 
     }
 }
 
+/* A tile of words: the codes of 4 rows block by block, 16 bytes of each at a time, then their scales. */
+static void pack_words(const block_parts *p, const unsigned char *src, int rows, int64_t blocks, unsigned char *dst,
+                       size_t tile_bytes) {
+    const size_t row_bytes = (size_t)blocks * (size_t)p->bytes, scale_bytes = 2 * (size_t)p->scales;
+    memset(dst, 0, tile_bytes);
+    for (int at = 0; at < p->code_bytes; at += 16) {
+        for (int64_t i = 0; i < 4 * blocks; i++, dst += 16) {
+            if (i % 4 < rows) memcpy(dst, src + (size_t)(i % 4) * row_bytes + i / 4 * p->bytes + p->code_at + at, 16);
+        }
+    }
+    for (int64_t i = 0; i < 4 * blocks; i++, dst += scale_bytes) {
+        if (i % 4 < rows) memcpy(dst, src + (size_t)(i % 4) * row_bytes + i / 4 * p->bytes + p->scale_at, scale_bytes);
+    }
+}
+
 void qd_layout_pack(qd_layout layout, qd_format f, const void *src, int64_t rows, int64_t K, void *dst) {
     if (layout == QD_LAYOUT_ROWS) {
         memcpy(dst, src, qd_layout_bytes(layout, f, rows, K));
         return;
     }
     const block_parts p = parts_of(f);
-    const size_t tile_bytes = qd_layout_bytes(layout, f, 16, K), row_bytes = qd_format_row_bytes(f, K);
-    for (int64_t r = 0; r < rows; r += 16) {
+    const int64_t together = qd_layout_rows(layout);
+    const size_t tile_bytes = qd_layout_bytes(layout, f, together, K), row_bytes = qd_format_row_bytes(f, K);
+    for (int64_t r = 0; r < rows; r += together) {
         const unsigned char *from = (const unsigned char *)src + (size_t)r * row_bytes;
-        unsigned char *to = (unsigned char *)dst + (size_t)(r / 16) * tile_bytes;
-        const int n = rows - r < 16 ? (int)(rows - r) : 16;
-        if (is_codes(f)) {
+        unsigned char *to = (unsigned char *)dst + (size_t)(r / together) * tile_bytes;
+        const int n = (int)(rows - r < together ? rows - r : together);
+        if (layout == QD_LAYOUT_WORDS4) {
+            pack_words(&p, from, n, K / 32, to, tile_bytes);
+        } else if (is_codes(f)) {
             pack_codes(from, n, K, f == QD_FORMAT_I8 ? 0 : 0x80, to);
         } else {
             pack_tile(&p, from, n, K / 32, to);

@@ -9,6 +9,7 @@
 typedef enum qd_layout {
     QD_LAYOUT_ROWS,   /* as in the file: row after row */
     QD_LAYOUT_TILE16, /* 16 rows side by side: see kernels_cl/x86/tile16.h and gemm_int.h */
+    QD_LAYOUT_WORDS4, /* 4 rows side by side in words of 16 bytes: see kernels_cl/gpu/words4.h; blocked weights only */
 } qd_layout;
 
 /** Bytes of `rows` rows of K elements in a layout; 0 when the layout does not know the format. */

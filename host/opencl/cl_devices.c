@@ -52,6 +52,8 @@ bool cl_device_has(cl_device_state *d, cl_needs needs, const char **why) {
         *why = "the driver does not report cl_intel_channels";
         return d->reported & 1u << CL_NEEDS_CHANNELS;
     }
+    if (needs == CL_NEEDS_SUBGROUPS_DOT)
+        return cl_feature_has(d, CL_NEEDS_SUBGROUPS, why) && cl_feature_has(d, CL_NEEDS_INTEGER_DOT, why);
     if (needs >= CL_NEEDS_FP16) return cl_feature_has(d, needs, why);
 #if defined(__x86_64__)
     if (!d->is_cpu || !is_pocl(d)) {
@@ -110,6 +112,7 @@ static void probe(cl_device_state *d, cl_device_type type) {
     add_feature(info, (d->reported & 1u << CL_NEEDS_FP16) != 0, "fp16(reported)");
     add_feature(info, (d->reported & 1u << CL_NEEDS_SUBGROUPS) != 0, "subgroups(reported)");
     add_feature(info, (d->reported & 1u << CL_NEEDS_INTEGER_DOT) != 0, "integer-dot(reported)");
+    add_feature(info, (d->reported & 1u << CL_NEEDS_NV_DP4A) != 0, "nvidia(reported)");
     add_feature(info, (d->reported & 1u << CL_NEEDS_CHANNELS) != 0, "channels(reported)");
 
     info->usable = true;

@@ -19,6 +19,8 @@ typedef enum cl_needs {
     CL_NEEDS_FP16, /* this and the following are probed, see cl_probe.c */
     CL_NEEDS_SUBGROUPS,
     CL_NEEDS_INTEGER_DOT,
+    CL_NEEDS_NV_DP4A,
+    CL_NEEDS_SUBGROUPS_DOT, /* SUBGROUPS and INTEGER_DOT */
     CL_NEEDS_CHANNELS, /* reported; the canaries prove them */
     CL_NEEDS_COUNT
 } cl_needs;

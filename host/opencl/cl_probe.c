@@ -34,6 +34,8 @@ unsigned cl_features_reported(cl_device_id id) {
         if (has_word(list, "cl_intel_channels")) found |= 1u << CL_NEEDS_CHANNELS;
         if (has_word(list, "cl_khr_fp16")) found |= 1u << CL_NEEDS_FP16;
         if (has_word(list, "cl_khr_integer_dot_product")) found |= 1u << CL_NEEDS_INTEGER_DOT;
+        /* Only NVIDIA's compilers read PTX; another may end the process over it. */
+        if (has_word(list, "cl_nv_device_attribute_query")) found |= 1u << CL_NEEDS_NV_DP4A;
         if (groups || has_word(list, "cl_khr_subgroups")) found |= 1u << CL_NEEDS_SUBGROUPS;
     }
     free(list);
@@ -120,7 +122,9 @@ static const struct feature {
     {CL_NEEDS_SUBGROUPS, "sub-groups", PROBE("probe_subgroups", CL_NEEDS_SUBGROUPS, "-DQD_PROBE_SUBGROUPS"),
      subgroups_right},
     {CL_NEEDS_INTEGER_DOT, "the packed dot product",
-     PROBE("probe_integer_dot", CL_NEEDS_INTEGER_DOT, "-DQD_PROBE_INTEGER_DOT"), integer_dot_right},
+     PROBE("probe_integer_dot", CL_NEEDS_INTEGER_DOT, "-DQD_PROBE_INTEGER_DOT -DQD_DOT_KHR"), integer_dot_right},
+    {CL_NEEDS_NV_DP4A, "a device of NVIDIA, for inline PTX",
+     PROBE("probe_nv_dp4a", CL_NEEDS_NV_DP4A, "-DQD_PROBE_INTEGER_DOT -DQD_DOT_PTX"), integer_dot_right},
 };
 
 static qd_status run_probe(cl_device_state *d, cl_program program, const cl_uint x[IN], cl_uint y[OUT]) {

@@ -11,10 +11,10 @@ __kernel __attribute__((reqd_work_group_size(64, 1, 1))) void probe(__global con
     const float4 v = convert_float4(vload4(i, (__global const half *)x));
     vstore4(as_uint4(v), i, y);
 #elif defined(QD_PROBE_INTEGER_DOT)
-    y[4 * i] = as_uint(dot_4x8packed_ss_int(a, b));
-    y[4 * i + 1] = dot_4x8packed_uu_uint(a, b);
-    y[4 * i + 2] = as_uint(dot_4x8packed_us_int(a, b));
-    y[4 * i + 3] = as_uint(dot_4x8packed_su_int(a, b));
+    y[4 * i] = as_uint(qd_dot4_ss(a, b, 0));
+    y[4 * i + 1] = as_uint(qd_dot4_uu(a, b, 0));
+    y[4 * i + 2] = as_uint(qd_dot4_us(a, b, 0));
+    y[4 * i + 3] = as_uint(qd_dot4_su(a, b, 0));
 #else
     y[4 * i] = get_sub_group_id();
     y[4 * i + 1] = get_sub_group_local_id();

@@ -62,7 +62,7 @@ if [ -n "${OCL_ICD_FILENAMES:-}" ]; then
     device="opencl:Intel(R) OpenCL:0"
     verify --device "$device"
     no_fallback
-    for word in dot subgroup half; do
+    for word in dot subgroup half words_teams words_khr words_plain; do
         verify --device "$device" --kernels "$word"
         no_fallback
         echo "  $word: $(grep -c "_$word " "$work/rows") rows"

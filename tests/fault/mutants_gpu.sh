@@ -1,7 +1,7 @@
 #!/bin/sh
 # The mutants of kernels for GPUs, a skipped barrier among them, on Intel's CPU runtime, which has what they need.
 set -eu
-eval "$(sh tests/opencl_runtimes.sh --installed)"
+eval "$(sh tests/opencl_runtimes.sh --newest --installed)"
 mutants=${QDOT_BUILD_DIR:?is the build folder}/tests/fault_test_mutants
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
