@@ -157,6 +157,45 @@ static qd_status read_logits(qd_sampler *s, const float *logits, candidate *best
     return QD_OK;
 }
 
+/* The same where nothing is penalized and only the best is asked for, in loops that compilers turn into vectors: one
+ * by one, 49,152 logits take as long as a thirtieth of a small model's token. False: something is to be reported. */
+static bool find_best(const float *logits, int32_t vocab, candidate *best) {
+    enum { LANES = 16, BLOCK = 64 * LANES };
+    float largest = -INFINITY;
+    int32_t token = 0, wrong = 0;
+    for (int32_t at = 0; at < vocab; at += BLOCK) { /* `token` becomes the first of the first block that has it */
+        const int32_t n = vocab - at < BLOCK ? vocab - at : BLOCK;
+        float lane[LANES];
+        int32_t not_a_number[LANES] = {0}, i = 0;
+        for (int j = 0; j < LANES; j++)
+            lane[j] = -INFINITY;
+        for (; i + LANES <= n; i += LANES) {
+            for (int j = 0; j < LANES; j++) {
+                const float x = logits[at + i + j];
+                lane[j] = x > lane[j] ? x : lane[j];
+                not_a_number[j] |= isnan(x);
+            }
+        }
+        for (; i < n; i++) {
+            const float x = logits[at + i];
+            lane[0] = x > lane[0] ? x : lane[0];
+            wrong |= isnan(x);
+        }
+        for (int j = 0; j < LANES; j++) {
+            wrong |= not_a_number[j];
+            if (lane[j] > largest) {
+                largest = lane[j];
+                token = at;
+            }
+        }
+    }
+    if (wrong || isinf(largest)) return false;
+    while (logits[token] != largest)
+        token++;
+    *best = (candidate){logits[token], token};
+    return true;
+}
+
 /* Softmax's numerator. */
 static double weight(float logit, float max, float temperature) {
     return (double)qd_exp((logit - max) / temperature);
@@ -206,10 +245,13 @@ qd_status qd_sampler_next(qd_sampler *s, const float *logits, int32_t *token) {
     if (!s || !logits || !token) {
         return qd_fail(QD_ERR_ARGUMENT, "qd_sampler_next: sampler, logits and token must not be NULL");
     }
+    const bool greedy = s->o.temperature <= 0, penalties = s->o.repetition_penalty != 1 && s->window_count > 0;
     candidate best;
-    qd_status status = read_logits(s, logits, &best);
-    if (status != QD_OK) return status;
-    *token = s->o.temperature <= 0 ? best.token : draw(s, filter(s, best.logit), best.logit);
+    if (!greedy || penalties || !find_best(logits, s->vocab, &best)) {
+        const qd_status status = read_logits(s, logits, &best);
+        if (status != QD_OK) return status;
+    }
+    *token = greedy ? best.token : draw(s, filter(s, best.logit), best.logit);
     qd_sampler_accept(s, *token);
     return QD_OK;
 }

@@ -65,6 +65,52 @@ START_TEST(greedy) {
 }
 END_TEST
 
+/* The likeliest of vocabularies of many sizes, wherever it is and with others like it: the first that nothing exceeds.
+ * A penalty of a token that is not there takes another way to the same one. */
+START_TEST(greedy_sizes) {
+    static const int32_t sizes[] = {1, 2, 15, 16, 17, 31, 33, 1023, 1024, 1025, 1040, 1055, 3000, 49152};
+    enum { LARGEST = 49152 };
+    static float logits[LARGEST];
+    uint32_t rng = 9;
+    for (size_t k = 0; k < sizeof sizes / sizeof *sizes; k++) {
+        const int32_t n = sizes[k];
+        qd_sampler_options o = qd_sampler_defaults();
+        o.temperature = 0;
+        qd_sampler *plain_one = create(o, n);
+        o.repetition_penalty = 1.5f;
+        for (int turn = 0; turn < 60; turn++) {
+            const uint32_t kinds = turn % 3 == 0 ? 3 : 100000; /* few kinds: many are equal, zeros of both signs too */
+            for (int32_t i = 0; i < n; i++) {
+                rng = rng * 1664525u + 1013904223u;
+                logits[i] = -(float)((rng >> 8) % kinds) * (turn % 2 ? 1.0f : -1.0f);
+            }
+            if (turn % 5 == 4) logits[rng % (uint32_t)n] = logits[(rng >> 9) % (uint32_t)n] = 200000;
+            if (turn % 7 == 6) logits[n - 1] = -INFINITY;
+            int32_t want = 0;
+            for (int32_t i = 1; i < n; i++) {
+                if (logits[i] > logits[want]) want = i;
+            }
+            if (isinf(logits[want])) continue;
+            ck_assert_int_eq(next(plain_one, logits), want);
+            qd_sampler *other = create(o, n);
+            qd_sampler_accept(other, (want + n - 1) % n); /* what is lowered was not above it */
+            ck_assert_int_eq(next(other, logits), want);
+            qd_sampler_free(other);
+            const int32_t bad = (int32_t)((rng >> 4) % (uint32_t)n);
+            const float before = logits[bad];
+            int32_t token = 77;
+            logits[bad] = turn % 2 ? NAN : -NAN;
+            EXPECT_STATUS(qd_sampler_next(plain_one, logits, &token), QD_ERR_ARGUMENT, "no number for token");
+            logits[bad] = INFINITY;
+            EXPECT_STATUS(qd_sampler_next(plain_one, logits, &token), QD_ERR_ARGUMENT, "infinite");
+            ck_assert_int_eq(token, 77);
+            logits[bad] = before;
+        }
+        qd_sampler_free(plain_one);
+    }
+}
+END_TEST
+
 /* Equal logits turn the generator's numbers into tokens. The numbers are SplitMix64's for the seed 1234567, as
  * published (Rosetta Code): 6457827717110365317, 3203168211198807973, 9817491932198370423, 4593380528125082431,
  * 16408922859458223821; as parts of 2^64: 0.35008, 0.17364, 0.53221, 0.24901, 0.88953. */
@@ -274,6 +320,7 @@ int main(void) {
     tcase_set_timeout(all, 60);
     tcase_add_test(all, defaults);
     tcase_add_test(all, greedy);
+    tcase_add_test(all, greedy_sizes);
     tcase_add_test(all, generator);
     tcase_add_test(all, same_tokens_everywhere);
     tcase_add_test(all, probabilities);
