@@ -62,7 +62,7 @@ if [ -n "${OCL_ICD_FILENAMES:-}" ]; then
     device="opencl:Intel(R) OpenCL:0"
     verify --device "$device"
     no_fallback
-    for word in dot subgroup half words_teams words_khr words_plain; do
+    for word in dot subgroup half words_teams words_khr words_plain int_tile_khr int_tile_plain; do
         verify --device "$device" --kernels "$word"
         no_fallback
         echo "  $word: $(grep -c "_$word " "$work/rows") rows"
