@@ -15,6 +15,7 @@
  *   qd_total4(s), qd_total8(s)        the sums as ints
  *   qd_bytes_sum(s, c)                s += Σ of the 4 unsigned bytes of each lane
  *   qd_v_whole(x)                     floats as the nearest ints, ties to even; INT_MIN where there is none
+ *   qd_v_fma(a, b, c)                 a·b + c, rounded once; AVX-512 only
  *   qd_vl, qd_v_long, qd_v_int        as many 64-bit integers
  *   qd_v_put_bytes(v, p)              the low byte of each lane, to p; the lanes are codes of 8 bits */
 #ifndef QD_SIMD_H
@@ -74,6 +75,11 @@ QD_ALWAYS qd_vi qd_v_whole(const qd_vf x) {
     qd_vi v;
     __asm__("vcvtps2dq %1, %0" : "=v"(v) : "v"(x));
     return v;
+}
+
+QD_ALWAYS qd_vf qd_v_fma(qd_vf a, const qd_vf b, const qd_vf c) {
+    __asm__("vfmadd213ps %2, %1, %0" : "+v"(a) : "v"(b), "v"(c));
+    return a;
 }
 
 QD_ALWAYS void qd_v_put_bytes(const qd_vi v, __global uchar *p) {
