@@ -94,7 +94,7 @@ static inline void combine(const qd_binary_params *p, const run_of of_a, const r
 }
 #endif
 
-__kernel void KERNEL(QD_IN(a), QD_IN(b), QD_OUT(y), const qd_binary_params p, const int rows) {
+__kernel void KERNEL(QD_IN(a), QD_IN(b), QD_OUT(y), const qd_binary_params p, const int rows QD_WORK) {
     const uint run = (uint)p.shape[3], row = (uint)p.shape[1] * p.shape[2] * run;
     const ulong size = (ulong)rows * row;
     const uchar a_flip = QD_CODE_SIGNED(p.a_code) ? 128 : 0, b_flip = QD_CODE_SIGNED(p.b_code) ? 128 : 0;

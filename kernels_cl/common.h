@@ -34,10 +34,12 @@
 #undef __kernel
 #define __kernel QD_ALWAYS
 #define QD_WORK , const ulong qd_item, const ulong qd_items
+#define QD_SAME_WORK , qd_item, qd_items
 #define QD_ITEM qd_item
 #define QD_ITEMS qd_items
 #else
 #define QD_WORK
+#define QD_SAME_WORK
 #define QD_ITEM get_global_id(0)
 #define QD_ITEMS get_global_size(0)
 #endif

@@ -19,7 +19,7 @@ static inline void copy(__global const uchar *x, __global uchar *y, const int n)
 }
 
 static inline void copy_runs(__global const uchar *x, const ulong x_stride, __global uchar *y, const ulong y_stride,
-                             const qd_concat_params *p, const int i, const int rows) {
+                             const qd_concat_params *p, const int i, const int rows QD_WORK) {
     const ulong runs = p->per_row ? (ulong)rows * p->runs[i] : (ulong)p->runs[i];
     const int bytes = p->bytes[i];
     const int pieces = (bytes + QD_RUN - 1) / QD_RUN;
@@ -34,11 +34,12 @@ static inline void copy_runs(__global const uchar *x, const ulong x_stride, __gl
     }
 }
 
-#define INPUT(i) \
-    if (p.count > i) copy_runs(QD_ROW(uchar, x##i, 0), x##i##_stride, QD_ROW_OUT(uchar, y, 0), y_stride, &p, i, rows)
+#define INPUT(i)                                                                                                      \
+    if (p.count > i)                                                                                                  \
+    copy_runs(QD_ROW(uchar, x##i, 0), x##i##_stride, QD_ROW_OUT(uchar, y, 0), y_stride, &p, i, rows QD_SAME_WORK)
 
 __kernel void concat(QD_IN(x0), QD_IN(x1), QD_IN(x2), QD_IN(x3), QD_IN(x4), QD_IN(x5), QD_IN(x6), QD_IN(x7), QD_OUT(y),
-                     const qd_concat_params p, const int rows) {
+                     const qd_concat_params p, const int rows QD_WORK) {
     INPUT(0);
     INPUT(1);
     INPUT(2);

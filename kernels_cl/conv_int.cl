@@ -275,7 +275,7 @@ static inline void columns(const conv *a, const qd_conv_int_params *p, const lon
 /* ---- The kernel --------------------------------------------------------------------------------------------- */
 
 __kernel void conv_int(QD_IN(w), QD_IN(x), QD_IN(w_zero), QD_IN(x_zero), QD_IN(bias), QD_IN(requant), QD_OUT(y),
-                       const qd_conv_int_params p, const int rows) {
+                       const qd_conv_int_params p, const int rows QD_WORK) {
     const qd_window_params v = p.window;
     conv a;
     a.w = QD_ROW(uchar, w, 0);

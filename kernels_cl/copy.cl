@@ -144,7 +144,7 @@ static inline void copy_tiles(const qd_copy_params *p, __global const uchar *x, 
         copy_line(p, x + l * p->x.step[2], y + l * y_line, c, end);
 }
 
-__kernel void copy(QD_IN(x), QD_OUT(y), const qd_copy_params p, const int rows) {
+__kernel void copy(QD_IN(x), QD_OUT(y), const qd_copy_params p, const int rows QD_WORK) {
     const uint4 n = qd_loop_sizes(&p.y, p.rows_at, rows);
     const uint lines = (uint)p.tile;
     uint4 loops = n;

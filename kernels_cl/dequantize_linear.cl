@@ -26,7 +26,7 @@ static inline float16 load_codes(__global const uchar *row, const int c, const i
 }
 
 __kernel void dequantize_linear(QD_IN(x), QD_IN(scale), QD_IN(zero), QD_OUT(y), const qd_quantize_linear_params p,
-                                const int rows) {
+                                const int rows QD_WORK) {
     const int cols = qd_line_length(&p, rows), runs = (cols + QD_RUN - 1) / QD_RUN;
     QD_FOR_UNITS(u, qd_line_count(&p, rows) * runs) {
         const ulong line = u / runs;

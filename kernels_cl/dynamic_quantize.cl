@@ -22,13 +22,13 @@ static inline float2 range_of(__global const uchar *x, const ulong stride, const
 }
 
 __kernel void dynamic_quantize(QD_IN(x), QD_OUT(y), QD_OUT(scale), QD_OUT(zero), const qd_dynamic_quantize_params p,
-                               const int rows) {
+                               const int rows QD_WORK) {
     const int is_signed = QD_CODE_SIGNED(p.code);
     const int lowest = p.symmetric ? -127 : is_signed ? -128 : 0, highest = is_signed ? 127 : 255;
     const int run = p.per_row ? p.cols : QD_RUN, runs = (p.cols - 1) / run + 1;
     const ulong units = (ulong)rows * runs;
     float2 range = 0.0f;
-    if (!p.per_row && get_global_id(0) < units) range = range_of(x + x_at, x_stride, 0, rows, p.cols);
+    if (!p.per_row && QD_ITEM < units) range = range_of(x + x_at, x_stride, 0, rows, p.cols);
     QD_FOR_UNITS(u, units) {
         const ulong r = u / runs;
         const int first = (int)(u % runs) * run, end = min(first + run, p.cols);

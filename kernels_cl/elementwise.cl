@@ -86,7 +86,7 @@ static inline bool in_vectors(const qd_strides *s) {
     return s->n[3] == 0 && (s->step[3] == 0 || s->step[3] == sizeof(float));
 }
 
-__kernel void elementwise(QD_IN(a), QD_IN(b), QD_OUT(y), const qd_elementwise_params p, const int rows) {
+__kernel void elementwise(QD_IN(a), QD_IN(b), QD_OUT(y), const qd_elementwise_params p, const int rows QD_WORK) {
     const uint4 n = qd_loop_sizes(&p.y, p.rows_at, rows);
     const bool has_b = p.combine != QD_ABSENT;
     const bool vectors = in_vectors(&p.a) && (!has_b || in_vectors(&p.b)) && p.y.step[3] == sizeof(float);

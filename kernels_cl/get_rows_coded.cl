@@ -8,7 +8,7 @@
 #include "coded.h"
 
 __kernel void get_rows_coded(QD_IN(table), QD_IN(side), QD_IN(ids), QD_OUT(y), const qd_coded_params p,
-                             const int rows) {
+                             const int rows QD_WORK) {
     __global const int *id = QD_ROW(int, ids, 0);
     const int chunks = (p.k + 15) / 16;
     QD_FOR_UNITS(u, (ulong)rows * chunks) {

@@ -111,7 +111,7 @@ static inline float finish(const qd_coded_params *p, __global const uchar *adden
 #endif
 
 __kernel void matmul_coded(QD_IN(w), QD_IN(side), QD_IN(x), QD_IN(addend), QD_OUT(y), const qd_coded_params p,
-                           const int rows) {
+                           const int rows QD_WORK) {
     __global const float *shared = QD_ROW(float, side, 0);
     if (p.kind == QD_CODED_PRODUCT) {
         const int tiles = (p.count + QD_VECTOR_ROWS - 1) / QD_VECTOR_ROWS;
@@ -144,7 +144,7 @@ __kernel void matmul_coded(QD_IN(w), QD_IN(side), QD_IN(x), QD_IN(addend), QD_OU
         l.addend_stride = addend_stride;
         l.y_stride = y_stride;
         l.rows = rows;
-        table_all(&p, &l);
+        table_all(&p, &l QD_SAME_WORK);
         return;
     }
 #endif

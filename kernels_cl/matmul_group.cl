@@ -87,7 +87,7 @@ static inline void dot_codes(const qd_matmul_group_params *p, __global const uch
 }
 
 __kernel void matmul_group(QD_IN(w), QD_IN(w_scale), QD_IN(x), QD_IN(w_zero), QD_IN(x_scale), QD_IN(x_zero),
-                           QD_IN(bias), QD_OUT(y), const qd_matmul_group_params p, const int rows) {
+                           QD_IN(bias), QD_OUT(y), const qd_matmul_group_params p, const int rows QD_WORK) {
     const int batches = (rows + QD_TOKENS - 1) / QD_TOKENS;
     QD_FOR_UNITS(u, (ulong)batches * p.count) {
         const int i = (int)(u % p.count), chan = p.first + i;

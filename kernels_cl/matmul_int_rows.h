@@ -15,7 +15,7 @@ static inline void tile_sums(__global const uchar *w_row, __global const uchar *
                              const int wz, const int *xz, const qd_matmul_int_params *p, long *total);
 
 __kernel void matmul_int(QD_IN(w), QD_IN(x), QD_IN(w_zero), QD_IN(x_zero), QD_IN(bias), QD_IN(requant), QD_OUT(y),
-                         const qd_matmul_int_params p, const int rows) {
+                         const qd_matmul_int_params p, const int rows QD_WORK) {
     /* Rows of one w: all of them, or those of a batch. */
     const int together = p.batched ? p.m : rows * p.m;
     const int batches = p.batched ? rows : 1;

@@ -25,7 +25,7 @@ static inline void pad_line(__global const uchar *x, __global uchar *y, const qd
     }
 }
 
-__kernel void pad(QD_IN(x), QD_OUT(y), const qd_pad_params p, const int rows) {
+__kernel void pad(QD_IN(x), QD_OUT(y), const qd_pad_params p, const int rows QD_WORK) {
     const uint line = (uint)p.out[3], row = (uint)p.out[1] * p.out[2] * line;
     const ulong size = (ulong)rows * row;
     QD_FOR_UNITS(u, (size + QD_RUN - 1) / QD_RUN) {

@@ -113,7 +113,7 @@ static int pool_one(const qd_pool_params *p, __global const uchar *x, const wind
     return p->average ? mean(p, sum, at->count) : min(most, p->max);
 }
 
-__kernel void pool(QD_IN(x), QD_OUT(y), const qd_pool_params p, const int rows) {
+__kernel void pool(QD_IN(x), QD_OUT(y), const qd_pool_params p, const int rows QD_WORK) {
     const qd_window_params v = p.window;
     const ulong x_size = (ulong)v.channels * v.in_h * v.in_w, y_size = (ulong)v.channels * v.out_h * v.out_w;
     if (v.x_channel == 1 && v.y_channel == 1) {

@@ -74,7 +74,7 @@ static inline void store_codes(__global uchar *row, const int c, const int n, co
 }
 
 __kernel void quantize_linear(QD_IN(x), QD_IN(scale), QD_IN(zero), QD_OUT(y), const qd_quantize_linear_params p,
-                              const int rows) {
+                              const int rows QD_WORK) {
     const int cols = qd_line_length(&p, rows), runs = (cols + QD_RUN - 1) / QD_RUN;
     QD_FOR_UNITS(u, qd_line_count(&p, rows) * runs) {
         const ulong line = u / runs;

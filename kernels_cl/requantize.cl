@@ -4,7 +4,7 @@
  *   unit u = QD_RUN elements */
 #include "codes.h"
 
-__kernel void requantize(QD_IN(x), QD_IN(requant), QD_OUT(y), const qd_requantize_params p, const int rows) {
+__kernel void requantize(QD_IN(x), QD_IN(requant), QD_OUT(y), const qd_requantize_params p, const int rows QD_WORK) {
     const ulong size = (ulong)rows * p.size;
     QD_FOR_UNITS(u, (size + QD_RUN - 1) / QD_RUN) {
         const ulong end = min((u + 1) * QD_RUN, size);

@@ -39,7 +39,7 @@ static inline int nearest(const qd_resize_params *p, const int o, const int m, c
     return (int)min(a / b, (long)m - 1); /* no coordinate is below -1/2: towards zero is as good as down and inside */
 }
 
-__kernel void resize(QD_IN(x), QD_OUT(y), const qd_resize_params p, const int rows) {
+__kernel void resize(QD_IN(x), QD_OUT(y), const qd_resize_params p, const int rows QD_WORK) {
     const qd_window_params v = p.window;
     const ulong x_size = (ulong)v.channels * v.in_h * v.in_w, y_size = (ulong)v.channels * v.out_h * v.out_w;
     const int runs = (v.out_w + QD_COLUMNS - 1) / QD_COLUMNS;

@@ -47,13 +47,13 @@ static void shared_row(const qd_softmax_int_params *p, __global const float *wei
     }
 }
 
-__kernel void softmax_int(QD_IN(x), QD_IN(weights_in), QD_OUT(y), const qd_softmax_int_params p, const int rows) {
+__kernel void softmax_int(QD_IN(x), QD_IN(weights_in), QD_OUT(y), const qd_softmax_int_params p, const int rows QD_WORK) {
     const int lowest = QD_CODE_SIGNED(p.y_code) ? -128 : 0;
     const uchar flip = QD_CODE_SIGNED(p.x_code) ? 128 : 0; /* makes signed codes unsigned; distances stay */
     const ulong units = p.rows ? (ulong)rows * p.rows : 1;
 #if QD_CPU
     uint weights[256];
-    if (get_global_id(0) >= units) return;
+    if (QD_ITEM >= units) return;
     for (int i = 0; i < 256; i++)
         weights[i] = weight(p.x_scale, i);
 #endif

@@ -5,7 +5,7 @@
 #include "common.h"
 #include "qdot_params.h"
 
-__kernel void table(QD_IN(x), QD_IN(table), QD_OUT(y), const qd_table_params p, const int rows) {
+__kernel void table(QD_IN(x), QD_IN(table), QD_OUT(y), const qd_table_params p, const int rows QD_WORK) {
     const ulong size = (ulong)rows * p.size;
     const uchar flip = p.x_signed ? 128 : 0; /* a signed code minus -128, as a byte */
     __global const uchar *of = QD_ROW(uchar, table, 0);

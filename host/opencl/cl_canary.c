@@ -284,6 +284,10 @@ static qd_status try_chain(cl_device_state *d, const int functions[], int count,
     return status;
 }
 
+/* Building a chain takes seconds. Who has that many kinds of graphs in one context does not run one of them often;
+ * another context may build the next ones. */
+enum { CHAINS_BUILT = 4 };
+
 qd_status cl_chain_prove(cl_device_state *d, const int functions[], int count, cl_program *out) {
     cl_proof proof = {.verdict = CL_UNTRIED};
     cl_verdict verdict = CL_UNTRIED;
@@ -292,6 +296,8 @@ qd_status cl_chain_prove(cl_device_state *d, const int functions[], int count, c
     qd_status status = cl_chain_key(d, functions, count, key);
     if (status) return status;
     if (!load(d, key, &proof, &verdict)) {
+        if (d->chains_built == CHAINS_BUILT) return qd_fail(QD_ERR_UNSUPPORTED, "enough kinds of chains were built");
+        d->chains_built++;
         const int deaths = cl_attempt_begin(d, key, &attempt);
         if (!load(d, key, &proof, &verdict)) {
             d->canary_depth++;

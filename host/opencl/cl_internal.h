@@ -21,7 +21,7 @@ typedef enum cl_needs {
     CL_NEEDS_INTEGER_DOT,
     CL_NEEDS_NV_DP4A,
     CL_NEEDS_SUBGROUPS_DOT, /* SUBGROUPS and INTEGER_DOT */
-    CL_NEEDS_CHANNELS, /* reported; the canaries prove them */
+    CL_NEEDS_CHANNELS,      /* reported; the canaries prove them */
     CL_NEEDS_COUNT
 } cl_needs;
 
@@ -109,6 +109,7 @@ typedef struct cl_device {
     char platform_version[128];
     bool lost; /* the device is gone: see cl_alive */
     bool out_of_order, unified_memory, is_cpu, exact_division;
+    int chains_built;
     bool deep_channels;       /* see cl_pipeline.c */
     struct cl_binary *binary; /* NULL: kernels are compiled */
     qd_device_info info;
@@ -313,7 +314,7 @@ void cl_node_free(void *device, qd_node *n);
 qd_status cl_node_enqueue(void *device, qd_node *n, int64_t rows, qd_node *const wait[], int n_wait);
 
 /** A launch as a step of a chain: its kernel's arguments but for the rows. */
-enum { CL_STEP_ARGS = 24 };
+enum { CL_STEP_ARGS = 60 };
 typedef struct cl_step {
     uint64_t words[CL_STEP_ARGS];
     qd_buffer *buffers[CL_STEP_ARGS]; /* NULL where the argument is a number */

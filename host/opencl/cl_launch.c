@@ -62,6 +62,16 @@ static void arg_float(arg_list *a, float value) {
     note(a, bits, NULL);
 }
 
+/* Parameters: as many words as they fill, in a step. */
+static void arg_params(arg_list *a, size_t bytes, const void *params) {
+    arg(a, bytes, params);
+    for (size_t at = 0; at < bytes; at += sizeof(uint64_t)) {
+        uint64_t word = 0;
+        memcpy(&word, (const char *)params + at, bytes - at < sizeof word ? bytes - at : sizeof word);
+        note(a, word, NULL);
+    }
+}
+
 static void arg_buffer(arg_list *a, qd_buffer *b) {
     arg(a, sizeof b->mem, &b->mem);
     note(a, 0, b);
@@ -155,7 +165,7 @@ static qd_status set_all_operands(cl_device_state *d, arg_list *a, const qd_node
     }
     cl_mem *memory = ((cl_node *)n->kernel)->params;
     if (!memory) {
-        arg(a, n->params_bytes, &params);
+        arg_params(a, n->params_bytes, &params);
     } else {
         cl_mem *mine = memory + part_index;
         cl_int e = CL_SUCCESS;

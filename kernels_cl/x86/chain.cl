@@ -17,7 +17,7 @@
  * at once; one alone does everything. */
 #include "common.h"
 
-#define QD_CHAIN_WORDS 32
+#define QD_CHAIN_WORDS 64
 #define QD_CHAIN_HEAD 4
 #define QD_CHAIN_LINE 16
 

@@ -338,11 +338,11 @@ static inline void table_store(const qd_coded_params *p, const table_launch *l, 
 }
 
 /* unit u = (QD_UNIT_ROWS rows of x, QD_TABLE_ROWS rows of w); a work-item takes neighbours. */
-static inline void table_all(const qd_coded_params *p, const table_launch *l) {
+static inline void table_all(const qd_coded_params *p, const table_launch *l QD_WORK) {
     const int tiles = (p->count + QD_TABLE_ROWS - 1) / QD_TABLE_ROWS;
     const ulong units = (ulong)((l->rows + QD_UNIT_ROWS - 1) / QD_UNIT_ROWS) * tiles;
-    const ulong begin = units * get_global_id(0) / get_global_size(0);
-    const ulong end = units * (get_global_id(0) + 1) / get_global_size(0);
+    const ulong begin = units * QD_ITEM / QD_ITEMS;
+    const ulong end = units * (QD_ITEM + 1) / QD_ITEMS;
     float lanes[16];
     for (int i = 0; i < 16; i++)
         lanes[i] = i < 1 << p->bits ? l->side[p->table_at + i] : 0.0f;

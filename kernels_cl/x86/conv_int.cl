@@ -73,7 +73,7 @@ static inline void gemm_fill(const void *source, const ulong first, const int co
 }
 
 __kernel void conv_int(QD_IN(w), QD_IN(x), QD_IN(w_zero), QD_IN(x_zero), QD_IN(bias), QD_IN(requant), QD_OUT(y),
-                       const qd_conv_int_params p, const int rows) {
+                       const qd_conv_int_params p, const int rows QD_WORK) {
     const qd_window_params v = p.window;
     gemm g = GEMM_OF(p);
     g.w = QD_ROW(uchar, w, 0);
@@ -86,7 +86,7 @@ __kernel void conv_int(QD_IN(w), QD_IN(x), QD_IN(w_zero), QD_IN(x_zero), QD_IN(b
     if (p.groups == 1) {
         const images source = {QD_ROW(uchar, x, 0), size, v.channels, beyond, v};
         gemm_all(&g, &source, (ulong)rows * v.out_h * v.out_w, QD_ROW_OUT(uchar, y, 0),
-                 (ulong)v.out_channels * (QD_CODE_BITS(p.y.code) / 8));
+                 (ulong)v.out_channels * (QD_CODE_BITS(p.y.code) / 8) QD_SAME_WORK);
     } else {
         depthwise d;
         d.g = &g;
@@ -94,6 +94,6 @@ __kernel void conv_int(QD_IN(w), QD_IN(x), QD_IN(w_zero), QD_IN(x_zero), QD_IN(b
         d.x = QD_ROW(uchar, x, 0);
         d.size = size;
         d.beyond = (int)((uchar)(beyond ^ gemm_flip(&g)) * 0x01010101u);
-        depthwise_all(&d, rows, QD_ROW_OUT(uchar, y, 0));
+        depthwise_all(&d, rows, QD_ROW_OUT(uchar, y, 0) QD_SAME_WORK);
     }
 }

@@ -202,11 +202,11 @@ QD_ALWAYS void depthwise_line(const depthwise *d, const ulong line, const int mo
 }
 
 /* This work-item's part of all lines of y in all blocks of channels: a contiguous one, so that it opens few blocks. */
-QD_ALWAYS void depthwise_all(depthwise *d, const int rows, __global uchar *y) {
+QD_ALWAYS void depthwise_all(depthwise *d, const int rows, __global uchar *y QD_WORK) {
     const ulong lines = (ulong)rows * d->window.out_h, blocks = (d->g->count + QD_BLOCK_CH - 1) / QD_BLOCK_CH;
-    const ulong last = lines * blocks * (get_global_id(0) + 1) / get_global_size(0);
+    const ulong last = lines * blocks * (QD_ITEM + 1) / QD_ITEMS;
     int open = -1;
-    for (ulong u = lines * blocks * get_global_id(0) / get_global_size(0); u < last; u++) {
+    for (ulong u = lines * blocks * QD_ITEM / QD_ITEMS; u < last; u++) {
         const int channel = (int)(u / lines) * QD_BLOCK_CH;
         if (channel != open) depthwise_open(d, channel);
         open = channel;

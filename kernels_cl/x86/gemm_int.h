@@ -348,16 +348,16 @@ static void gemm_unit(const gemm *g, gemm_block *b, int channel, __global uchar 
 /* This work-item's part of all `positions`: a contiguous one, so that it packs each block once. `source` is what
  * gemm_fill reads; y is the row of position 0. */
 QD_ALWAYS void gemm_all(const gemm *g, const void *source, const ulong positions, __global uchar *y,
-                        const ulong y_stride) {
+                        const ulong y_stride QD_WORK) {
     uchar x[(QD_BLOCK + QD_POSITIONS) * QD_CHUNK_ROOM] __attribute__((aligned(64)));
     const int channels = QD_VECTORS * QD_V, parts = (g->count + channels - 1) / channels, n = min(g->k, QD_CHUNK);
     /* So many blocks that every work-item gets some, of the same size. */
-    const ulong wanted = max((positions + QD_BLOCK - 1) / QD_BLOCK, (get_global_size(0) + parts - 1) / parts);
+    const ulong wanted = max((positions + QD_BLOCK - 1) / QD_BLOCK, (QD_ITEMS + parts - 1) / parts);
     const ulong even = ((positions + wanted - 1) / wanted + QD_POSITIONS - 1) / QD_POSITIONS * QD_POSITIONS;
     const ulong size = min(even, (ulong)QD_BLOCK), units = (positions + size - 1) / size * parts;
-    const ulong last = units * (get_global_id(0) + 1) / get_global_size(0);
+    const ulong last = units * (QD_ITEM + 1) / QD_ITEMS;
     gemm_block b = {.source = source, .first = positions, .pitch = (n + 127) / 64 * 64 | 64, .x = x};
-    for (ulong u = units * get_global_id(0) / get_global_size(0); u < last; u++) {
+    for (ulong u = units * QD_ITEM / QD_ITEMS; u < last; u++) {
         const ulong first = u / parts * size;
         if (first != b.first) {
             b.first = first;

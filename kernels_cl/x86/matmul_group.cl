@@ -41,7 +41,7 @@ static void store_floats(const gemm *g, const gemm_channels *c, const gemm_block
 }
 
 __kernel void matmul_group(QD_IN(w), QD_IN(w_scale), QD_IN(x), QD_IN(w_zero), QD_IN(x_scale), QD_IN(x_zero),
-                           QD_IN(bias), QD_OUT(y), const qd_matmul_group_params p, const int rows) {
+                           QD_IN(bias), QD_OUT(y), const qd_matmul_group_params p, const int rows QD_WORK) {
     const rows_of_x source = {QD_ROW(uchar, x, 0), x_stride, p.k};
     const floats f = {.w_scale = QD_ROW(uchar, w_scale, 0),
                       .x_scale = QD_ROW(uchar, x_scale, 0),
@@ -64,5 +64,5 @@ __kernel void matmul_group(QD_IN(w), QD_IN(w_scale), QD_IN(x), QD_IN(w_zero), QD
                     .shift = gemm_shift(p.w_zero, QD_ROW(int, w_zero, 0), p.w_code),
                     .y = {.requant = QD_ABSENT},
                     .own = &f};
-    gemm_all(&g, &source, (ulong)rows, QD_ROW_OUT(uchar, y, 0), y_stride);
+    gemm_all(&g, &source, (ulong)rows, QD_ROW_OUT(uchar, y, 0), y_stride QD_SAME_WORK);
 }

@@ -4,7 +4,7 @@
 #include "x86/rows_of_x.h"
 
 __kernel void matmul_int(QD_IN(w), QD_IN(x), QD_IN(w_zero), QD_IN(x_zero), QD_IN(bias), QD_IN(requant), QD_OUT(y),
-                         const qd_matmul_int_params p, const int rows) {
+                         const qd_matmul_int_params p, const int rows QD_WORK) {
     const rows_of_x source = {QD_ROW(uchar, x, 0), x_stride, p.k};
     gemm g = GEMM_OF(p);
     g.w = w;
@@ -12,5 +12,5 @@ __kernel void matmul_int(QD_IN(w), QD_IN(x), QD_IN(w_zero), QD_IN(x_zero), QD_IN
     g.wide = p.wide;
     g.first = p.first;
     g.count = p.count;
-    gemm_all(&g, &source, (ulong)rows * p.m, QD_ROW_OUT(uchar, y, 0), y_stride);
+    gemm_all(&g, &source, (ulong)rows * p.m, QD_ROW_OUT(uchar, y, 0), y_stride QD_SAME_WORK);
 }

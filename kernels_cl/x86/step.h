@@ -4,6 +4,15 @@
 #define QD_OPERAND(i) QD_ADDRESS(i), args[(i) + 1], args[(i) + 2]
 #define QD_INT(i) (int)args[i]
 #define QD_FLOAT(i) as_float((uint)args[i])
+#define QD_OPERANDS_2 QD_OPERAND(0), QD_OPERAND(3)
+#define QD_OPERANDS_3 QD_OPERANDS_2, QD_OPERAND(6)
+#define QD_OPERANDS_4 QD_OPERANDS_3, QD_OPERAND(9)
+#define QD_OPERANDS_5 QD_OPERANDS_4, QD_OPERAND(12)
+#define QD_OPERANDS_7 QD_OPERANDS_5, QD_OPERAND(15), QD_OPERAND(18)
+#define QD_OPERANDS_8 QD_OPERANDS_7, QD_OPERAND(21)
+#define QD_OPERANDS_9 QD_OPERANDS_8, QD_OPERAND(24)
+/* An operator with n operands and parameters, which stand behind these. */
+#define QD_CALL(op, n, params) op(QD_OPERANDS_##n, *(__global const params *)(args + 3 * n), rows, item, items)
 
 void QD_STEP(__global const ulong *args, const int rows, const ulong item, const ulong items) {
 #if defined(QD_STEP_GET_ROWS)
@@ -28,6 +37,44 @@ void QD_STEP(__global const ulong *args, const int rows, const ulong item, const
     swiglu(QD_OPERAND(0), QD_OPERAND(3), QD_OPERAND(6), QD_INT(9), rows, item, items);
 #elif defined(QD_STEP_ADD)
     add(QD_OPERAND(0), QD_OPERAND(3), QD_OPERAND(6), QD_INT(9), rows, item, items);
+#elif defined(QD_STEP_MATMUL_INT)
+    QD_CALL(matmul_int, 7, qd_matmul_int_params);
+#elif defined(QD_STEP_MATMUL_GROUP)
+    QD_CALL(matmul_group, 8, qd_matmul_group_params);
+#elif defined(QD_STEP_MATMUL_CODED)
+    QD_CALL(matmul_coded, 5, qd_coded_params);
+#elif defined(QD_STEP_GET_ROWS_CODED)
+    QD_CALL(get_rows_coded, 4, qd_coded_params);
+#elif defined(QD_STEP_CONV_INT)
+    QD_CALL(conv_int, 7, qd_conv_int_params);
+#elif defined(QD_STEP_REQUANTIZE)
+    QD_CALL(requantize, 3, qd_requantize_params);
+#elif defined(QD_STEP_QUANTIZE_LINEAR)
+    QD_CALL(quantize_linear, 4, qd_quantize_linear_params);
+#elif defined(QD_STEP_DEQUANTIZE_LINEAR)
+    QD_CALL(dequantize_linear, 4, qd_quantize_linear_params);
+#elif defined(QD_STEP_DYNAMIC_QUANTIZE)
+    QD_CALL(dynamic_quantize, 4, qd_dynamic_quantize_params);
+#elif defined(QD_STEP_POOL)
+    QD_CALL(pool, 2, qd_pool_params);
+#elif defined(QD_STEP_ADD_INT)
+    QD_CALL(add_int, 3, qd_binary_params);
+#elif defined(QD_STEP_MUL_INT)
+    QD_CALL(mul_int, 3, qd_binary_params);
+#elif defined(QD_STEP_CONCAT)
+    QD_CALL(concat, 9, qd_concat_params);
+#elif defined(QD_STEP_PAD)
+    QD_CALL(pad, 2, qd_pad_params);
+#elif defined(QD_STEP_RESIZE)
+    QD_CALL(resize, 2, qd_resize_params);
+#elif defined(QD_STEP_TABLE)
+    QD_CALL(table, 3, qd_table_params);
+#elif defined(QD_STEP_SOFTMAX_INT)
+    QD_CALL(softmax_int, 3, qd_softmax_int_params);
+#elif defined(QD_STEP_COPY)
+    QD_CALL(copy, 2, qd_copy_params);
+#elif defined(QD_STEP_ELEMENTWISE)
+    QD_CALL(elementwise, 3, qd_elementwise_params);
 #else
 #error "x86/step.h: define QD_STEP_<OPERATOR>"
 #endif

@@ -98,9 +98,9 @@ static void run_apart(int which, const char *device, const int32_t want[NETWORK_
     for (int w = 0; w < WAYS; w++)
         qsort(took[w], RUNS, sizeof took[w][0], by_size);
     for (int w = APART; w >= FUSED; w--) {
-        printf("%s %s: %d kernels, %.1f ms (least %.1f), arena %.0f KiB\n", networks[which].name,
-               w == APART ? "in single operators" : "fused", info[w].ops, 1e3 * took[w][RUNS / 2], 1e3 * took[w][0],
-               (double)info[w].arena_bytes / 1024);
+        printf("%s %s: %d kernels, %d of them in shared launches, %.1f ms (least %.1f), arena %.0f KiB\n",
+               networks[which].name, w == APART ? "in single operators" : "fused", info[w].ops, info[w].chained,
+               1e3 * took[w][RUNS / 2], 1e3 * took[w][0], (double)info[w].arena_bytes / 1024);
     }
     ck_assert_int_eq(info[APART].fused, 0);
     ck_assert_int_eq(info[FUSED].ops + info[FUSED].fused - info[FUSED].copies, info[APART].ops);
