@@ -1,4 +1,5 @@
-/* qdot's own part of the works, through the plans that any user has. */
+/* qdot's own part of the works: graphs of as many operators as there are copies of the weights, as peers have them,
+ * too. */
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -14,7 +15,8 @@ struct qd_bench_own {
     const qd_bench_work *work;
     qd_context *c;
     qd_model *model;
-    qd_bench_plans *plans;
+    qd_graph *graph;
+    qd_plan *first; /* of the graph's operators, by itself: names the kernel */
     void *weights, *requant;
     qd_tensor *w[QD_BENCH_MAX_COPIES];
     int count;
@@ -86,6 +88,11 @@ static bool make_weights(qd_bench_own *o, const qd_tensor_desc *d) {
     return ok;
 }
 
+static bool go_on(void *user, int done, int total) {
+    (void)user, (void)done, (void)total;
+    return !qd_cli_stopped();
+}
+
 static bool make_input(qd_bench_own *o, const qd_tensor_desc *d) {
     const qd_bench_work *w = o->work;
     if (w->kind == QD_BENCH_GEMV) return qd_bench_random_activations(o->c, d->format, w->m, w->k, &o->x);
@@ -98,17 +105,17 @@ static bool make_input(qd_bench_own *o, const qd_tensor_desc *d) {
     return ok;
 }
 
-static bool make_plans(qd_bench_own *o, qd_op op, const qd_attrs *attrs) {
-    const bool integer = op != QD_OP_MATMUL;
-    o->plans = calloc(1, sizeof *o->plans);
-    if (!o->plans) return qd_cli_fail("out of memory") == QD_EXIT_OK;
-    while (o->plans->count < o->count && !qd_cli_stopped()) {
-        qd_tensor *in[6] = {o->w[o->plans->count], o->x, NULL, o->x_zero, NULL, o->requants};
-        if (qd_plan_create(o->c, op, attrs, in, integer ? 6 : 2, &o->y, 1, &o->plans->plans[o->plans->count]) != QD_OK)
-            return qd_cli_failed() == QD_EXIT_OK;
-        o->plans->count++;
+static bool make_graph(qd_bench_own *o, qd_op op, const qd_attrs *attrs) {
+    const int n_in = op == QD_OP_MATMUL ? 2 : 6;
+    qd_status status = qd_graph_create(o->c, 1, &o->graph);
+    for (int i = 0; i < o->count && !status && !qd_cli_stopped(); i++) {
+        qd_tensor *in[6] = {o->w[i], o->x, NULL, o->x_zero, NULL, o->requants};
+        status = qd_graph_add(o->graph, op, attrs, in, n_in, &o->y, 1);
+        if (!i && !status) status = qd_plan_create(o->c, op, attrs, in, n_in, &o->y, 1, &o->first);
     }
-    return !qd_cli_stopped() || qd_cli_fail("stopped") == QD_EXIT_OK;
+    if (!status) status = qd_graph_compile(o->graph, go_on, NULL);
+    if (qd_cli_stopped()) return qd_cli_fail("stopped") == QD_EXIT_OK;
+    return status == QD_OK || qd_cli_failed() == QD_EXIT_OK;
 }
 
 /* ---- The work ----------------------------------------------------------------------------------------------- */
@@ -145,15 +152,15 @@ qd_bench_own *qd_bench_own_create(qd_context *c, qd_model *m, const qd_bench_wor
     }
     bool ok = (!codes || make_requant(o)) && make_weights(o, &weights) && make_input(o, &x);
     if (ok && qd_tensor_create(c, &y, &o->y) != QD_OK) ok = qd_cli_failed() == QD_EXIT_OK;
-    if (ok && make_plans(o, op, op == QD_OP_MATMUL ? NULL : &attrs)) return o;
+    if (ok && make_graph(o, op, op == QD_OP_MATMUL ? NULL : &attrs)) return o;
     qd_bench_own_free(o);
     return NULL;
 }
 
 void qd_bench_own_free(qd_bench_own *o) {
     if (!o) return;
-    if (o->plans) qd_bench_free_plans(o->plans);
-    free(o->plans);
+    qd_plan_free(o->first);
+    qd_graph_free(o->graph);
     for (int i = 0; i < o->count; i++)
         qd_tensor_free(o->w[i]);
     qd_tensor_free(o->x);
@@ -169,11 +176,10 @@ bool qd_bench_own_run(qd_bench_own *o, int64_t passes, double *seconds) {
     const qd_bench_work *w = o->work;
     qd_status status = QD_OK;
     const double start = qd_cli_clock(o->c);
-    if (o->plans) {
-        status = qd_bench_run_plans(o->c, o->plans, passes * w->copies);
-    } else {
-        for (int64_t i = 0; i < passes && !status; i++)
-            status = qd_bench_tokens(o->model, w->tokens, w->kind == QD_BENCH_PROMPT ? w->tokens : 1);
+    for (int64_t i = 0; i < passes && !status; i++) {
+        status = o->graph ? qd_graph_run(o->graph, 1)
+                          : qd_bench_tokens(o->model, w->tokens, w->kind == QD_BENCH_PROMPT ? w->tokens : 1);
+        if (!status && o->graph) status = qd_context_finish(o->c);
     }
     *seconds = qd_cli_clock(o->c) - start;
     if (qd_cli_stopped()) return qd_cli_fail("stopped") == QD_EXIT_OK;
@@ -181,8 +187,7 @@ bool qd_bench_own_run(qd_bench_own *o, int64_t passes, double *seconds) {
 }
 
 const char *qd_bench_own_kernel(const qd_bench_own *o) {
-    const char *kernel = o->plans && o->plans->count > 0 ? qd_plan_variant(o->plans->plans[0]) : NULL;
-    return kernel ? kernel : "";
+    return o->first ? qd_plan_variant(o->first) : "";
 }
 
 bool qd_bench_own_mark(qd_bench_own *o, double *mark) {

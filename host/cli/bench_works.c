@@ -42,12 +42,15 @@ static void name_work(qd_bench_work *w, const char *of) {
     }
 }
 
-/* Copies of the weights that together are twice the caches, where the way from memory matters; else a few, so that what
- * a peer does once a pass counts less. */
+/* Copies of the weights that together are twice the caches, where the way from memory matters. Else as many as a
+ * network has layers, where these take a millisecond or few, so that what is done once a pass counts as in a network.
+ */
 static int copies_of(const qd_bench_work *w) {
-    enum { ROTATED_ROWS = 16, FEW = 4, MOST = 256 };
+    enum { ROTATED_ROWS = 16, FEW = 4, LAYERS = 24, MOST = 256 };
+    const double most_operations = 2e9;
     const qd_tensor_desc d = qd_desc(w->weights, w->n, w->k, 0, 0);
-    if (w->kind == QD_BENCH_CONV || w->m > ROTATED_ROWS) return FEW;
+    if (w->kind == QD_BENCH_CONV || w->m > ROTATED_ROWS)
+        return (int)fmin(LAYERS, fmax(FEW, most_operations / w->operations));
     const size_t copies = 2 * qd_bench_cache_bytes() / qd_desc_bytes(&d) + 1;
     return copies < FEW ? FEW : copies > MOST ? MOST : (int)copies;
 }
@@ -67,8 +70,8 @@ static qd_bench_work make_work(const row *r) {
     const bool codes = r->weights == QD_FORMAT_I8;
     const qd_tensor_desc weights = qd_desc(w.weights, w.n, w.k, 0, 0);
     const qd_tensor_desc y = qd_desc(codes ? QD_FORMAT_U8 : QD_FORMAT_F32, w.m, w.n, 0, 0);
-    w.copies = copies_of(&w);
     w.operations = 2.0 * (double)w.m * (double)w.n * (double)w.k;
+    w.copies = copies_of(&w);
     w.bytes = (double)(qd_desc_bytes(&weights) + qd_desc_bytes(&x) + qd_desc_bytes(&y));
     /* Sums of K products of even codes deviate by about sqrt(K) · 74², which makes the codes of y deviate by about 60.
      */
