@@ -161,7 +161,12 @@ static qd_status run_head(qd_model *m, int64_t first, int64_t count, qd_logits_f
     const size_t vocab = (size_t)m->shape.vocab;
     for (int64_t i = 0; i < count; i++)
         rows[i] = (int32_t)(first + i);
-    QD_TRY(qd_tensor_write(m->selected, 0, rows, (size_t)count * sizeof rows[0]));
+    /* Mostly the same row as before: a command less for the device. */
+    if (memcmp(m->in_selected, rows, (size_t)count * sizeof rows[0])) {
+        memset(m->in_selected, 0xff, sizeof m->in_selected); /* not known, should this fail */
+        QD_TRY(qd_tensor_write(m->selected, 0, rows, (size_t)count * sizeof rows[0]));
+        memcpy(m->in_selected, rows, (size_t)count * sizeof rows[0]);
+    }
     QD_TRY(qd_graph_run(m->head, count));
     QD_TRY(qd_tensor_read(m->logits, 0, m->logits_host, (size_t)count * vocab * sizeof(float)));
     for (int64_t i = 0; i < count; i++) {

@@ -35,12 +35,13 @@ struct qd_model {
     float *rope; /* [positions, head_dim]: cos and sin of each pair in turn */
 
     /* Outside the graphs: what the host writes and reads, what passes between them, and the cache. */
-    qd_tensor *tokens;          /* i32 [chunk] */
-    qd_tensor *start;           /* i32 [1]: position of the first row */
-    qd_tensor *selected;        /* i32 [QD_HEAD_ROWS]: rows of hidden that want logits */
-    qd_tensor *hidden;          /* f32 [chunk, width] */
-    qd_tensor *logits;          /* f32 [QD_HEAD_ROWS, vocab] */
-    qd_tensor **keys, **values; /* one of each for every layer */
+    qd_tensor *tokens;                 /* i32 [chunk] */
+    qd_tensor *start;                  /* i32 [1]: position of the first row */
+    qd_tensor *selected;               /* i32 [QD_HEAD_ROWS]: rows of hidden that want logits */
+    int32_t in_selected[QD_HEAD_ROWS]; /* what it holds; it begins with zeros */
+    qd_tensor *hidden;                 /* f32 [chunk, width] */
+    qd_tensor *logits;                 /* f32 [QD_HEAD_ROWS, vocab] */
+    qd_tensor **keys, **values;        /* one of each for every layer */
     bool observe;
     int64_t evaluated;     /* tokens of the last evaluation */
     float *kept;           /* [layers][positions][width]: what each layer left in the last qd_model_eval, or NULL */

@@ -106,6 +106,7 @@ START_TEST(test_one_launch) {
     inject_clear();
     model_eval(b.model, tokens + 1, 1, got);
     ck_assert_int_eq(inject_calls(FN_clEnqueueNDRangeKernel), 1 + 3); /* and the head's three operators */
+    ck_assert_int_eq(inject_calls(FN_clEnqueueWriteBuffer), 2);       /* the token and its position */
     model_close(&b);
     qd_context_free(c);
     model_parts_free(&p);
@@ -179,6 +180,11 @@ static bool with_failure(const model_parts *p, const qd_context_options *options
     return happened;
 }
 
+static bool take_none(void *user, int64_t position, const float *logits) {
+    (void)user, (void)position, (void)logits;
+    return true;
+}
+
 START_TEST(test_calls_fail) {
     if (!have_chains()) return;
     make_cache();
@@ -200,11 +206,41 @@ START_TEST(test_calls_fail) {
 }
 END_TEST
 
+/* Each write of an evaluation fails once: then it is as if it had not been asked for. */
+START_TEST(test_writes_fail) {
+    enum { PROMPT = 5 };
+    if (!have_chains()) return;
+    model_parts p = make_parts(QD_FORMAT_Q4_1);
+    const qd_model_options o = model_options(8, QD_FORMAT_A8);
+    reference(&p, QD_FORMAT_A8);
+    qd_context *c = model_context(POCL, NULL);
+    model_bed b = model_open(&p, c, &o);
+    eval_all(b.model, got);
+    for (long n = 0; n < 3; n++) {
+        ck_ok(qd_model_rewind(b.model, 0));
+        ck_ok(qd_model_eval(b.model, tokens, PROMPT, false, take_none, NULL)); /* of another row than the next one's */
+        inject_clear();
+        inject_failure(FN_clEnqueueWriteBuffer, n, CL_OUT_OF_RESOURCES, false);
+        ck_fails(qd_model_eval(b.model, tokens + PROMPT, 1, false, take_none, NULL), QD_ERR_DEVICE, "writing");
+        ck_assert(inject_happened());
+        inject_clear();
+        for (int i = PROMPT; i < TOKENS; i++)
+            model_eval(b.model, tokens + i, 1, got + (size_t)i * (size_t)vocab);
+        ck_logits("after a failed write");
+    }
+    model_close(&b);
+    qd_context_free(c);
+    ck_assert_int_eq(inject_alive(), 0);
+    model_parts_free(&p);
+}
+END_TEST
+
 int main(void) {
     TCase *tc = tcase_create("chain");
     tcase_add_loop_test(tc, test_same_bytes, 0, sizeof ways / sizeof ways[0]);
     tcase_add_test(tc, test_one_launch);
     tcase_add_loop_test(tc, test_mistakes, 0, sizeof mistakes / sizeof mistakes[0]);
     tcase_add_test(tc, test_calls_fail);
+    tcase_add_test(tc, test_writes_fail);
     return run_tests(tc, "chain");
 }
