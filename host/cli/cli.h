@@ -202,6 +202,7 @@ int qd_cmd_run(int argc, char **argv);
 int qd_cmd_sensitivity(int argc, char **argv);
 int qd_cmd_sim(int argc, char **argv);
 int qd_cmd_tokenize(int argc, char **argv);
+int qd_cmd_tune(int argc, char **argv);
 int qd_cmd_verify(int argc, char **argv);
 
 #endif

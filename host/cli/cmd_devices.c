@@ -5,6 +5,7 @@
 
 #include "cli/cli.h"
 #include "qdot/qdot_sim.h"
+#include "qdot/qdot_tuning.h"
 
 static cJSON *device_json(const qd_device_info *d) {
     cJSON *o = cJSON_CreateObject();
@@ -61,6 +62,29 @@ static void print_times(const qd_kernel_info *kernels, int count) {
     printf("  %-10s cache %.3f s, compiling %.3f s, canaries %.3f s\n", "time", load, build, canary);
 }
 
+/* The file that contexts of a device are tuned by, where there is one. */
+static void show_tuning(qd_context *context, cJSON *json) {
+    qd_tuning_info info;
+    if (qd_context_tuning(context, &info) != QD_OK || (!info.classes && !info.why[0])) return;
+    if (json) {
+        cJSON *o = cJSON_AddObjectToObject(json, "tuning");
+        cJSON_AddStringToObject(o, "file", info.path);
+        cJSON_AddNumberToObject(o, "classes", info.classes);
+        cJSON_AddStringToObject(o, "why", info.why);
+    } else if (info.why[0]) {
+        printf("  %-10s %s is not used: %s\n", "tuning", info.path, info.why);
+    } else {
+        printf("  %-10s %d classes by %s\n", "tuning", info.classes, info.path);
+    }
+}
+
+/* Shows what a device that can be opened is tuned by. */
+static void show_opened(const char *id, cJSON *json) {
+    qd_context *context = NULL;
+    if (qd_context_create(id, NULL, &context) == QD_OK) show_tuning(context, json);
+    qd_context_free(context);
+}
+
 /* Proves the kernels of one device and shows the verdicts; adds them to `json` when that is not NULL. */
 static bool show_kernels(const qd_cli_common *common, const char *id, cJSON *json) {
     qd_context_options options = qd_cli_context_options(common);
@@ -73,6 +97,7 @@ static bool show_kernels(const qd_cli_common *common, const char *id, cJSON *jso
         qd_context_create(id, &options, &context) == QD_OK && qd_context_kernels(context, &kernels, &count) == QD_OK;
     if (steps) fprintf(stderr, "\r\033[K");
     if (!ok) qd_cli_failed();
+    if (context) show_tuning(context, json);
     cJSON *rows = json ? cJSON_AddArrayToObject(json, "kernels") : NULL;
     if (!json && count > 0)
         printf("  %-18s %-22s %-22s %-11s %s\n", "operator", "variant", "formats", "verdict", "why");
@@ -130,6 +155,7 @@ int qd_cmd_devices(int argc, char **argv) {
         } else {
             print_device(&devices[i]);
         }
+        if (brief && devices[i].usable) show_opened(devices[i].id, json);
         if (!brief && devices[i].usable && !show_kernels(&common, devices[i].id, json)) code = QD_EXIT_FAILED;
     }
     qd_devices_free(devices);

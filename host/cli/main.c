@@ -24,6 +24,7 @@ static const struct {
     {"plan", qd_cmd_plan, "choose a format for each tensor by that, under a limit of size or perplexity"},
     {"compare", qd_cmd_compare, "set two models side by side: size, speed, and what they predict"},
     {"bench", qd_cmd_bench, "measure speeds, next to what the machine could do"},
+    {"tune", qd_cmd_tune, "find the fastest ways a device has, for every later program"},
     {"sim", qd_cmd_sim, "the model of FPGA boards, against published measurements"},
     {"verify", qd_cmd_verify, "compare a device with the C reference, byte for byte"},
 };

@@ -13,6 +13,11 @@ struct qd_context {
     int64_t fallbacks_logged; /* bit mask over operators: the fallback is reported once for each */
 };
 
+struct qd_plan {
+    qd_context *context;
+    qd_node node;
+};
+
 /** Tells the context's log, if it has one. */
 void qd_log(const qd_context *c, const char *format, ...) __attribute__((format(printf, 2, 3)));
 

@@ -6,11 +6,6 @@
 #include "core/operands.h"
 #include "core/rules/rules.h"
 
-struct qd_plan {
-    qd_context *context;
-    qd_node node;
-};
-
 /* ---- The reference on host copies: the fallback, and verifying ---------------------------------------------- */
 
 /* True when the host's copy of an operand has the gaps that it has on the device. */

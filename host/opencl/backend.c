@@ -4,7 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "opencl/cl_internal.h"
+#include "opencl/cl_tuning.h"
 
 static void cl_close(void *device) {
     cl_device_state *d = device;
@@ -14,10 +14,11 @@ static void cl_close(void *device) {
     cl_pending_reap(d, true);
     free(d->pending);
     cl_profile_free(d);
-    for (int i = 0; d->proofs && i < cl_variant_count; i++) {
+    for (int i = 0; d->proofs && i < d->n_variants; i++) {
         if (d->proofs[i].program) clReleaseProgram(d->proofs[i].program);
     }
     free(d->proofs);
+    cl_tuning_close(d);
     cl_pool_trim(d);
     cl_slab_close(d);
     cl_pipeline_close(d);
@@ -86,10 +87,13 @@ static qd_status open_nth(const char *device, int nth, const qd_context_options 
     if (options->in_order || ((d->is_cpu || accelerator) && !options->out_of_order)) d->out_of_order = false;
     cl_cache_open(options, d->cache_dir, sizeof d->cache_dir);
     d->proofs = qd_alloc_zero((size_t)cl_variant_count, sizeof *d->proofs);
-    if (!d->proofs) {
+    d->variants = qd_alloc((size_t)cl_variant_count * sizeof *d->variants);
+    if (!d->proofs || !d->variants) {
         status = QD_ERR_MEMORY;
         goto error;
     }
+    memcpy(d->variants, cl_variants, (size_t)cl_variant_count * sizeof *d->variants);
+    d->n_variants = cl_variant_count;
     const cl_context_properties on[] = {CL_CONTEXT_PLATFORM, (cl_context_properties)d->platform, 0};
     d->context = clCreateContext(on, 1, &d->id, NULL, NULL, &e);
     CL_TRY(d, e, "opening the device");
@@ -101,6 +105,7 @@ static qd_status open_nth(const char *device, int nth, const qd_context_options 
     CL_TRY(d, e, "creating a queue");
     const char *binary = options->binary ? options->binary : accelerator ? getenv("QDOT_FPGA_BINARY") : NULL;
     if (binary && *binary) QD_TRY(cl_binary_open(d, binary));
+    QD_TRY(cl_tuning_open(d));
     *info = d->info;
     *out = d;
     return QD_OK;
@@ -163,7 +168,7 @@ bool cl_variant_fits(const cl_variant *v, const qd_node *n) {
 /* Whether the caller's word for the kernels to use decides about this node. */
 static bool word_decides(const cl_device_state *d, const qd_node *n) {
     for (int i = 0; d->kernels[0] && i < cl_variant_count; i++) {
-        if (cl_variant_fits(&cl_variants[i], n) && strstr(cl_variants[i].name, d->kernels)) return true;
+        if (cl_variant_fits(&d->variants[i], n) && strstr(d->variants[i].name, d->kernels)) return true;
     }
     return false;
 }
@@ -181,30 +186,71 @@ static int variant_turn(const cl_variant *v, cl_home home) {
     return written_for == CL_HOME_ANY ? 1 : written_for == home ? 0 : 2;
 }
 
-/* Variants by their turns, and in each in the order of kernels.def. */
-static qd_status cl_prepare(void *device, qd_node *n) {
-    cl_device_state *d = device;
-    char why[300] = "no kernel takes these formats, or weights that lie so";
-    qd_status status = cl_alive(d);
+bool cl_variant_at_home(const cl_device_state *d, const cl_variant *v) {
+    return variant_turn(v, home_of(d)) < TURNS - 1;
+}
+
+/* Lets runs of at most `most` rows go this way, if the variant is proven. QD_ERR_UNSUPPORTED, with the reason: not so.
+ */
+static qd_status try_way(cl_device_state *d, qd_node *n, int variant, int groups, int64_t most) {
+    const char *name = d->variants[variant].name;
+    qd_status status = cl_variant_prove(d, variant);
     if (status) return status;
+    if (d->proofs[variant].verdict != CL_PASSED)
+        return qd_fail(QD_ERR_UNSUPPORTED, "%s: %.240s", name, d->proofs[variant].why);
+    if (n->kernel) {
+        int has, has_groups;
+        cl_node_way(n, &has, &has_groups);
+        if (has == variant && has_groups == groups) return QD_OK;
+    }
+    status = cl_node_create(d, n, variant, groups, most);
+    if (status != QD_ERR_DEVICE) return status;
+    char why[256];
+    snprintf(why, sizeof why, "%.250s", qd_last_message());
+    return qd_fail(QD_ERR_UNSUPPORTED, "%s: %s", name, why);
+}
+
+/* The way of runs with some number of rows, which are at most `most`: what their class was told to use, else variants
+ * by their turns, and in each in the order of kernels.def. */
+static qd_status prepare_rows(cl_device_state *d, qd_node *n, int64_t rows, int64_t most) {
     const bool by_word = word_decides(d, n);
     const cl_home home = home_of(d);
+    const cl_class of = cl_class_of(n, rows);
+    cl_choice *told = cl_choice_find(d, &of);
+    int variant, groups;
+    qd_status status = QD_OK;
+    if (told && cl_variant_fits(&d->variants[told->base], n) &&
+        (!by_word || strstr(d->variants[told->base].name, d->kernels))) {
+        status = cl_variant_with(d, told->base, told->options, &told->variant);
+        if (!status) status = try_way(d, n, told->variant, told->groups, most);
+        if (status != QD_ERR_UNSUPPORTED) return status;
+    }
+    qd_fail(QD_ERR_UNSUPPORTED, "no kernel takes these formats, or weights that lie so");
     for (int k = 0; k < TURNS * cl_variant_count; k++) {
         const int i = k % cl_variant_count;
-        if (variant_turn(&cl_variants[i], home) != k / cl_variant_count || !cl_variant_fits(&cl_variants[i], n))
+        if (variant_turn(&d->variants[i], home) != k / cl_variant_count || !cl_variant_fits(&d->variants[i], n))
             continue;
-        if (by_word && !strstr(cl_variants[i].name, d->kernels)) continue;
-        status = cl_variant_prove(d, i);
-        if (status) return status;
-        if (d->proofs[i].verdict != CL_PASSED) {
-            snprintf(why, sizeof why, "%s: %.240s", cl_variants[i].name, d->proofs[i].why);
-            continue;
-        }
-        status = cl_node_create(d, n, i);
-        if (status != QD_ERR_DEVICE) return status;
-        snprintf(why, sizeof why, "%s: %.240s", cl_variants[i].name, qd_last_message());
+        if (by_word && !strstr(d->variants[i].name, d->kernels)) continue;
+        status = cl_tuned(d, i, &of, &variant, &groups);
+        if (!status) status = try_way(d, n, variant, groups, most);
+        if (status == QD_ERR_UNSUPPORTED && variant != i) status = try_way(d, n, i, d->variants[i].groups, most);
+        if (status != QD_ERR_UNSUPPORTED) return status;
     }
-    return qd_fail(QD_ERR_UNSUPPORTED, "%s", why);
+    return QD_ERR_UNSUPPORTED;
+}
+
+/* A node whose runs may have any number of rows gets a way for each class of them. */
+static qd_status cl_prepare(void *device, qd_node *n) {
+    cl_device_state *d = device;
+    qd_status status = cl_alive(d);
+    if (!status) status = prepare_rows(d, n, n->max_rows, INT64_MAX);
+    for (int c = qd_tuning_rows_class(n->max_rows); n->dynamic && c > 0 && !status; c--) {
+        status = prepare_rows(d, n, qd_tuning_least_rows(c - 1), qd_tuning_least_rows(c) - 1);
+        /* The way of more rows does them, too. */
+        if (status == QD_ERR_UNSUPPORTED || status == QD_ERR_DEVICE_MEMORY) status = QD_OK;
+    }
+    if (status) cl_node_free(d, n);
+    return status;
 }
 
 static qd_status cl_begin(void *device) {
@@ -249,7 +295,7 @@ static qd_status cl_kernels(void *device, qd_kernel_info **out, int *count) {
     qd_kernel_info *k = qd_alloc_zero((size_t)cl_variant_count, sizeof *k);
     if (!k) return QD_ERR_MEMORY;
     for (int i = 0; i < cl_variant_count; i++) {
-        const cl_variant *v = &cl_variants[i];
+        const cl_variant *v = &d->variants[i];
         const qd_status status = cl_variant_prove(d, i);
         if (status) {
             free(k);
@@ -308,4 +354,8 @@ const qd_backend qd_backend_opencl = {
     .profile_reset = cl_profile_reset,
     .trace = cl_profile_trace,
     .build_binary = cl_binary_build,
+    .ways = cl_ways,
+    .choose = cl_choose,
+    .tuning_write = cl_tuning_write,
+    .tuning = cl_tuning_describe,
 };

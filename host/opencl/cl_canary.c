@@ -19,7 +19,7 @@ enum { CANARIES = 24, EACH_FORMAT = 8, MIXED = 128, FUNCTIONS = 256 };
 static qd_status run_canary(cl_device_state *d, int variant, qd_case *c, bool *different, char *why, size_t capacity) {
     qd_status status = QD_OK;
     QD_TRY(qd_case_upload(c, &qd_backend_opencl, d));
-    QD_TRY(cl_node_create(d, &c->node, variant));
+    QD_TRY(cl_node_create(d, &c->node, variant, d->variants[variant].groups, INT64_MAX));
     QD_TRY(qd_backend_opencl.begin(d));
     QD_TRY(cl_node_enqueue(d, &c->node, c->node.max_rows, NULL, 0));
     QD_TRY(qd_case_compare(c, &qd_backend_opencl, d, different, why, capacity));
@@ -87,7 +87,7 @@ static qd_status find_combinations(const cl_variant *v, combination **out, int *
 
 /* Tries a variant whose program is built. *verdict is set when QD_OK is returned; *lasting: it may be kept on disk. */
 static qd_status try_variant(cl_device_state *d, int variant, cl_verdict *verdict, bool *lasting) {
-    const cl_variant *v = &cl_variants[variant];
+    const cl_variant *v = &d->variants[variant];
     cl_proof *proof = &d->proofs[variant];
     combination *all;
     int n;
@@ -148,7 +148,7 @@ static qd_status prove_binary(cl_device_state *d, int variant) {
     cl_verdict verdict = CL_UNAVAILABLE;
     bool lasting;
     qd_status status = QD_OK;
-    const bool taken = cl_binary_take(d, &cl_variants[variant], proof);
+    const bool taken = cl_binary_take(d, &d->variants[variant], proof);
     if (taken && d->options.unproven) {
         verdict = CL_PASSED;
     } else if (taken) {
@@ -167,7 +167,7 @@ static qd_status prove_binary(cl_device_state *d, int variant) {
 }
 
 qd_status cl_variant_prove(cl_device_state *d, int variant) {
-    const cl_variant *v = &cl_variants[variant];
+    const cl_variant *v = &d->variants[variant];
     cl_proof *proof = &d->proofs[variant];
     if (proof->verdict != CL_UNTRIED) return QD_OK;
     qd_status status = cl_alive(d);
@@ -201,7 +201,8 @@ qd_status cl_variant_prove(cl_device_state *d, int variant) {
         goto done;
     }
     verdict = CL_UNTRIED;
-    log_line(d, "building %s%s on %s", d->options.unproven ? "" : "and proving ", v->name, d->info.name);
+    log_line(d, "building %s%s on %s%s%s", d->options.unproven ? "" : "and proving ", v->name, d->info.name,
+             variant < cl_variant_count ? "" : " with ", variant < cl_variant_count ? "" : v->options);
     d->canary_depth++;
     double start = seconds();
     status = cl_program_build(d, v, source, &proof->program, proof->why, sizeof proof->why);
@@ -245,7 +246,7 @@ static qd_status run_round(cl_device_state *d, const int functions[], int count,
     cl_chain *chain = NULL;
     int made = 0;
     for (int i = 0; i < count; i++) {
-        const cl_variant *v = &cl_variants[functions[i]];
+        const cl_variant *v = &d->variants[functions[i]];
         combination *all;
         int n;
         QD_TRY(find_combinations(v, &all, &n));
@@ -256,7 +257,7 @@ static qd_status run_round(cl_device_state *d, const int functions[], int count,
         made++;
         nodes[i] = &cases[i].node;
         QD_TRY(qd_case_upload(&cases[i], &qd_backend_opencl, d));
-        QD_TRY(cl_node_create(d, nodes[i], functions[i]));
+        QD_TRY(cl_node_create(d, nodes[i], functions[i], v->groups, INT64_MAX));
     }
     QD_TRY(cl_chain_make(d, nodes, count, functions, count, 1, program, &chain));
     QD_TRY(cl_chain_run(d, chain, 1));

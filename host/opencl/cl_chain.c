@@ -85,7 +85,7 @@ static bool find_op(const qd_node *n, qd_op op, const char **name, int64_t *shar
 }
 
 bool cl_chain_takes(cl_device_state *d, int variant) {
-    const cl_variant *v = &cl_variants[variant];
+    const cl_variant *v = &d->variants[variant];
     const char *text;
     return d->is_cpu && !d->out_of_order && !d->options.profile && !d->options.unproven && !d->binary &&
            cl_variant_home(v) == CL_HOME_ANY && find_op(NULL, v->op, &text, NULL) &&
@@ -110,7 +110,7 @@ qd_status cl_chain_build(cl_device_state *d, const int functions[], int count, c
     cl_int e;
     qd_status status = QD_OK;
     for (; n < count && !status; n++) {
-        const cl_variant *v = &cl_variants[functions[n]];
+        const cl_variant *v = &d->variants[functions[n]];
         const char *name = "";
         find_op(NULL, v->op, &name, NULL);
         snprintf(options, sizeof options, "-DQD_STEP=step_%d -DQD_STEP_%s", n, name);
@@ -136,7 +136,7 @@ qd_status cl_chain_build(cl_device_state *d, const int functions[], int count, c
 qd_status cl_chain_key(cl_device_state *d, const int functions[], int count, char key[65]) {
     const cl_variant *parts[CL_CHAIN_FUNCTIONS + 1];
     for (int i = 0; i < count; i++)
-        parts[i] = &cl_variants[functions[i]];
+        parts[i] = &d->variants[functions[i]];
     parts[count] = &kernel_of_chains;
     return cl_program_key_linked(d, parts, count + 1, "x86/step.h", key);
 }

@@ -118,6 +118,11 @@ typedef struct cl_device {
     uint64_t max_alloc, budget, used, pooled, peak;
     qd_buffer *pool;
     cl_slab *slab;                     /* that weights are put into, or NULL */
+    cl_variant *variants; /* the rows of kernels.def, then those with options of their own: see cl_tuning.h */
+    int n_variants;
+    struct cl_choice *choices; /* what classes of problems were told to use */
+    int n_choices;
+    char tuning_path[512], tuning_why[256];
     cl_proof *proofs;                  /* one for each variant */
     unsigned reported;                 /* bit 1 << need: the driver says that it has this feature */
     cl_proof features[CL_NEEDS_COUNT]; /* of the probed needs; without their programs */
@@ -225,6 +230,10 @@ void cl_slab_close(cl_device_state *d);
 
 /* ---- cl_program.c ------------------------------------------------------------------------------------------- */
 
+/** Hexadecimal SHA-256 of the device's name; `whole`: also of its driver, the CPU's features, and all kernels. */
+qd_status cl_device_key(const cl_device_state *d, bool whole, char key[65]);
+/** Puts two pieces of bytes, one behind the other, into a file in place of an old one, or leaves that as it is. */
+bool cl_file_replace(const char *path, const void *a, size_t a_bytes, const void *b, size_t b_bytes);
 /** Hexadecimal SHA-256 of everything that a variant's binary and verdict depend on. */
 qd_status cl_program_key(const cl_device_state *d, const cl_variant *v, char key[65], char **source);
 /** That of n variants, each with the kernel file `after` behind it, linked to one program. */
@@ -308,8 +317,11 @@ void cl_attempt_end(cl_attempt *a, bool keep);
 
 /* ---- cl_launch.c -------------------------------------------------------------------------------------------- */
 
-/** Makes the kernel objects of a node for a variant whose program is built. */
-qd_status cl_node_create(cl_device_state *d, qd_node *n, int variant);
+/** Makes the kernel objects of a node for a variant whose program is built, with `groups` work-groups for each compute
+ *  unit. For a node that has some already: for runs of at most `most` rows, which must be fewer than theirs. */
+qd_status cl_node_create(cl_device_state *d, qd_node *n, int variant, int groups, int64_t most);
+/** What the runs with fewest rows use. */
+void cl_node_way(const qd_node *n, int *variant, int *groups);
 void cl_node_free(void *device, qd_node *n);
 qd_status cl_node_enqueue(void *device, qd_node *n, int64_t rows, qd_node *const wait[], int n_wait);
 

@@ -4,10 +4,13 @@
 
 #include "opencl/cl_internal.h"
 
-/* What stands behind node->kernel. */
+/* What stands behind node->kernel: the way of runs with few rows first, then those of more. */
 typedef struct cl_node {
-    int variant;
-    int n_launches; /* for each part of the weights one, or as many as the variant has stages */
+    int variant, groups;
+    int64_t most;         /* rows of a run */
+    struct cl_node *more; /* for runs of more rows; NULL: there are none */
+    struct cl_node *ran;  /* of the first: whose events those of the last run are */
+    int n_launches;       /* for each part of the weights one, or as many as the variant has stages */
     cl_kernel *kernels;
     cl_mem *params; /* of each part, where they are in memory; else NULL */
     int n_params;
@@ -270,7 +273,7 @@ static qd_status find_parts(cl_device_state *d, const qd_node *n, cl_part *singl
     qd_tensor *w = n->in[0];
     if (qd_is_constant(w)) {
         const cl_weights *weights;
-        const cl_variant *v = &cl_variants[((cl_node *)n->kernel)->variant];
+        const cl_variant *v = &d->variants[((cl_node *)n->kernel)->variant];
         const qd_status status = cl_weights_get(d, w, v->layout, cl_bank_of(d, v, 0), cl_variant_units(d, v), &weights);
         if (status) return status;
         *parts = weights->parts;
@@ -303,26 +306,47 @@ static size_t scratch_of(const cl_device_state *d, const qd_node *n, size_t *uni
     return 0;
 }
 
-qd_status cl_node_create(cl_device_state *d, qd_node *n, int variant) {
-    const cl_variant *v = &cl_variants[variant];
+static void free_one(cl_device_state *d, cl_node *x) {
+    if (x->scratch_number && --d->scratch_users == 0) {
+        cl_buffer_release(d, d->scratch);
+        d->scratch = NULL;
+    }
+    for (int i = 0; i < x->n_launches; i++) {
+        if (x->events[i]) clReleaseEvent(x->events[i]);
+        clReleaseKernel(x->kernels[i]);
+    }
+    for (int i = 0; i < x->n_params && x->params; i++) {
+        if (x->params[i]) clReleaseMemObject(x->params[i]);
+    }
+    free(x->params);
+    free(x->steps);
+    free(x->kernels);
+    free(x->events);
+    free(x);
+}
+
+qd_status cl_node_create(cl_device_state *d, qd_node *n, int variant, int groups, int64_t most) {
+    const cl_variant *v = &d->variants[variant];
     qd_status status = QD_OK;
-    cl_node *x = qd_alloc_zero(1, sizeof *x);
+    cl_node *x = qd_alloc_zero(1, sizeof *x), *more = n->kernel;
     if (!x) return QD_ERR_MEMORY;
     n->kernel = x;
     x->variant = variant;
+    x->groups = groups;
+    x->most = most;
+    x->ran = x;
     const cl_home home = cl_variant_home(v);
     const int stages = cl_variant_stages(d, v), units = cl_variant_units(d, v);
     x->local = home == CL_HOME_FPGA || (d->is_cpu && home != CL_HOME_GPU) ? 1 : CL_GPU_LOCAL;
-    x->global =
-        d->canary_single || home == CL_HOME_FPGA ? x->local : d->info.compute_units * (size_t)v->groups * x->local;
+    x->global = d->canary_single || home == CL_HOME_FPGA ? x->local : d->info.compute_units * (size_t)groups * x->local;
     cl_part single = {NULL, 0, 0};
     const cl_part *parts;
     int n_parts;
     QD_TRY(find_parts(d, n, &single, &parts, &n_parts));
-    size_t most;
-    const size_t scratch = scratch_of(d, n, &most);
+    size_t units_most;
+    const size_t scratch = scratch_of(d, n, &units_most);
     if (scratch) {
-        if (x->global > most) x->global = (most + x->local - 1) / x->local * x->local;
+        if (x->global > units_most) x->global = (units_most + x->local - 1) / x->local * x->local;
         while (x->global > x->local && x->global * scratch > d->max_alloc)
             x->global = (x->global / x->local + 1) / 2 * x->local;
         x->scratch_bytes = x->global * scratch;
@@ -355,33 +379,26 @@ qd_status cl_node_create(cl_device_state *d, qd_node *n, int variant) {
         x->rows_index = a.next;
     }
     x->rows = -1;
-    n->variant = v->name;
+    x->more = more;
+    if (!more) n->variant = v->name;
     return QD_OK;
 error:
-    cl_node_free(d, n);
+    free_one(d, x);
+    n->kernel = more;
     return status;
 }
 
+void cl_node_way(const qd_node *n, int *variant, int *groups) {
+    const cl_node *x = n->kernel;
+    *variant = x->variant;
+    *groups = x->groups;
+}
+
 void cl_node_free(void *device, qd_node *n) {
-    cl_device_state *d = device;
-    cl_node *x = n->kernel;
-    if (!x) return;
-    if (x->scratch_number && --d->scratch_users == 0) {
-        cl_buffer_release(d, d->scratch);
-        d->scratch = NULL;
+    for (cl_node *x = n->kernel, *more; x; x = more) {
+        more = x->more;
+        free_one(device, x);
     }
-    for (int i = 0; i < x->n_launches; i++) {
-        if (x->events[i]) clReleaseEvent(x->events[i]);
-        clReleaseKernel(x->kernels[i]);
-    }
-    for (int i = 0; i < x->n_params && x->params; i++) {
-        if (x->params[i]) clReleaseMemObject(x->params[i]);
-    }
-    free(x->params);
-    free(x->steps);
-    free(x->kernels);
-    free(x->events);
-    free(x);
     n->kernel = NULL;
 }
 
@@ -397,7 +414,7 @@ const cl_step *cl_node_steps(const qd_node *n, int *count, int *variant, size_t 
 static bool collect_events(qd_node *const wait[], int n_wait, cl_event list[], cl_uint capacity, cl_uint *count) {
     *count = 0;
     for (int i = 0; i < n_wait; i++) {
-        const cl_node *w = wait[i]->kernel;
+        const cl_node *w = ((const cl_node *)wait[i]->kernel)->ran;
         for (int j = 0; j < w->n_launches; j++) {
             if (!w->events[j]) continue;
             if (*count == capacity) return false;
@@ -430,10 +447,9 @@ static void remember_use(cl_device_state *d, const qd_node *n, cl_event e) {
     }
 }
 
-static qd_status start_launches(cl_device_state *d, const qd_node *n, int64_t rows, const cl_event list[],
+static qd_status start_launches(cl_device_state *d, const qd_node *n, cl_node *x, int64_t rows, const cl_event list[],
                                 cl_uint n_list) {
-    cl_node *x = n->kernel;
-    const cl_variant *v = &cl_variants[x->variant];
+    const cl_variant *v = &d->variants[x->variant];
     const bool profile = d->options.profile && !d->canary_depth;
     const int stages = cl_variant_stages(d, v), units = cl_variant_units(d, v);
     cl_event done = NULL;
@@ -463,7 +479,9 @@ error:
 qd_status cl_node_enqueue(void *device, qd_node *n, int64_t rows, qd_node *const wait[], int n_wait) {
     enum { MAX_WAIT = 32 };
     cl_device_state *d = device;
-    cl_node *x = n->kernel;
+    cl_node *first = n->kernel, *x = first;
+    while (rows > x->most)
+        x = x->more;
     qd_status status = QD_OK;
     cl_event list[MAX_WAIT + 1]; /* and that of the scratch */
     cl_uint n_list = 0;
@@ -484,7 +502,8 @@ qd_status cl_node_enqueue(void *device, qd_node *n, int64_t rows, qd_node *const
         if (x->events[i]) clReleaseEvent(x->events[i]);
         x->events[i] = NULL;
     }
-    QD_TRY(start_launches(d, n, rows, list, n_list));
+    first->ran = x;
+    QD_TRY(start_launches(d, n, x, rows, list, n_list));
     if (d->out_of_order && x->scratch_bytes) {
         if (d->scratch_event) clReleaseEvent(d->scratch_event);
         d->scratch_event = x->events[0];

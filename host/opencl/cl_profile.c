@@ -3,7 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "opencl/cl_internal.h"
+#include "opencl/cl_tuning.h"
 
 /* Rows of an operand that a run touches: those of the run where its first dimension is theirs, else all it has. Tables
  * are read at the ids, caches are written at the rows. What attention reads of the caches is left out: how far they are
@@ -62,7 +62,7 @@ static qd_status collect(cl_device_state *d) {
         /* Stages of a pipeline follow each other here: their time is that from the first one's start to the last one's
          * end. */
         const cl_trace_event *first = t - t->stage;
-        if (t->stage + 1 < cl_variant_stages(d, &cl_variants[t->variant])) continue;
+        if (t->stage + 1 < cl_variant_stages(d, &d->variants[t->variant])) continue;
         p->calls++;
         p->seconds += (double)(t->end - first->start) * 1e-9;
         p->bytes += t->bytes;
@@ -122,14 +122,16 @@ qd_status cl_profile_report(void *device, qd_profile_row **out, int *count) {
     cl_device_state *d = device;
     const qd_status status = collect(d);
     if (status) return status;
-    qd_profile_row *rows = qd_alloc_zero((size_t)cl_variant_count, sizeof *rows);
+    qd_profile_row *rows = qd_alloc_zero((size_t)d->n_variants, sizeof *rows);
     if (!rows) return QD_ERR_MEMORY;
     int n = 0;
-    for (int i = 0; i < cl_variant_count; i++) {
+    for (int i = 0; i < d->n_variants; i++) {
         const cl_proof *p = &d->proofs[i];
         if (!p->calls) continue;
         qd_profile_row *r = &rows[n++];
-        snprintf(r->kernel, sizeof r->kernel, "%s", cl_variants[i].name);
+        char options[96];
+        cl_own_options(d, i, options, sizeof options);
+        snprintf(r->kernel, sizeof r->kernel, "%.31s%s%.31s", d->variants[i].name, options[0] ? " " : "", options);
         r->calls = p->calls;
         r->seconds = p->seconds;
         r->bytes = p->bytes;
@@ -145,7 +147,7 @@ void cl_profile_reset(void *device) {
     cl_device_state *d = device;
     forget_events(d);
     d->n_trace = d->trace_read = 0;
-    for (int i = 0; i < cl_variant_count; i++) {
+    for (int i = 0; i < d->n_variants; i++) {
         cl_proof *p = &d->proofs[i];
         p->calls = 0;
         p->seconds = p->bytes = p->operations = 0;
@@ -163,7 +165,7 @@ static void write_event(const cl_device_state *d, FILE *f, const cl_trace_event 
     const char *name = t->variant == CL_TRACE_WRITE ? "write" : "read", *stage = "", *category = "transfer";
     int line = 0;
     if (t->variant >= 0) {
-        const cl_variant *v = &cl_variants[t->variant];
+        const cl_variant *v = &d->variants[t->variant];
         name = v->name;
         stage = qd_fpga_stage_name(cl_variant_stages(d, v), t->stage);
         category = qd_op_get(v->op)->name;

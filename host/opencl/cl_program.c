@@ -146,6 +146,23 @@ static qd_status hash_texts(const char *const texts[], size_t n, char key[65]) {
     return QD_OK;
 }
 
+qd_status cl_device_key(const cl_device_state *d, bool whole, char key[65]) {
+    char cpu_features[160];
+    cpu_text(d, cpu_features, sizeof cpu_features);
+    const char *const parts[] = {d->info.platform, d->info.name, d->info.driver,      d->info.version, cpu_features,
+                                 d->info.features, qd_version(), d->platform_version, qd_proof_hash};
+    enum { PARTS = sizeof parts / sizeof parts[0], NAMES = 2 };
+    if (!whole) return hash_texts(parts, NAMES, key);
+    const char **all = qd_alloc((PARTS + qd_kernel_source_count) * sizeof *all);
+    if (!all) return QD_ERR_MEMORY;
+    memcpy(all, parts, sizeof parts);
+    for (size_t i = 0; i < qd_kernel_source_count; i++)
+        all[PARTS + i] = qd_kernel_sources[i].text;
+    const qd_status status = hash_texts(all, PARTS + qd_kernel_source_count, key);
+    free(all);
+    return status;
+}
+
 qd_status cl_program_key(const cl_device_state *d, const cl_variant *v, char key[65], char **source) {
     char *text = NULL;
     char options[256], cpu_features[160];
@@ -369,11 +386,22 @@ unsigned char *cl_program_binary(cl_program p, size_t *bytes) {
     return binary;
 }
 
+bool cl_file_replace(const char *path, const void *a, size_t a_bytes, const void *b, size_t b_bytes) {
+    char beside[700];
+    const int n = snprintf(beside, sizeof beside, "%s.XXXXXX", path); /* other threads and machines may write it, too */
+    const int file = n > 0 && (size_t)n < sizeof beside ? mkstemp(beside) : -1;
+    FILE *f = file >= 0 ? fdopen(file, "wb") : NULL;
+    if (!f) return false;
+    bool ok = fwrite(a, 1, a_bytes, f) == a_bytes && (!b_bytes || fwrite(b, 1, b_bytes, f) == b_bytes);
+    ok = fclose(f) == 0 && ok && rename(beside, path) == 0;
+    if (!ok) remove(beside);
+    return ok;
+}
+
 void cl_cache_store(const cl_device_state *d, const char *key, cl_verdict verdict, cl_program program,
                     const char *why) {
-    char path[640], beside[700];
+    char path[640];
     if (!entry_path(d, key, path, sizeof path)) return;
-    snprintf(beside, sizeof beside, "%s.XXXXXX", path); /* other threads and machines may write the same entry */
     size_t binary_bytes = 0;
     unsigned char *binary = NULL;
     if (verdict == CL_PASSED && !(binary = cl_program_binary(program, &binary_bytes))) return;
@@ -381,15 +409,10 @@ void cl_cache_store(const cl_device_state *d, const char *key, cl_verdict verdic
     memcpy(h.magic, cache_magic, sizeof cache_magic);
     const size_t bytes = h.why_bytes + binary_bytes;
     unsigned char *payload = malloc(bytes + 1);
-    const int file = payload ? mkstemp(beside) : -1;
-    FILE *f = file >= 0 ? fdopen(file, "wb") : NULL;
-    if (f) {
+    if (payload) {
         memcpy(payload, why, h.why_bytes);
         if (binary) memcpy(payload + h.why_bytes, binary, binary_bytes);
-        bool ok = checksum(key, h, payload, bytes, h.sha256) && fwrite(&h, sizeof h, 1, f) == 1 &&
-                  fwrite(payload, 1, bytes, f) == bytes;
-        ok = fclose(f) == 0 && ok;
-        if (!ok || rename(beside, path)) remove(beside);
+        if (checksum(key, h, payload, bytes, h.sha256)) cl_file_replace(path, &h, sizeof h, payload, bytes);
     }
     free(payload);
     free(binary);

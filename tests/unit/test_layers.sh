@@ -19,7 +19,7 @@ grep -rhoE '#[[:space:]]*include[[:space:]]*[<"][^>"]*' kernels_cl --include='*.
         [ -f "kernels_cl/$header" ] && continue
         case $header in qdot_blocks.h | qdot_num.h | qdot_params.h | qdot_unary.def) ;; *) echo "$header" ;; esac
     done | none "kernels include more than kernels_cl, qdot_blocks.h, qdot_num.h, qdot_params.h and qdot_unary.def"
-grep -rnE '#[[:space:]]*include[[:space:]]*"' host/cli | grep -vE '"(qdot/qdot(_calibration|_codebook|_fpga|_methods|_minifloat|_packing|_quant|_safetensors|_sensitivity|_sim)?\.h|cli/[a-z_]*\.(h|def))"' |
+grep -rnE '#[[:space:]]*include[[:space:]]*"' host/cli | grep -vE '"(qdot/qdot(_calibration|_codebook|_fpga|_methods|_minifloat|_packing|_quant|_safetensors|_sensitivity|_sim|_tuning)?\.h|cli/[a-z_]*\.(h|def))"' |
     none "the command line includes more than the public headers"
 grep -rnE '#[[:space:]]*include[[:space:]]*"' host/examples | grep -vE '"(qdot/qdot(_quant)?\.h|[a-z_]*\.h)"' |
     none "an example includes more than the public headers"

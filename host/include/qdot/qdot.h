@@ -146,8 +146,11 @@ typedef struct qd_context_options {
                             "" switches the cache off */
     const char *kernels; /* use only kernel variants whose name contains this word, where an operator has one; NULL: no
                             preference; for kernel developers and tests */
-    const char *binary;  /* manifest of a precompiled binary (qdot_fpga.h), for accelerators: all kernels come from it;
-                            NULL: $QDOT_FPGA_BINARY, else they are compiled */
+    const char
+        *tuning; /* file of `qdot tune`: see qdot_tuning.h; NULL: $QDOT_TUNING, else the device's own in the cache;
+                    "": none, only what ships with the library */
+    const char *binary; /* manifest of a precompiled binary (qdot_fpga.h), for accelerators: all kernels come from it;
+                           NULL: $QDOT_FPGA_BINARY, else they are compiled */
     void (*log)(void *user,
                 const char *line); /* progress and warnings, one line each, on the calling thread; may be NULL */
     void *log_user;
@@ -187,7 +190,7 @@ QD_API qd_status qd_context_kernels(qd_context *c, qd_kernel_info **out, int *co
 QD_API void qd_kernels_free(qd_kernel_info *kernels);
 
 typedef struct qd_profile_row {
-    char kernel[64]; /* operator and variant */
+    char kernel[64]; /* operator and variant, and what it was tuned to */
     uint64_t calls;
     double seconds;    /* device time */
     double bytes;      /* moved, by the operator's definition */

@@ -92,6 +92,8 @@ typedef struct qd_operand {
 
 struct qd_fpga_manifest;
 struct qd_sim_report;
+struct qd_tuning_way;
+struct qd_tuning_info;
 
 /** Threads: all slots but `list` are called by the one thread that uses the context. No locks are held. */
 typedef struct qd_backend {
@@ -155,6 +157,12 @@ typedef struct qd_backend {
     /** Of boards that are simulated: see qd_sim_report_device and qd_sim_seconds. */
     qd_status (*sim_report)(void *device, struct qd_sim_report **out);
     double (*sim_seconds)(void *device);
+    /** Of devices that can do an operator in several ways (qdot_tuning.h): those of a prepared node; what nodes of its
+     *  class that are prepared from now on use; the file of what was chosen; what the device was tuned by. */
+    qd_status (*ways)(void *device, const qd_node *n, struct qd_tuning_way **out, int *count);
+    qd_status (*choose)(void *device, const qd_node *n, const struct qd_tuning_way *way);
+    qd_status (*tuning_write)(void *device, const char *path);
+    void (*tuning)(void *device, struct qd_tuning_info *out);
 } qd_backend;
 
 extern const qd_backend qd_backend_ref;
