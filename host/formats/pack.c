@@ -4,24 +4,54 @@
 
 #include "qdot/qdot_blocks.h"
 
-/* Where a block's codes and half-precision scales stand. */
+enum { MOST_NUMBERS = 16 };
+
+/* What a block consists of: halves, numbers of a byte each in a tile, codes; see kernels_cl/x86/tile16.h. */
 typedef struct block_parts {
-    int bytes, code_at, code_bytes, scale_at, scales;
+    int half_at, halves, number_at, numbers, code_at, code_bytes;
+    /* Takes the numbers, scales and then minima, out of the bytes that hold them; NULL: they are those bytes. */
+    void (*take)(const unsigned char *in, unsigned char out[MOST_NUMBERS]);
     unsigned char flip; /* codes become unsigned by this */
+    bool fifth;         /* the codes begin with 32 bits, the fifth one of each element */
 } block_parts;
 
-static block_parts parts_of(qd_format f) {
-    switch (f) {
-        case QD_FORMAT_Q8_0:
-            return (block_parts){34, 2, 32, 0, 1, 0x80};
-        case QD_FORMAT_Q4_0:
-            return (block_parts){18, 2, 16, 0, 1, 0};
-        case QD_FORMAT_Q4_1:
-            return (block_parts){20, 4, 16, 0, 2, 0};
-        default:
-            return (block_parts){0};
+/* Four scales of six bits, then as many minima, likewise the other four scales and minima: see qd_block_q4_k. */
+static void take_q4_k(const unsigned char *in, unsigned char *out) {
+    for (int g = 0; g < 4; g++) {
+        out[g] = in[g] & 63;
+        out[g + 4] = (unsigned char)((in[g + 8] & 15) | in[g] >> 6 << 4);
+        out[g + 8] = in[g + 4] & 63;
+        out[g + 12] = (unsigned char)(in[g + 8] >> 4 | in[g + 4] >> 6 << 4);
     }
 }
+
+static void take_q3_k(const unsigned char *in, unsigned char *out) {
+    for (int g = 0; g < 16; g++)
+        out[g] = (unsigned char)(((in[g % 8] >> g / 8 * 4 & 15) | (in[8 + g % 4] >> g / 4 * 2 & 3) << 4) - 32);
+}
+
+static void take_iq4_xs(const unsigned char *in, unsigned char *out) {
+    for (int g = 0; g < 8; g++)
+        out[g] = (unsigned char)(((in[2 + g / 2] >> g % 2 * 4 & 15) | (in[g / 4] >> g % 4 * 2 & 3) << 4) - 32);
+}
+
+/* Formats that have tiles; of the others code_bytes is 0. */
+static const block_parts parts_of[QD_FORMAT_COUNT] = {
+    [QD_FORMAT_Q8_0] = {0, 1, 0, 0, 2, 32, .flip = 0x80},
+    [QD_FORMAT_Q4_0] = {0, 1, 0, 0, 2, 16, .take = NULL},
+    [QD_FORMAT_Q4_1] = {0, 2, 0, 0, 4, 16, .take = NULL},
+    [QD_FORMAT_Q5_0] = {0, 1, 0, 0, 2, 20, .fifth = true},
+    [QD_FORMAT_Q5_1] = {0, 2, 0, 0, 4, 20, .fifth = true},
+    [QD_FORMAT_IQ4_NL] = {0, 1, 0, 0, 2, 16, .take = NULL},
+    [QD_FORMAT_MXFP4] = {0, 0, 0, 1, 1, 16, .take = NULL},
+    [QD_FORMAT_Q2_K] = {80, 2, 0, 16, 16, 64, .take = NULL},
+    [QD_FORMAT_Q3_K] = {108, 1, 96, 16, 0, 96, .take = take_q3_k},
+    [QD_FORMAT_Q4_K] = {0, 2, 4, 16, 16, 128, .take = take_q4_k},
+    [QD_FORMAT_Q5_K] = {0, 2, 4, 16, 16, 160, .take = take_q4_k},
+    [QD_FORMAT_Q6_K] = {208, 1, 192, 16, 0, 192, .take = NULL},
+    [QD_FORMAT_IQ4_XS] = {0, 1, 2, 8, 8, 128, .take = take_iq4_xs},
+    [QD_FORMAT_TQ2_0] = {64, 1, 0, 0, 0, 64, .take = NULL},
+};
 
 /* Integer codes, which have no blocks and no scales; any K. */
 static bool is_codes(qd_format f) {
@@ -34,14 +64,16 @@ int64_t qd_layout_rows(qd_layout layout) {
 
 size_t qd_layout_bytes(qd_layout layout, qd_format f, int64_t rows, int64_t K) {
     if (layout == QD_LAYOUT_ROWS) return (size_t)rows * qd_format_row_bytes(f, K);
-    const block_parts p = parts_of(f);
+    const block_parts *p = &parts_of[f];
+    const int block = qd_format_get(f)->block;
     if (layout == QD_LAYOUT_WORDS4) { /* whole words of 16 bytes */
-        const size_t tile = 4 * (size_t)(K / 32) * (size_t)(p.code_bytes + 2 * p.scales);
+        if (block != 32 || p->numbers || p->code_bytes % 16) return 0;
+        const size_t tile = 4 * (size_t)(K / 32) * (size_t)(p->code_bytes + 2 * p->halves);
         return (size_t)((rows + 3) / 4) * ((tile + 15) / 16 * 16);
     }
     const size_t tiles = (size_t)((rows + 15) / 16);
     if (is_codes(f)) return tiles * 64 * (size_t)((K + 3) / 4 + 1);
-    return tiles * 16 * (size_t)(K / 32) * (size_t)(p.code_bytes + 2 * p.scales);
+    return tiles * 16 * (size_t)(K / block) * (size_t)(2 * p->halves + p->numbers + p->code_bytes);
 }
 
 /* A tile of codes: groups of four of 16 rows, then the sum of each row. Codes become signed by `flip`; what fills up
@@ -63,46 +95,67 @@ static void pack_codes(const unsigned char *src, int rows, int64_t K, unsigned c
     memcpy(dst, sums, sizeof sums);
 }
 
-/* A tile: for each block, the codes of 16 rows in groups of four bytes, then each scale of 16 rows. */
-static void pack_tile(const block_parts *p, const unsigned char *src, int rows, int64_t blocks, unsigned char *dst) {
-    const size_t row_bytes = (size_t)blocks * (size_t)p->bytes;
-    for (int64_t b = 0; b < blocks; b++) {
-        const unsigned char *block = src + b * p->bytes; /* of the first row */
-        for (int group = 0; group < p->code_bytes / 4; group++) {
-            for (int r = 0; r < 16; r++, dst += 4) {
-                if (r >= rows) {
-                    memset(dst, 0, 4);
-                    continue;
-                }
-                const unsigned char *code = block + (size_t)r * row_bytes + p->code_at + 4 * group;
+/* Exchanges the bits of x that `mask` selects with those `shift` above them. */
+static uint32_t exchange(uint32_t x, uint32_t mask, int shift) {
+    const uint32_t different = (x >> shift ^ x) & mask;
+    return x ^ different ^ different << shift;
+}
+
+/* Bit 4j + i of 32 becomes bit j of byte i: of a bit's number, 4j + i, the two lowest binary digits become the two
+ * highest, by four exchanges of digits. */
+static void turn_bits(const unsigned char *in, unsigned char *out) {
+    uint32_t x = in[0] | (uint32_t)in[1] << 8 | (uint32_t)in[2] << 16 | (uint32_t)in[3] << 24;
+    x = exchange(x, 0x0000cccc, 14);
+    x = exchange(x, 0x00aa00aa, 7);
+    x = exchange(x, 0x0c0c0c0c, 2);
+    x = exchange(x, 0x22222222, 1);
+    for (int i = 0; i < 4; i++)
+        out[i] = (unsigned char)(x >> 8 * i);
+}
+
+/* A tile: for each block each half of 16 rows, then each number, then their codes in groups of four bytes. */
+static void pack_tile(qd_format f, const unsigned char *src, int rows, int64_t blocks, unsigned char *dst) {
+    const block_parts *p = &parts_of[f];
+    const size_t block_bytes = (size_t)qd_format_get(f)->bytes, row_bytes = (size_t)blocks * block_bytes;
+    const size_t tile_bytes = 16 * (size_t)(2 * p->halves + p->numbers + p->code_bytes);
+    memset(dst, 0, (size_t)blocks * tile_bytes);
+    for (int64_t b = 0; b < blocks; b++, src += block_bytes) {
+        for (int r = 0; r < rows; r++) {
+            const unsigned char *block = src + (size_t)r * row_bytes;
+            unsigned char *to = dst, numbers[MOST_NUMBERS];
+            for (int h = 0; h < p->halves; h++, to += 32)
+                memcpy(to + 2 * r, block + p->half_at + 2 * h, 2);
+            if (p->take) {
+                p->take(block + p->number_at, numbers);
+            } else {
+                memcpy(numbers, block + p->number_at, (size_t)p->numbers);
+            }
+            for (int g = 0; g < p->numbers; g++, to += 16)
+                to[r] = numbers[g];
+            if (p->fifth) turn_bits(block + p->code_at, to + 4 * r);
+            for (int c = p->fifth ? 4 : 0; c < p->code_bytes; c += 4) {
                 for (int i = 0; i < 4; i++)
-                    dst[i] = code[i] ^ p->flip;
+                    to[16 * c + 4 * r + i] = block[p->code_at + c + i] ^ p->flip;
             }
         }
-        for (int scale = 0; scale < p->scales; scale++) {
-            for (int r = 0; r < 16; r++, dst += 2) {
-                if (r < rows) {
-                    memcpy(dst, block + (size_t)r * row_bytes + p->scale_at + 2 * scale, 2);
-                } else {
-                    memset(dst, 0, 2);
-                }
-            }
-        }
+        dst += tile_bytes;
     }
 }
 
 /* A tile of words: the codes of 4 rows block by block, 16 bytes of each at a time, then their scales. */
-static void pack_words(const block_parts *p, const unsigned char *src, int rows, int64_t blocks, unsigned char *dst,
+static void pack_words(qd_format f, const unsigned char *src, int rows, int64_t blocks, unsigned char *dst,
                        size_t tile_bytes) {
-    const size_t row_bytes = (size_t)blocks * (size_t)p->bytes, scale_bytes = 2 * (size_t)p->scales;
+    const block_parts *p = &parts_of[f];
+    const int64_t bytes = qd_format_get(f)->bytes;
+    const size_t row_bytes = (size_t)(blocks * bytes), scale_bytes = 2 * (size_t)p->halves;
     memset(dst, 0, tile_bytes);
     for (int at = 0; at < p->code_bytes; at += 16) {
         for (int64_t i = 0; i < 4 * blocks; i++, dst += 16) {
-            if (i % 4 < rows) memcpy(dst, src + (size_t)(i % 4) * row_bytes + i / 4 * p->bytes + p->code_at + at, 16);
+            if (i % 4 < rows) memcpy(dst, src + (size_t)(i % 4) * row_bytes + i / 4 * bytes + p->code_at + at, 16);
         }
     }
     for (int64_t i = 0; i < 4 * blocks; i++, dst += scale_bytes) {
-        if (i % 4 < rows) memcpy(dst, src + (size_t)(i % 4) * row_bytes + i / 4 * p->bytes + p->scale_at, scale_bytes);
+        if (i % 4 < rows) memcpy(dst, src + (size_t)(i % 4) * row_bytes + i / 4 * bytes + p->half_at, scale_bytes);
     }
 }
 
@@ -111,7 +164,6 @@ void qd_layout_pack(qd_layout layout, qd_format f, const void *src, int64_t rows
         memcpy(dst, src, qd_layout_bytes(layout, f, rows, K));
         return;
     }
-    const block_parts p = parts_of(f);
     const int64_t together = qd_layout_rows(layout);
     const size_t tile_bytes = qd_layout_bytes(layout, f, together, K), row_bytes = qd_format_row_bytes(f, K);
     for (int64_t r = 0; r < rows; r += together) {
@@ -119,11 +171,11 @@ void qd_layout_pack(qd_layout layout, qd_format f, const void *src, int64_t rows
         unsigned char *to = (unsigned char *)dst + (size_t)(r / together) * tile_bytes;
         const int n = (int)(rows - r < together ? rows - r : together);
         if (layout == QD_LAYOUT_WORDS4) {
-            pack_words(&p, from, n, K / 32, to, tile_bytes);
+            pack_words(f, from, n, K / 32, to, tile_bytes);
         } else if (is_codes(f)) {
             pack_codes(from, n, K, f == QD_FORMAT_I8 ? 0 : 0x80, to);
         } else {
-            pack_tile(&p, from, n, K / 32, to);
+            pack_tile(f, from, n, K / qd_format_get(f)->block, to);
         }
     }
 }

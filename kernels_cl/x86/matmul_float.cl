@@ -13,7 +13,6 @@
  * One row of x: all 16 partial sums are registers (AVX2: 8, in two passes), so the tile streams from memory in its
  * order. QD_TOKENS rows of x share the dequantized weights; they go through the tile, which is in the first-level cache
  * by then, in four passes of 4 partial sums each. */
-#include "x86/simd.h"
 #include "x86/tile16.h"
 
 /* Rows of x that share dequantized weights; there are four times as many sums at once. */
@@ -120,9 +119,10 @@ QD_ALWAYS void add_passes(__global const uchar *codes, __global const uchar *sca
     }
 }
 
-/* `tokens` rows of x times the tile's lanes that start at codes and scales; sums[t] is the result. */
-QD_ALWAYS void times_tile(__global const uchar *codes, __global const uchar *scales, const int nb,
-                          __global const uchar *x, const ulong x_stride, const int tokens, qd_vf *sums) {
+/* `tokens` rows of x times QD_V rows of the tile, from `row` on; sums[t] is the result. */
+QD_ALWAYS void times_tile(__global const uchar *tile, const int row, const int nb, __global const uchar *x,
+                          const ulong x_stride, const int tokens, qd_vf *sums) {
+    __global const uchar *scales = tile + row * 2, *codes = tile + QD_TILE_CODES_AT + row * 4;
     const int fused = QD_ONE_ROW_FUSED && tokens == 1;
     add_passes(codes, scales, nb, x, x_stride, tokens, fused, sums);
     if (fused && any(isnan(sums[0]))) add_passes(codes, scales, nb, x, x_stride, tokens, 0, sums);

@@ -5,18 +5,20 @@
  * LLVM's vpdpbusd builtin aborts the process ("Cannot select"). So the host asks CPUID before it builds these.
  *
  *   qd_vf, qd_vi                      float and int vectors
+ *   qd_vl, qd_v_long, qd_v_int        as many 64-bit integers
  *   qd_v_halves(p)                    QD_V halves at p as floats, exact
  *   qd_v_codes(p)                     QD_V signed bytes at p as floats
- *   qd_sum4 and qd_dot4(s, c, x)      s += Σ of 4 products in each lane, c 0 … 15 (unsigned bytes), x the 4 bytes at x,
- *                                     signed, for all lanes; up to 8 times
- *   qd_sum8 and qd_dot8(s, c, x)      the same for c 0 … 255
- *   qd_dot8_of(s, x, c)               the same, both in registers: x signed, c unsigned, 4 bytes that are the same in
- *                                     all lanes; up to QD_SUM8_CALLS times
- *   qd_total4(s), qd_total8(s)        the sums as ints
+ *   qd_v_signed(p), qd_v_unsigned(p)  QD_V bytes at p as ints
+ *   qd_sum4 and qd_dot4(s, c, x)      s += Σ of 4 products in each lane, c 0 … 15 (unsigned bytes), x the 4 bytes at
+ *                                     x, signed, for all lanes; up to 8 times, or c 0 … 31 and up to 4 times
+ *   qd_sum7 and qd_dot7(s, c, x)      the same for c 0 … 127, any number of times
+ *   qd_sum8 and qd_dot8(s, c, x)      the same for c 0 … 255; up to QD_SUM8_CALLS times
+ *   qd_dot8_of(s, x, c)               the same, but both in registers: x signed, c 4 bytes the same in all lanes
+ *   qd_total4(s), 7 and 8             the sums as ints
  *   qd_bytes_sum(s, c)                s += Σ of the 4 unsigned bytes of each lane
+ *   qd_v_look(table, index)           entries of a table of 16 bytes
  *   qd_v_whole(x)                     floats as the nearest ints, ties to even; INT_MIN where there is none
  *   qd_v_fma(a, b, c)                 a·b + c, rounded once; AVX-512 only
- *   qd_vl, qd_v_long, qd_v_int        as many 64-bit integers
  *   qd_v_put_bytes(v, p)              the low byte of each lane, to p; the lanes are codes of 8 bits */
 #ifndef QD_SIMD_H
 #define QD_SIMD_H
@@ -47,8 +49,10 @@ QD_ALWAYS qd_vf qd_v_halves(__global const uchar *p) {
     __asm__("vcvtph2ps %1, %0" : "=v"(v) : "m"(*(__global const ushort16 *)p));
     return v;
 }
+typedef uchar16 qd_v_bytes;
 
 typedef qd_vi qd_sum4;
+typedef qd_vi qd_sum7;
 typedef qd_vi qd_sum8;
 
 QD_ALWAYS qd_vi qd_dot8(qd_vi s, const qd_vi c, __global const int *x) {
@@ -56,6 +60,7 @@ QD_ALWAYS qd_vi qd_dot8(qd_vi s, const qd_vi c, __global const int *x) {
     return s;
 }
 #define qd_dot4 qd_dot8
+#define qd_dot7 qd_dot8
 QD_ALWAYS qd_vi qd_dot8_of(qd_vi s, const qd_vi x, const qd_vi c) {
     __asm__("vpdpbusd %1, %2, %0" : "+v"(s) : "v"(x), "v"(c));
     return s;
@@ -63,8 +68,10 @@ QD_ALWAYS qd_vi qd_dot8_of(qd_vi s, const qd_vi x, const qd_vi c) {
 #define QD_SUM8_CALLS 0x7fffffff
 #define qd_dot8_add qd_dot8_of
 #define qd_total4(s) (s)
+#define qd_total7(s) (s)
 #define qd_total8(s) (s)
 #define QD_SUM4_ZERO ((qd_vi)0)
+#define QD_SUM7_ZERO ((qd_vi)0)
 #define QD_SUM8_ZERO ((qd_vi)0)
 
 QD_ALWAYS qd_vi qd_bytes_sum(const qd_vi s, const qd_vi c) {
@@ -110,14 +117,18 @@ QD_ALWAYS qd_vf qd_v_halves(__global const uchar *p) {
     __asm__("vcvtph2ps %1, %0" : "=x"(v) : "m"(*(__global const ushort8 *)p));
     return v;
 }
+typedef uchar8 qd_v_bytes;
 
 /* vpmaddubsw adds two products in 16 bits and would saturate for bytes, but not for nibbles: 8 times 2 · 15 · 128 is
- * below 2^15. So the sums stay in 16 bits for a block of 32, and bytes go as two nibbles. */
+ * below 2^15, and so is 4 times 2 · 31 · 128. So the sums stay in 16 bits for a block of 32, or of 16; 7 bits are added
+ * up each time, and bytes go as two nibbles. */
 typedef short16 qd_sum4;
+typedef qd_vi qd_sum7;
 typedef struct qd_sum8 {
     short16 low, high;
 } qd_sum8;
 #define QD_SUM4_ZERO ((short16)0)
+#define QD_SUM7_ZERO ((qd_vi)0)
 #define QD_SUM8_ZERO ((qd_sum8){(short16)0, (short16)0})
 
 QD_ALWAYS short16 qd_dot4_of(const short16 s, const qd_vi c, const qd_vi x) {
@@ -145,6 +156,9 @@ QD_ALWAYS qd_vi qd_pairs(const short16 s, const short factor) {
 QD_ALWAYS qd_vi qd_total4(const short16 s) {
     return qd_pairs(s, 1);
 }
+
+#define qd_dot7(s, c, x) ((s) + qd_total4(qd_dot4(QD_SUM4_ZERO, c, x)))
+#define qd_total7(s) (s)
 
 QD_ALWAYS qd_vi qd_total8(const qd_sum8 s) {
     return qd_pairs(s.low, 1) + qd_pairs(s.high, 16);
@@ -178,6 +192,16 @@ QD_ALWAYS void qd_v_put_bytes(const qd_vi v, __global uchar *p) {
 #error "x86/simd.h: define QD_AVX512_VNNI or QD_AVX2"
 #endif
 
+/* QD_V bytes at p as ints: vload and convert are many instructions in PoCL. */
+#define QD_WIDEN(name, instruction)                                                      \
+    QD_ALWAYS qd_vi name(__global const uchar *p) {                                      \
+        qd_vi v;                                                                         \
+        __asm__(instruction " %1, %0" : "=v"(v) : "m"(*(__global const qd_v_bytes *)p)); \
+        return v;                                                                        \
+    }
+QD_WIDEN(qd_v_signed, "vpmovsxbd")
+QD_WIDEN(qd_v_unsigned, "vpmovzxbd")
+
 /* Of a register's parts of 128 bits each. */
 #define QD_PARTWISE(instruction, a, b)                                             \
     ({                                                                             \
@@ -187,6 +211,15 @@ QD_ALWAYS void qd_v_put_bytes(const qd_vi v, __global uchar *p) {
     })
 #define QD_UNPACK(which, a, b) QD_PARTWISE("vpunpck" which, a, b)
 #define QD_PACK(which, a, b) QD_PARTWISE("vpack" which, a, b)
+
+/* Entries of a table of 16 bytes, by the bytes of `index`, each below 16. */
+QD_ALWAYS qd_vi qd_v_look(const int4 table, const qd_vi index) {
+#if QD_V == 16
+    return QD_PARTWISE("vpshufb", ((int16)(table, table, table, table)), index);
+#else
+    return QD_PARTWISE("vpshufb", ((int8)(table, table)), index);
+#endif
+}
 
 /* Vectors anywhere in memory: vload and vstore of bytes are many instructions in PoCL. */
 typedef qd_vi qd_v_anywhere __attribute__((aligned(1)));

@@ -15,16 +15,14 @@ __kernel void matmul(__global const uchar *w, QD_IN(x), QD_IN(addend), QD_OUT(y)
         const int tile_index = (int)(u % tiles);
         const int r_first = (int)(u / tiles) * QD_UNIT_ROWS;
         const int r_end = min(r_first + QD_UNIT_ROWS, rows);
-        __global const uchar *tile = w + (ulong)tile_index * nb * QD_TILE_BLOCK;
+        __global const uchar *tile = w + (ulong)tile_index * (nb / QD_TILE_UNITS) * QD_TILE_BLOCK;
         for (int lane = 0; lane < 16; lane += QD_V) {
-            __global const uchar *codes = tile + lane * 4;
-            __global const uchar *scales = tile + QD_TILE_CODES + lane * 2;
             const int n = count - tile_index * 16 - lane;
             const int column = first + tile_index * 16 + lane;
             qd_vf sums[QD_TOKENS];
 #define TIMES_TILE(r, tokens)                                                                      \
     do {                                                                                           \
-        times_tile(codes, scales, nb, QD_ROW(uchar, x, r), x_stride, tokens, sums);                \
+        times_tile(tile, lane, nb, QD_ROW(uchar, x, r), x_stride, tokens, sums);                   \
         QD_UNROLL(t, tokens) {                                                                     \
             if (has_addend) sums[t] += qd_v_load_part(QD_ROW(float, addend, (r) + t) + column, n); \
             qd_v_store_part(sums[t], QD_ROW_OUT(float, y, (r) + t) + column, n);                   \
