@@ -322,21 +322,26 @@ static inline qd_w_scales qd_w_scales_of(__global const uchar *b, const int i) {
 }
 
 /* What 32 weights and the two blocks of activations that they meet add to a sum, lo and hi being the sums of their
- * products. A block of 32 has one scale for both. */
-static inline float qd_w_term(const qd_w_scales s, __global const qd_block_a8 *a, const int lo, const int hi) {
-    const float x_lo = a[0].d * (float)lo, x_hi = a[1].d * (float)hi;
+ * products, d and sum what the two blocks hold. A block of 32 has one scale for both. */
+static inline float qd_w_term_of(const qd_w_scales s, const float d_lo, const float sum_lo, const float d_hi,
+                                 const float sum_hi, const int lo, const int hi) {
+    const float x_lo = d_lo * (float)lo, x_hi = d_hi * (float)hi;
 #if QD_W_BLOCK == 32
     const float t = s.scale[0] * (x_lo + x_hi);
 #else
     const float t = s.scale[0] * x_lo + s.scale[1] * x_hi;
 #endif
 #if QD_W_HAS_OFFSET && QD_W_BLOCK == 32
-    return t + s.offset[0] * (a[0].d * a[0].sum + a[1].d * a[1].sum);
+    return t + s.offset[0] * (d_lo * sum_lo + d_hi * sum_hi);
 #elif QD_W_HAS_OFFSET
-    return t + (s.offset[0] * (a[0].d * a[0].sum) + s.offset[1] * (a[1].d * a[1].sum));
+    return t + (s.offset[0] * (d_lo * sum_lo) + s.offset[1] * (d_hi * sum_hi));
 #else
     return t;
 #endif
+}
+
+static inline float qd_w_term(const qd_w_scales s, __global const qd_block_a8 *a, const int lo, const int hi) {
+    return qd_w_term_of(s, a[0].d, a[0].sum, a[1].d, a[1].sum, lo, hi);
 }
 
 static inline float16 qd_w_values(__global const uchar *row, const int k, const int n) {

@@ -44,4 +44,12 @@ QD_DEFINE_DOT4(qd_dot4_su, char4, uchar4, dot_4x8packed_su_int, "dp4a.s32.u32")
 QD_DEFINE_DOT4(qd_dot4_us, uchar4, char4, dot_4x8packed_us_int, "dp4a.u32.s32")
 QD_DEFINE_DOT4(qd_dot4_uu, uchar4, uchar4, dot_4x8packed_uu_uint, "dp4a.u32.u32")
 
+/* Before a loop of few rounds whose variables must be in registers. Of CPUs' compilers, which vectorize all of a
+ * kernel, it would only take time. */
+#if defined(QD_CPU) && QD_CPU
+#define QD_UNROLL
+#else
+#define QD_UNROLL _Pragma("unroll")
+#endif
+
 #endif

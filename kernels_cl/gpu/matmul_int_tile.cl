@@ -182,9 +182,9 @@ static void many_rows(QD_IN(w), QD_IN(x), QD_IN(w_zero), QD_IN(x_zero), QD_IN(bi
         const int here = min(ROWS, together - first);
         const ulong r = (ulong)batch * together + first;
         int acc[QD_TM][QD_TN];
-#pragma unroll
+        QD_UNROLL
         for (int a = 0; a < QD_TM; a++) {
-#pragma unroll
+            QD_UNROLL
             for (int b = 0; b < QD_TN; b++)
                 acc[a][b] = 0;
         }
@@ -199,13 +199,13 @@ static void many_rows(QD_IN(w), QD_IN(x), QD_IN(w_zero), QD_IN(x_zero), QD_IN(bi
                 sums[j] += sum_of_row(room + j * QD_PITCH);
             for (int part = 0; part < QD_K / 16; part++) {
                 uint4 xs[QD_TM];
-#pragma unroll
+                QD_UNROLL
                 for (int a = 0; a < QD_TM; a++)
                     xs[a] = ((__local const uint4 *)(x_tile + (m + 8 * a) * QD_PITCH))[part];
-#pragma unroll
+                QD_UNROLL
                 for (int b = 0; b < QD_TN; b++) {
                     const uint4 ws = ((__local const uint4 *)(w_tile + (n + 8 * b) * QD_PITCH))[part];
-#pragma unroll
+                    QD_UNROLL
                     for (int a = 0; a < QD_TM; a++)
                         acc[a][b] = dot16(ws, xs[a], acc[a][b]);
                 }
@@ -213,12 +213,12 @@ static void many_rows(QD_IN(w), QD_IN(x), QD_IN(w_zero), QD_IN(x_zero), QD_IN(bi
             barrier(CLK_LOCAL_MEM_FENCE); /* the next step writes there */
         }
         const int bytes = QD_CODE_BITS(p->y.code) / 8;
-#pragma unroll
+        QD_UNROLL
         for (int b = 0; b < QD_TN; b++) {
             const int c = n + 8 * b;
             const uint wz =
                 (uint)zero_of(QD_ROW(uchar, w_zero, 0), p->w_zero, p->first + i + c, p->w_code, c < channels);
-#pragma unroll
+            QD_UNROLL
             for (int a = 0; a < QD_TM; a++) {
                 const int t = m + 8 * a;
                 if (c >= channels || t >= here) continue;
