@@ -6,7 +6,7 @@
  *
  *       y   … | i3 …  | 0 …        | 0 …        | 0 …  | …
  *               └────────────── QD_RUN ──────────┘               */
-#include "codes.h"
+#include "add_int.h"
 
 /* A run of codes, or one code that repeats: bytes, made unsigned by `flip`, which the zero point takes off again. */
 typedef struct run_of {
@@ -20,8 +20,8 @@ static inline int value(const run_of x, const uint i) {
     return (int)(x.codes[i] ^ x.flip) - x.zero;
 }
 
-/* The loops are written once for each mode, and for each operand that repeats: inside of them the choice would cost more
- * than the arithmetic. */
+/* The loops are written once for each mode, and for each operand that repeats: inside of them the choice would cost
+ * more than the arithmetic. */
 #define LOOP(A, B, EXPRESSION)                                                     \
     for (uint i = 0; i < n; i++) {                                                 \
         const int a = A, b = B;                                                    \
@@ -59,37 +59,17 @@ static inline void combine(const qd_binary_params *p, const run_of of_a, const r
 }
 #else
 #define KERNEL add_int
-static inline int add_fixed(const qd_binary_params *p, const int a, const int b) {
-    const long sum = (long)a * p->a_multiplier + (long)b * p->b_multiplier;
-    return qd_saturate_i32((sum + (1L << (p->y_shift - 1))) >> p->y_shift); /* 1 … 63 */
-}
-
-static inline int add_gemmlowp(const qd_binary_params *p, const int a, const int b) {
-    const int scaled_a = qd_requantize_gemmlowp(a * (1 << QD_ADD_LEFT_SHIFT), p->a_multiplier, p->a_shift);
-    const int scaled_b = qd_requantize_gemmlowp(b * (1 << QD_ADD_LEFT_SHIFT), p->b_multiplier, p->b_shift);
-    return qd_requantize_gemmlowp(scaled_a + p->b_sign * scaled_b, p->y_multiplier, p->y_shift);
-}
-
-static inline int add_float(const qd_binary_params *p, const int a, const int b) {
-    return qd_round_even_i32((p->a_scale * (float)a + p->b_scale * (float)b) / p->y_scale);
-}
-
-/* OpenCL's fma is correctly rounded on every device. */
-static inline int add_zero_first(const qd_binary_params *p, const int a, const int b) {
-    return qd_round_even_i32(fma((float)a, p->a_scale, fma((float)b, p->b_scale, p->offset)));
-}
-
 static inline void combine(const qd_binary_params *p, const run_of of_a, const run_of of_b, __global uchar *y,
                            const uint n) {
     switch (p->y.mode) {
         case QD_MODE_FIXED:
-            RUN(add_fixed(p, a, b));
+            RUN(qd_add_fixed(p, a, b));
         case QD_MODE_GEMMLOWP:
-            RUN(add_gemmlowp(p, a, b));
+            RUN(qd_add_gemmlowp(p, a, b));
         case QD_MODE_ZERO_FIRST:
-            RUN(add_zero_first(p, a, b));
+            RUN(qd_add_zero_first(p, a, b));
         default:
-            RUN(add_float(p, a, b));
+            RUN(qd_add_float(p, a, b));
     }
 }
 #endif

@@ -1,13 +1,15 @@
-/* y = requantize(Σ (w - w_zero) · (x - x_zero) + bias) over the positions of a window and the channels of a group;
+/* conv_int, and with QD_ADD conv_add_int.
+ *
+ * y = requantize(Σ (w - w_zero) · (x - x_zero) + bias) over the positions of a window and the channels of a group;
  * positions in the padding add nothing.
  *
- *   w [O, ...] of 8 or 4 bits, x, y: images of codes of 8 bits, by the strides of qd_conv_int_params; others as in
- * qdot_ops.def
+ *   w [O, ...] of 8 or 4 bits, x, y: images of codes of 8 bits, by the strides of qd_conv_int_params;
+ *   residual: as y; others as in qdot_ops.def
  *
  * Three ways through it, by what lies side by side in memory:
  *
  *   runs      NHWC. Channels of a position are neighbours; with one group and no dilation whole lines of the window
- * are. Unit u = (image, QD_CH output channels, line of y, QD_PX columns): dot products of 16 codes.
+ *             are. Unit u = (image, QD_CH output channels, line of y, QD_PX columns): dot products of 16 codes.
  *
  *                 line of x   [. . . c0 c1 c2|c0 c1 c2|c0 c1 c2 . . .]      x for QD_PX windows  }  QD_PX · QD_CH sums
  *                 line of w         [kx = 0   kx = 1   kx = 2]              w for QD_CH channels }
@@ -16,7 +18,7 @@
  *             of each: o, o + M, o + 2M, … Their weights, which are apart, are collected once for a unit u = (image, 16
  *             channels, output channel of each, line of y, QD_COLUMNS columns).
  *   columns   NCHW. 16 columns of y side by side. Unit u = (image, QD_CH output channels, line of y, 16 columns). */
-#include "codes.h"
+#include "add_int.h"
 
 #define QD_PX 4
 #define QD_CH 4
@@ -41,6 +43,10 @@ typedef struct conv {
     int per_group, out_per_group;
     int in_w, out_w, out_h; /* the window's, or all pixels as one line */
     uchar w_flip, x_flip;   /* makes codes signed */
+#ifdef QD_ADD
+    const qd_conv_add_int_params *add;
+    __global const uchar *residual;
+#endif
 } conv;
 
 /* 16 codes, made signed by `flip`, then minus `zero`. */
@@ -77,8 +83,8 @@ static inline int w_code_at(const conv *a, const long at) {
     return (char)(a->w[at] ^ a->w_flip);
 }
 
-/* Codes at … at+15 of w, made signed, minus `zero`; 0 in lanes n and up, which may be outside of it. Packed ones begin at
- * a byte. */
+/* Codes at … at+15 of w, made signed, minus `zero`; 0 in lanes n and up, which may be outside of it. Packed ones begin
+ * at a byte. */
 static inline short16 load_w(const conv *a, const long at, const int n, const short16 zero) {
     if (QD_CODE_BITS(a->w_code) == 8) return load(a->w, at, a->w_size, 0, n, a->w_flip, zero);
     const short16 v = qd_codes16(a->w + at / 2, 0, min(n, 16), a->w_code, 0);
@@ -92,7 +98,11 @@ static inline int w_zero_at(const conv *a, const qd_conv_int_params *p, const in
 
 static inline void put(const conv *a, const qd_conv_int_params *p, const int o, const ulong at, const int sum) {
     const int all = p->bias == QD_ABSENT ? sum : (int)((uint)sum + (uint)a->bias[o]);
-    qd_put_code(a->y, at, p->y.code, qd_finish(&p->y, a->requant, o, all));
+    int code = qd_finish(&p->y, a->requant, o, all);
+#ifdef QD_ADD
+    code = qd_add_residual(a->add, code, qd_code_at(a->residual, at, qd_residual_code(a->add)));
+#endif
+    qd_put_code(a->y, at, p->y.code, code);
 }
 
 /* ---- Runs --------------------------------------------------------------------------------------------------- */
@@ -274,10 +284,19 @@ static inline void columns(const conv *a, const qd_conv_int_params *p, const lon
 
 /* ---- The kernel --------------------------------------------------------------------------------------------- */
 
+#ifdef QD_ADD
+__kernel void conv_add_int(QD_IN(w), QD_IN(x), QD_IN(requant), QD_IN(residual), QD_IN(w_zero), QD_IN(x_zero),
+                           QD_IN(bias), QD_OUT(y), const qd_conv_add_int_params with, const int rows QD_WORK) {
+    const qd_conv_int_params p = with.conv;
+    conv a;
+    a.add = &with;
+    a.residual = QD_ROW(uchar, residual, 0);
+#else
 __kernel void conv_int(QD_IN(w), QD_IN(x), QD_IN(w_zero), QD_IN(x_zero), QD_IN(bias), QD_IN(requant), QD_OUT(y),
                        const qd_conv_int_params p, const int rows QD_WORK) {
-    const qd_window_params v = p.window;
     conv a;
+#endif
+    const qd_window_params v = p.window;
     a.w = QD_ROW(uchar, w, 0);
     a.x = QD_ROW(uchar, x, 0);
     a.w_zeros = QD_ROW(uchar, w_zero, 0);

@@ -32,6 +32,9 @@ static bool find_limits(qd_node *n, int32_t *limits[2]) {
         case QD_OP_CONV_INT:
             LIMITS(conv_int.y);
             return n->in[5];
+        case QD_OP_CONV_ADD_INT:
+            LIMITS(conv_add_int.add);
+            return true;
         case QD_OP_REQUANTIZE:
             LIMITS(requantize.y);
             return true;
@@ -79,6 +82,27 @@ static qd_status read_map(const qd_node *n, int32_t map[256]) {
         const int32_t *row = bytes, x = i - (QD_CODE_SIGNED(x_code) ? 128 : 0) - p->x_zero;
         map[i] = qd_to_code(qd_requantize(x, p->y.mode, row[0], row[1]), p->y.zero_point, p->y.min, p->y.max);
     }
+    return QD_OK;
+}
+
+/* CONV_INT -> ADD_INT of the same shapes: the residual. */
+static qd_status put_residual(const qd_node *first, const qd_node *second, int input, qd_node *made) {
+    qd_tensor *residual = second->in[1 - input];
+    const qd_tensor_desc *a = &first->out[0]->desc, *b = &residual->desc;
+    if (!first->in[5] || a->format != second->out[0]->desc.format || a->rank != b->rank) return NO;
+    for (int i = 0; i < a->rank; i++) {
+        if (a->shape[i] != b->shape[i]) return NO;
+    }
+    made->op = QD_OP_CONV_ADD_INT;
+    memset(&made->attrs, 0, sizeof made->attrs);
+    made->attrs.conv_add_int.window = first->attrs.conv_int.window;
+    made->attrs.conv_add_int.groups = first->attrs.conv_int.groups;
+    made->attrs.conv_add_int.y = first->attrs.conv_int.y;
+    made->attrs.conv_add_int.add = second->attrs.binary;
+    made->attrs.conv_add_int.residual_first = input == 1;
+    qd_tensor *const in[] = {first->in[0], first->in[1], first->in[5], residual,
+                             first->in[2], first->in[3], first->in[4]};
+    memcpy(made->in, in, sizeof in);
     return QD_OK;
 }
 
@@ -165,11 +189,14 @@ typedef struct fusion {
 } fusion;
 
 #define OP(id) ((uint64_t)1 << QD_OP_##id)
-#define ENDS_IN_CODES \
-    (OP(MATMUL_INT) | OP(CONV_INT) | OP(REQUANTIZE) | OP(QUANTIZE_LINEAR) | OP(POOL) | OP(ADD_INT) | OP(MUL_INT))
+#define ENDS_IN_CODES                                                                                              \
+    (OP(MATMUL_INT) | OP(CONV_INT) | OP(REQUANTIZE) | OP(QUANTIZE_LINEAR) | OP(POOL) | OP(ADD_INT) | OP(MUL_INT) | \
+     OP(CONV_ADD_INT))
 
 static const fusion fusions[] = {
     {"requantize", OP(MATMUL_INT) | OP(CONV_INT), QD_OP_REQUANTIZE, 0, put_requant},
+    {"residual", OP(CONV_INT), QD_OP_ADD_INT, 0, put_residual},
+    {"residual", OP(CONV_INT), QD_OP_ADD_INT, 1, put_residual},
     {"limits", ENDS_IN_CODES, QD_OP_TABLE, 0, put_limits},
     {"limits", ENDS_IN_CODES, QD_OP_REQUANTIZE, 0, put_limits},
     {"padding", OP(PAD), QD_OP_CONV_INT, 1, put_padding},
@@ -233,6 +260,9 @@ static qd_status try_fusion(qd_graph *g, const fusion *f, int second, int *first
     memcpy(made.out, b->out, sizeof made.out);
     qd_status status = f->rewrite(a, b, f->input, &made);
     if (status) return status;
+    const qd_backend *backend = g->context->backend;
+    if (made.op != a->op && made.op != b->op && !(backend->offers && backend->offers(g->context->device, made.op)))
+        return NO;
     const qd_op_info *info = qd_op_get(made.op);
     status = qd_node_init(&checked, made.op, &made.attrs, made.in, info->max_in, made.out, info->n_out, g);
     if (status == QD_ERR_ARGUMENT) return NO; /* not together, though each by itself */

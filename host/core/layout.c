@@ -47,12 +47,18 @@ static bool is_image(const qd_tensor *t) {
 
 /* ---- Operators ---------------------------------------------------------------------------------------------- */
 
+static bool is_convolution(const qd_node *n) {
+    return n->op == QD_OP_CONV_INT || n->op == QD_OP_CONV_ADD_INT;
+}
+
 /* The operands that are images, bit by bit; 0: this operator is left as it is. */
 static unsigned images_of(const qd_node *n) {
     const qd_tensor *requant = n->in[1];
     switch (n->op) {
         case QD_OP_CONV_INT:
-            return n->attrs.conv_int.window.nchw && qd_is_constant(n->in[0]) ? 1u << 1 : 0;
+        case QD_OP_CONV_ADD_INT: /* the residual, too */
+            if (!n->attrs.conv_int.window.nchw || !qd_is_constant(n->in[0])) return 0;
+            return n->op == QD_OP_CONV_INT ? 1u << 1 : 1u << 1 | 1u << 3;
         case QD_OP_POOL:
             return n->attrs.pool.window.nchw;
         case QD_OP_RESIZE:
@@ -78,6 +84,7 @@ static void put_attrs(qd_node *n, int rank) {
     int axis;
     switch (n->op) {
         case QD_OP_CONV_INT:
+        case QD_OP_CONV_ADD_INT:
             n->attrs.conv_int.window.nchw = false;
             break;
         case QD_OP_POOL:
@@ -260,7 +267,7 @@ static bool is_changed(const qd_node *n, unsigned images, int k) {
 
 /* Whether an operator can have channels last, and should: convolutions are worth copies of images, others are not. */
 static bool is_to_change(const pass *p, const qd_node *n, unsigned images) {
-    bool changes = n->op == QD_OP_CONV_INT;
+    bool changes = is_convolution(n);
     if (!images || !is_image(n->out[0])) return false;
     for (int k = 0; k < QD_MAX_IN; k++) {
         if (!(images >> k & 1) || !n->in[k]) continue;
@@ -279,7 +286,7 @@ static qd_status change(pass *p, const qd_node *n, unsigned images) {
     const bool keeps = find_twin(p, y) || qd_is_private(p->g, y);
     qd_node made = *n, checked;
     qd_status status;
-    if (n->op == QD_OP_CONV_INT) QD_TRY(weights_last(p->g, n->in[0], &made.in[0]));
+    if (is_convolution(n)) QD_TRY(weights_last(p->g, n->in[0], &made.in[0]));
     for (int k = 0; k < QD_MAX_IN; k++)
         QD_TRY(is_changed(n, images, k) ? twin_to_read(p, n->in[k], &made.in[k]) : put_back(p, n->in[k]));
     if (!keeps) QD_TRY(see_last(p, y, &seen));

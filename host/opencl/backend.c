@@ -140,7 +140,7 @@ static qd_status cl_open(const char *device, const qd_context_options *options, 
 static bool tiles_fit(const qd_node *n) {
     if (n->op == QD_OP_MATMUL_GROUP) return n->params.matmul_group.groups == 1 && n->params.matmul_group.x_code;
     if (n->op == QD_OP_MATMUL_INT) return !n->params.matmul_int.batched;
-    if (n->op == QD_OP_CONV_INT) {
+    if (n->op == QD_OP_CONV_INT || n->op == QD_OP_CONV_ADD_INT) {
         const qd_conv_int_params *p = &n->params.conv_int;
         const qd_window_params *v = &p->window;
         const bool own = p->groups == v->channels && v->channels == v->out_channels &&
@@ -188,6 +188,17 @@ static int variant_turn(const cl_variant *v, cl_home home) {
 
 bool cl_variant_at_home(const cl_device_state *d, const cl_variant *v) {
     return variant_turn(v, home_of(d)) < TURNS - 1;
+}
+
+/* What is not written for accelerators would be slower there than the parts that are; and where the caller asks for
+ * kernels that the parts have, and the whole has not, it would not be what was asked for. */
+static bool cl_offers(void *device, qd_op op) {
+    const cl_device_state *d = device;
+    if (home_of(d) == CL_HOME_FPGA || d->binary) return false;
+    for (int i = 0; i < cl_variant_count; i++) {
+        if (d->variants[i].op == op && strstr(d->variants[i].name, d->kernels)) return true;
+    }
+    return false;
 }
 
 /* Lets runs of at most `most` rows go this way, if the variant is proven. QD_ERR_UNSUPPORTED, with the reason: not so.
@@ -339,6 +350,7 @@ const qd_backend qd_backend_opencl = {
     .refresh = cl_weights_refresh,
     .prepare = cl_prepare,
     .retire = cl_node_free,
+    .offers = cl_offers,
     .begin = cl_begin,
     .enqueue = cl_node_enqueue,
     .submit = cl_submit,

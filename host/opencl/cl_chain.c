@@ -64,6 +64,7 @@ static bool find_op(const qd_node *n, qd_op op, const char **name, int64_t *shar
         OP(MATMUL_CODED, 0);
         OP(GET_ROWS_CODED, 1);
         OP(CONV_INT, 0);
+        OP(CONV_ADD_INT, 0);
         OP(REQUANTIZE, 0);
         OP(QUANTIZE_LINEAR, 0);
         OP(DEQUANTIZE_LINEAR, 0);

@@ -82,6 +82,11 @@ static qd_status ref_read(void *device, qd_buffer *b, size_t offset, void *dst, 
     return QD_OK;
 }
 
+static bool ref_offers(void *device, qd_op op) {
+    (void)device, (void)op;
+    return true;
+}
+
 static qd_status ref_prepare(void *device, qd_node *n) {
     (void)device;
     n->variant = "reference";
@@ -139,6 +144,7 @@ const qd_backend qd_backend_ref = {
     .write = ref_write,
     .read = ref_read,
     .prepare = ref_prepare,
+    .offers = ref_offers,
     .enqueue = ref_enqueue,
     .finish = ref_finish,
     .compute = ref_compute,

@@ -12,8 +12,7 @@ static int32_t value_at(const qd_tensor *x, qd_operand data, const int64_t index
     return qd_ref_code(data.data, at, code) - zero;
 }
 
-/* a + b in the scale of y, as a whole number. */
-static int32_t sum(const qd_binary_params *p, int32_t a, int32_t b) {
+int32_t qd_ref_sum(const qd_binary_params *p, int32_t a, int32_t b) {
     switch (p->y.mode) {
         case QD_MODE_FIXED: { /* floor((a·Ma + b·Mb) / 2^shift + 1/2) */
             const int64_t total = (int64_t)a * p->a_multiplier + (int64_t)b * p->b_multiplier;
@@ -68,7 +67,7 @@ static qd_status compute(const qd_node *n, const qd_operand in[], const qd_opera
 }
 
 qd_status qd_ref_add_int(const qd_node *n, const qd_operand in[], const qd_operand out[], int64_t rows) {
-    return compute(n, in, out, rows, sum);
+    return compute(n, in, out, rows, qd_ref_sum);
 }
 
 qd_status qd_ref_mul_int(const qd_node *n, const qd_operand in[], const qd_operand out[], int64_t rows) {

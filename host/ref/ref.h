@@ -24,6 +24,8 @@ void qd_ref_put_code(void *row, int64_t i, int32_t code, int32_t value);
 int32_t qd_ref_zero(const qd_operand *zeros, int32_t share, int64_t i, int32_t code);
 /** The end of an integer operator: a sum, with its bias, as a code of y. `requant`: the operand; `channel`: its row. */
 int32_t qd_ref_finish(const qd_output *y, const qd_operand *requant, int64_t channel, int32_t sum);
+/** ADD_INT: a + b, which are without their zero points, in the scale of y, as a whole number. */
+int32_t qd_ref_sum(const qd_binary_params *p, int32_t a, int32_t b);
 
 /** Index (a, b, c) of the first three dimensions of an operand that may have any strides. */
 void *qd_ref_at(qd_operand o, const qd_strides *s, int64_t a, int64_t b, int64_t c);

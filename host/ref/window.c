@@ -43,10 +43,21 @@ static int64_t conv_sum(const qd_conv_int_params *p, const void *x, const void *
     return sum;
 }
 
-qd_status qd_ref_conv_int(const qd_node *n, const qd_operand in[], const qd_operand out[], int64_t rows) {
+/* The sum of a convolution's code and the residual's, as a code. */
+static int32_t add_residual(const qd_conv_add_int_params *p, int32_t code, int32_t residual) {
+    const qd_binary_params *s = &p->add;
+    const int32_t a = p->residual_first ? residual : code, b = p->residual_first ? code : residual;
+    return qd_to_code(qd_ref_sum(s, a - s->a_zero, b - s->b_zero), s->y.zero_point, s->y.min, s->y.max);
+}
+
+/* `in` is as CONV_INT has it; `residual`: that of CONV_ADD_INT, or NULL. */
+static void convolve(const qd_node *n, const qd_operand in[], const qd_operand *residual, const qd_operand *out,
+                     int64_t rows) {
     const qd_conv_int_params *p = &n->params.conv_int;
     const qd_window_params *v = &p->window;
     const int64_t area = (int64_t)v->out_h * v->out_w;
+    const qd_conv_add_int_params *with = &n->params.conv_add_int;
+    const int32_t residual_code = !residual ? 0 : with->residual_first ? with->add.a_code : with->add.b_code;
     const int32_t x_zero = qd_ref_zero(&in[3], p->x_zero, 0, p->x_code);
     for (int64_t i = 0; i < rows * v->out_channels * area; i++) {
         const int64_t r = i / area / v->out_channels, o = i / area % v->out_channels;
@@ -54,8 +65,21 @@ qd_status qd_ref_conv_int(const qd_node *n, const qd_operand in[], const qd_oper
         const int32_t w_zero = qd_ref_zero(&in[2], p->w_zero, o, p->w_code);
         uint32_t sum = (uint32_t)conv_sum(p, in[1].data, in[0].data, r, o, (int64_t[]){h, w}, x_zero, w_zero);
         if (p->bias != QD_ABSENT) sum += (uint32_t)((const int32_t *)in[4].data)[o];
-        qd_ref_put_code(out[0].data, at_y(v, r, o, h, w), p->y.code, qd_ref_finish(&p->y, &in[5], o, (int32_t)sum));
+        const int64_t at = at_y(v, r, o, h, w);
+        int32_t y = qd_ref_finish(&p->y, &in[5], o, (int32_t)sum);
+        if (residual) y = add_residual(with, y, byte_at(residual->data, at, residual_code));
+        qd_ref_put_code(out->data, at, p->y.code, y);
     }
+}
+
+qd_status qd_ref_conv_int(const qd_node *n, const qd_operand in[], const qd_operand out[], int64_t rows) {
+    convolve(n, in, NULL, out, rows);
+    return QD_OK;
+}
+
+qd_status qd_ref_conv_add_int(const qd_node *n, const qd_operand in[], const qd_operand out[], int64_t rows) {
+    const qd_operand of_conv[] = {in[0], in[1], in[4], in[5], in[6], in[2]};
+    convolve(n, of_conv, &in[3], out, rows);
     return QD_OK;
 }
 

@@ -1,7 +1,6 @@
-/* CONV_INT for weights of 8 bits that do not change, NHWC, one group or as many as channels, see gemm_int.h: a position
- * is a pixel of y, and its codes are those of x below the window, line by line, as the weights of a channel lie.
- * Operands as in
- * ../conv_int.cl.
+/* CONV_INT, and with QD_ADD CONV_ADD_INT, for weights of 8 bits that do not change, NHWC, one group or as many as
+ * channels, see gemm_int.h: a position is a pixel of y, and its codes are those of x below the window, line by line, as
+ * the weights of a channel lie. Operands as in ../conv_int.cl.
  *
  *   window   [ky = 0: kx 0 … X-1, all channels of each][ky = 1: …] …      K = Y · X · C
  *
@@ -72,10 +71,19 @@ static inline void gemm_fill(const void *source, const ulong first, const int co
     }
 }
 
+#ifdef QD_ADD
+__kernel void conv_add_int(QD_IN(w), QD_IN(x), QD_IN(requant), QD_IN(residual), QD_IN(w_zero), QD_IN(x_zero),
+                           QD_IN(bias), QD_OUT(y), const qd_conv_add_int_params with, const int rows QD_WORK) {
+    const qd_conv_int_params p = with.conv;
+    gemm g = GEMM_OF(p);
+    g.add = &with;
+    g.residual = QD_ROW(uchar, residual, 0);
+#else
 __kernel void conv_int(QD_IN(w), QD_IN(x), QD_IN(w_zero), QD_IN(x_zero), QD_IN(bias), QD_IN(requant), QD_OUT(y),
                        const qd_conv_int_params p, const int rows QD_WORK) {
-    const qd_window_params v = p.window;
     gemm g = GEMM_OF(p);
+#endif
+    const qd_window_params v = p.window;
     g.w = QD_ROW(uchar, w, 0);
     g.k = v.kernel_h * v.kernel_w * (v.channels / p.groups);
     g.wide = 0;

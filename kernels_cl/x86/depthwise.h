@@ -196,6 +196,13 @@ QD_ALWAYS void depthwise_line(const depthwise *d, const ulong line, const int mo
                 if (end.requant != QD_ABSENT) codes[q] = qd_v_finish(&end, codes[q], d->a[q], d->b[q]);
             }
             const ulong first = (line * v->out_w + (ulong)(column + t)) * v->channels + d->channel;
+#ifdef QD_ADD
+            for (int i = 0; i < d->n; i++) {
+                int *code = (int *)codes + depthwise_lane(i);
+                *code = qd_add_residual(d->g->add, *code,
+                                        qd_code_at(d->g->residual, first + i, qd_residual_code(d->g->add)));
+            }
+#endif
             depthwise_store(d, codes, y + first * bytes);
         }
     }

@@ -1,15 +1,20 @@
-/* The end of integer operators on vectors: qd_to_code(qd_requantize(…)) lane by lane, for results of 8 bits. */
+/* The end of integer operators on vectors: qd_to_code(qd_requantize(…)) and qd_add_residual lane by lane. */
 #ifndef QD_FINISH_H
 #define QD_FINISH_H
 
-#include "codes.h"
+#include "add_int.h"
 #include "x86/simd.h"
 
-/* qd_requantize_float within low … high, whole numbers that floats hold: limits before rounding are those after it. */
-QD_ALWAYS qd_vi qd_v_requantize_float(const qd_vi x, const qd_vi a, const float low, const float high) {
-    const qd_vf v = qd_v_float(x) * qd_v_as_float(a);
+/* qd_to_code(qd_round_even_i32(v)): limits before rounding are those after it, for they are whole numbers. */
+QD_ALWAYS qd_vi qd_v_limit(const qd_output *y, const qd_vf v) {
+    const float low = (float)(y->min - y->zero_point), high = (float)(y->max - y->zero_point);
     const qd_vf below = v < high ? v : (qd_vf)high, inside = below > low ? below : (qd_vf)low;
-    return qd_v_whole(v == v ? inside : (qd_vf)clamp(0.0f, low, high));
+    return qd_v_whole(v == v ? inside : (qd_vf)clamp(0.0f, low, high)) + y->zero_point;
+}
+
+QD_ALWAYS qd_vi qd_v_clamp(const qd_vl v, const int low, const int high) {
+    const qd_vl above = v > (qd_vl)low ? v : (qd_vl)low;
+    return qd_v_int(above < (qd_vl)high ? above : (qd_vl)high);
 }
 
 /* qd_multiply_q31: with its two kinds of truncation, gemmlowp's rounding is that of ties upward for any sign. */
@@ -32,8 +37,7 @@ QD_ALWAYS qd_vi qd_v_fixed(const qd_vi x, const qd_vi a, const qd_vi b, const in
     const qd_vl shift = qd_v_long(b), nudge = (qd_vl)1 << ((shift - 1) & 63);
     const qd_vl exact = (qd_v_long(x) * qd_v_long(a) + nudge) >> (shift & 63);
     const qd_vl whole = ((shift > 0) & (shift < 63)) ? exact : (qd_vl)0;
-    const qd_vl above = whole > (qd_vl)low ? whole : (qd_vl)low;
-    return qd_v_int(above < (qd_vl)high ? above : (qd_vl)high);
+    return qd_v_clamp(whole, low, high);
 }
 
 /* Sums with their bias as codes of y, which has requant numbers; a and b are those of the lanes. */
@@ -41,7 +45,7 @@ QD_ALWAYS qd_vi qd_v_finish(const qd_output *y, const qd_vi x, const qd_vi a, co
     if (QD_CODE_BITS(y->code) == 8 && y->mode != QD_MODE_AWAY) {
         const int low = y->min - y->zero_point, high = y->max - y->zero_point;
         if (y->mode == QD_MODE_FIXED) return qd_v_fixed(x, a, b, low, high) + y->zero_point;
-        if (y->mode == QD_MODE_FLOAT) return qd_v_requantize_float(x, a, low, high) + y->zero_point;
+        if (y->mode == QD_MODE_FLOAT) return qd_v_limit(y, qd_v_float(x) * qd_v_as_float(a));
         return clamp(qd_v_gemmlowp(x, a, b), (qd_vi)low, (qd_vi)high) + y->zero_point;
     }
     int lanes[QD_V], first[QD_V], second[QD_V];
@@ -51,6 +55,29 @@ QD_ALWAYS qd_vi qd_v_finish(const qd_output *y, const qd_vi x, const qd_vi a, co
     for (int i = 0; i < QD_V; i++)
         lanes[i] = qd_to_code(qd_requantize(lanes[i], y->mode, first[i], second[i]), y->zero_point, y->min, y->max);
     return qd_v_load_int(0, lanes);
+}
+
+/* Codes of a convolution with the residual's added, as codes. */
+QD_ALWAYS qd_vi qd_v_add_residual(const qd_conv_add_int_params *p, const qd_vi code, const qd_vi residual) {
+    const qd_binary_params *s = &p->add;
+    const qd_vi a = (p->residual_first ? residual : code) - s->a_zero;
+    const qd_vi b = (p->residual_first ? code : residual) - s->b_zero;
+    const int low = s->y.min - s->y.zero_point, high = s->y.max - s->y.zero_point;
+    if (s->y.mode == QD_MODE_FIXED) {
+        const qd_vl sum = qd_v_long(a) * (long)s->a_multiplier + qd_v_long(b) * (long)s->b_multiplier;
+        const qd_vl whole = (sum + (1L << (s->y_shift - 1))) >> (qd_vl)s->y_shift;
+        return qd_v_clamp(whole, low, high) + s->y.zero_point;
+    }
+    if (s->y.mode == QD_MODE_GEMMLOWP) {
+        const qd_vi of_a = qd_v_gemmlowp(a << QD_ADD_LEFT_SHIFT, (qd_vi)s->a_multiplier, (qd_vi)s->a_shift);
+        const qd_vi of_b = qd_v_gemmlowp(b << QD_ADD_LEFT_SHIFT, (qd_vi)s->b_multiplier, (qd_vi)s->b_shift);
+        const qd_vi sum = qd_v_gemmlowp(of_a + s->b_sign * of_b, (qd_vi)s->y_multiplier, (qd_vi)s->y_shift);
+        return clamp(sum, (qd_vi)low, (qd_vi)high) + s->y.zero_point;
+    }
+    const qd_vf of_a = qd_v_float(a), of_b = qd_v_float(b);
+    if (s->y.mode == QD_MODE_ZERO_FIRST)
+        return qd_v_limit(&s->y, fma(of_a, (qd_vf)s->a_scale, fma(of_b, (qd_vf)s->b_scale, (qd_vf)s->offset)));
+    return qd_v_limit(&s->y, (s->a_scale * of_a + s->b_scale * of_b) / s->y_scale);
 }
 
 #endif

@@ -59,6 +59,10 @@ typedef struct gemm {
     int shift;        /* whether wz' may be other than 0 */
     qd_output y;
     const void *own; /* what GEMM_STORE needs */
+#ifdef QD_ADD
+    const qd_conv_add_int_params *add;
+    __global const uchar *residual; /* as y */
+#endif
 } gemm;
 
 /* Whether the weights' zero points, one or one each, may be others than that of codes made signed. */
@@ -214,6 +218,23 @@ typedef struct gemm_sums {
     long wide[QD_POSITIONS][QD_VECTORS][QD_V];
 } gemm_sums;
 
+/* Codes of y with those of the residual added, n of them, which begin at code `at`. */
+QD_ALWAYS qd_vi gemm_residual(const gemm *g, const qd_vi codes, const ulong at, const int n) {
+#ifdef QD_ADD
+    const int code = qd_residual_code(g->add);
+    if (n == QD_V) {
+        __global const uchar *p = g->residual + at;
+        return qd_v_add_residual(g->add, codes, QD_CODE_SIGNED(code) ? qd_v_signed(p) : qd_v_unsigned(p));
+    }
+    int lanes[QD_V];
+    for (int i = 0; i < QD_V; i++)
+        lanes[i] = i < n ? qd_code_at(g->residual, at + i, code) : 0;
+    return qd_v_add_residual(g->add, codes, qd_v_load_int(0, lanes));
+#else
+    return codes;
+#endif
+}
+
 /* Position t of a tile, number `at` of the block, in QD_V channels: the sum with all that belongs to it. */
 QD_ALWAYS qd_vi gemm_sum(const gemm *g, const gemm_channels *c, const gemm_block *b, const int at, const gemm_sums *s,
                          const int t, const int j) {
@@ -247,7 +268,7 @@ QD_ALWAYS void gemm_store_plain(const gemm *g, const gemm_channels *c, const gem
     ulong to = (b->first + at) * y_stride + c->at;
     for (int t = 0; t < tokens; t++, to += y_stride) {
         const qd_vi v = qd_v_finish(&end, acc[t][0] + start, first, second);
-        qd_v_put_bytes(v, y + to);
+        qd_v_put_bytes(gemm_residual(g, v, to, QD_V), y + to);
     }
 }
 
@@ -258,6 +279,7 @@ QD_ALWAYS void gemm_store(const gemm *g, const gemm_channels *c, const gemm_bloc
         const ulong row = (b->first + at + t) * y_stride;
         qd_vi v = gemm_sum(g, c, b, at + t, s, t, j);
         if (g->y.requant != QD_ABSENT) v = qd_v_finish(&g->y, v, c->a, c->b);
+        v = gemm_residual(g, v, row + c->at, c->n);
         if (c->n == QD_V && QD_CODE_BITS(g->y.code) == 8) {
             qd_v_put_bytes(v, y + row + c->at);
         } else if (c->n == QD_V) {

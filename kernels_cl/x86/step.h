@@ -47,6 +47,8 @@ void QD_STEP(__global const ulong *args, const int rows, const ulong item, const
     QD_CALL(get_rows_coded, 4, qd_coded_params);
 #elif defined(QD_STEP_CONV_INT)
     QD_CALL(conv_int, 7, qd_conv_int_params);
+#elif defined(QD_STEP_CONV_ADD_INT)
+    QD_CALL(conv_add_int, 8, qd_conv_add_int_params);
 #elif defined(QD_STEP_REQUANTIZE)
     QD_CALL(requantize, 3, qd_requantize_params);
 #elif defined(QD_STEP_QUANTIZE_LINEAR)

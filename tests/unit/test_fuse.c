@@ -150,6 +150,49 @@ static void add_table(pair *p) {
     second(p, QD_OP_TABLE, NULL, IN(sum, relu_table(p, 4, 0)), i8(R, N));
 }
 
+static qd_tensor_desc result_of(qd_format format, bool nchw, int64_t lines) {
+    return nchw ? image(format, N, lines, SIZE) : image(format, lines, SIZE, N);
+}
+
+/* A convolution, and a residual that is a or b of the sum. */
+static void residual(pair *p, bool nchw, int conv_at, int64_t lines, qd_format format) {
+    qd_tensor *x = bed_input(&p->bed, nchw ? image(QD_FORMAT_I8, 3, SIZE, SIZE) : image(QD_FORMAT_I8, SIZE, SIZE, 3));
+    qd_tensor *w = bed_weights(&p->bed, qd_desc(QD_FORMAT_I8, N, 3, 3, 3)), *in[2];
+    const qd_window window = {.before = {1, 1}, .after = {1, 1}, .nchw = nchw};
+    const qd_attrs conv = {.conv_int = {.window = window, .y = end}};
+    const qd_attrs sum = {.binary = {.a = {0.03f, 2},
+                                     .b = {0.05f, -3},
+                                     .y = {0.07f, 4},
+                                     .rounding = QD_ROUND_FLOAT,
+                                     .zero_first = true,
+                                     .max = 90}};
+    qd_tensor *requant = bed_requant(&p->bed, end.rounding, N, 20000);
+    in[!conv_at] = bed_input(&p->bed, result_of(QD_FORMAT_I8, nchw, lines));
+    in[conv_at] =
+        first(p, QD_OP_CONV_INT, &conv, IN(w, x, NULL, NULL, NULL, requant), x, result_of(QD_FORMAT_I8, nchw, SIZE));
+    second(p, QD_OP_ADD_INT, &sum, in, 2, result_of(format, nchw, SIZE));
+}
+
+static void conv_residual(pair *p) {
+    residual(p, false, 0, SIZE, QD_FORMAT_I8);
+}
+
+static void conv_residual_nchw(pair *p) {
+    residual(p, true, 0, SIZE, QD_FORMAT_I8);
+}
+
+static void residual_conv(pair *p) {
+    residual(p, false, 1, SIZE, QD_FORMAT_I8);
+}
+
+static void residual_repeated(pair *p) {
+    residual(p, false, 0, 1, QD_FORMAT_I8);
+}
+
+static void residual_to_u8(pair *p) {
+    residual(p, false, 0, SIZE, QD_FORMAT_U8);
+}
+
 /* A change of scale by 1 with limits, as a clip is sometimes written down. */
 static void mul_requantize(pair *p) {
     const float one = 1;
@@ -314,6 +357,9 @@ static const struct {
     PAIR(mul_requantize, "limits"),
     PAIR(pool_table, "limits"),
     PAIR(quantize_table, "limits"),
+    PAIR(conv_residual, "residual"),
+    PAIR(conv_residual_nchw, "residual"),
+    PAIR(residual_conv, "residual"),
     PAIR(pad_conv, "padding"),
     PAIR(pad_conv_nchw, "padding"),
     PAIR(pad_conv_flat, "padding"),
@@ -362,6 +408,18 @@ static void check_pair(int device, void (*make)(pair *p), situation in, int fuse
 START_TEST(test_pairs) {
     for (int in = PLAIN; in < SITUATIONS; in++)
         check_pair(_i % 2, pairs[_i / 2].make, (situation)in, in == PLAIN, pairs[_i / 2].name, pairs[_i / 2].rule);
+}
+END_TEST
+
+/* The sum gets channels last as the convolution does: copies of x, the residual and y. */
+START_TEST(test_residual_last) {
+    qd_context *c = open_device(1, NULL);
+    if (!c) return;
+    pair p;
+    const qd_graph_info info = make_pair(&p, c, conv_residual_nchw, PLAIN);
+    ck_assert_int_eq(info.copies, strstr(qd_context_device(c)->features, "x86-avx2") ? 3 : 0);
+    bed_close(&p.bed);
+    qd_context_free(c);
 }
 END_TEST
 
@@ -532,13 +590,35 @@ static const struct {
     const char *name;
     void (*make)(pair *p);
 } apart[] = {
-    APART(requantize_with_zero), APART(requantize_to_i16),      APART(requantize_twice),  APART(requantize_columns),
-    APART(table_not_limits),     APART(table_computed),         APART(limits_of_zero),    APART(table_of_other_format),
-    APART(table_of_sums),        APART(requantize_each_column), APART(pad_other_code),    APART(pad_edge),
-    APART(pad_channels),         APART(pad_channels_nchw),      APART(pad_channels_flat), APART(addend_there),
-    APART(twice_itself),         APART(matmul_elementwise),     APART(coded_add),         APART(group_minus),
-    APART(group_scaled),         APART(group_offset),           APART(group_relu),        APART(group_repeated),
-    APART(group_alone),          APART(add_in_place),           APART(bias_there),
+    APART(residual_repeated),
+    APART(residual_to_u8),
+    APART(requantize_with_zero),
+    APART(requantize_to_i16),
+    APART(requantize_twice),
+    APART(requantize_columns),
+    APART(table_not_limits),
+    APART(table_computed),
+    APART(limits_of_zero),
+    APART(table_of_other_format),
+    APART(table_of_sums),
+    APART(requantize_each_column),
+    APART(pad_other_code),
+    APART(pad_edge),
+    APART(pad_channels),
+    APART(pad_channels_nchw),
+    APART(pad_channels_flat),
+    APART(addend_there),
+    APART(twice_itself),
+    APART(matmul_elementwise),
+    APART(coded_add),
+    APART(group_minus),
+    APART(group_scaled),
+    APART(group_offset),
+    APART(group_relu),
+    APART(group_repeated),
+    APART(group_alone),
+    APART(add_in_place),
+    APART(bias_there),
 };
 enum { APARTS = sizeof apart / sizeof apart[0] };
 
@@ -607,6 +687,7 @@ END_TEST
 int main(void) {
     TCase *tc = tcase_create("fuse");
     tcase_add_loop_test(tc, test_pairs, 0, 2 * PAIRS);
+    tcase_add_test(tc, test_residual_last);
     tcase_add_loop_test(tc, test_apart, 0, 2 * APARTS);
     tcase_add_loop_test(tc, test_rows, 0, 2);
     tcase_add_loop_test(tc, test_chain, 0, TEST_DEVICES);

@@ -401,13 +401,20 @@ typedef union qd_attrs {
         qd_quant x, y;
         int32_t min, max; /* as in qd_requant */
     } pool;
-    struct {
+    struct qd_binary {
         qd_quant a, b, y;
         qd_rounding rounding; /* ADD_INT has no AWAY */
         bool zero_first;      /* FLOAT: adds y's zero point before rounding, as ONNX Runtime does */
         bool subtract;        /* ADD_INT: a - b */
         int32_t min, max;     /* as in qd_requant */
     } binary;
+    struct {
+        qd_window window; /* window … y are those of CONV_INT, y its requantization to codes of the result's format */
+        int groups;
+        qd_requant y;
+        struct qd_binary add; /* of a, the convolution's codes, and b, the residual; y: the result */
+        bool residual_first;  /* the residual is a, and the convolution b */
+    } conv_add_int;
     struct {
         int axis; /* negative counts from the end */
     } concat;

@@ -46,6 +46,7 @@ typedef union qd_params {
     qd_matmul_int_params matmul_int;
     qd_matmul_group_params matmul_group;
     qd_conv_int_params conv_int;
+    qd_conv_add_int_params conv_add_int; /* begins as conv_int */
     qd_requantize_params requantize;
     qd_quantize_linear_params quantize_linear;
     qd_fake_quantize_params fake_quantize;
@@ -124,6 +125,8 @@ typedef struct qd_backend {
      *  QD_ERR_UNSUPPORTED: no kernel; the reference then computes this node. */
     qd_status (*prepare)(void *device, qd_node *n);
     void (*retire)(void *device, qd_node *n);
+    /** Whether the device has kernels of its own for an operator that fusion may make of two others. NULL: it has not. */
+    bool (*offers)(void *device, qd_op op);
     /** Starts a run: what follows is ordered after everything given so far. May be NULL. */
     qd_status (*begin)(void *device);
     /** Enqueues a prepared node, after the nodes in wait[], which belong to the same run. Does not wait. */

@@ -231,6 +231,11 @@ typedef struct qd_binary_params {
     qd_f32 offset; /* ZERO_FIRST: the zero points' part of every result. ADD: a_scale and b_scale are divided by y's */
     qd_output y;   /* ZERO_FIRST: without a zero point */
 } qd_binary_params;
+typedef struct qd_conv_add_int_params {
+    qd_conv_int_params conv; /* y: the convolution's codes */
+    qd_binary_params add;    /* shapes and steps are not read: all are y's */
+    qd_i32 residual_first;
+} qd_conv_add_int_params;
 /** FLOAT with zero_first. */
 #define QD_MODE_ZERO_FIRST 4
 /** GEMMLOWP: how far ADD shifts its inputs to the left before they are scaled. */
