@@ -43,7 +43,7 @@ QD_ALWAYS void fill_run(const images *s, const long image, const int y, const in
 }
 
 static inline void gemm_fill(const void *source, const ulong first, const int count, const int k, const int n,
-                             const uchar flip, uchar *to, const int pitch) {
+                             const uchar flip, uchar *to, const ulong pitch) {
     const images *s = source;
     const qd_window_params *v = &s->window;
     /* Neighbouring columns are one run. */
@@ -69,6 +69,10 @@ static inline void gemm_fill(const void *source, const ulong first, const int co
         row = 0;
         image += v->in_h;
     }
+}
+
+static inline const uchar *gemm_direct(const void *source, const ulong first, ulong *pitch) {
+    return 0;
 }
 
 #ifdef QD_ADD

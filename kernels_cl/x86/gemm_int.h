@@ -9,14 +9,14 @@
  *   x of QD_POSITIONS  [acc] [acc] [acc]  } all in registers
  *
  * Codes of x are packed first, as unsigned ones: those of a position lie side by side, so that every kind of operand
- * takes the same way. A block of positions is packed once for all channels, or, where K is too large, some positions
- * for each chunk of it. With w' = w - 128 and x' = x + 128 where these are unsigned and signed, and zero points moved
- * likewise: Σ(w - wz)(x - xz) = Σ w'x' - xz' · (Σ w' - K · wz') - wz' · Σ x'; mostly wz' is 0. 32-bit sums may overflow
- * on the way, but not in the end, where no more than K codes are allowed; with `wide`, sums are 64 bits from one chunk
- * of K to the next.
+ * takes the same way; whole rows of unsigned ones lie so already. A block of positions is packed once for all channels,
+ * or, where K is too large, some positions for each chunk of it. With w' = w - 128 and x' = x + 128 where these are
+ * unsigned and signed, and zero points moved likewise: Σ(w - wz)(x - xz) = Σ w'x' - xz' · (Σ w' - K · wz') -
+ * wz' · Σ x'; mostly wz' is 0. 32-bit sums may overflow on the way, but not in the end, where no more than K codes are
+ * allowed; with `wide`, sums are 64 bits from one chunk of K to the next.
  *
- * The includer defines gemm_fill, and calls gemm_all; with GEMM_STORE, the name of a function like gemm_store, that
- * makes results of sums instead. */
+ * The includer defines gemm_fill and gemm_direct, and calls gemm_all; with GEMM_STORE, the name of a function like
+ * gemm_store, that makes results of sums instead. */
 #ifndef QD_GEMM_INT_H
 #define QD_GEMM_INT_H
 
@@ -27,6 +27,7 @@
 #define QD_VECTORS 4
 #define GEMM_POSITIONS(X) X(0) X(1) X(2) X(3) X(4) X(5)
 #define GEMM_VECTORS(X, t) X(t, 0) X(t, 1) X(t, 2) X(t, 3)
+#define GEMM_WIDTHS(X, t) X(t, 1) X(t, 2) X(t, 3) X(t, 4)
 #define GEMM_ALL(X)    \
     GEMM_VECTORS(X, 0) \
     GEMM_VECTORS(X, 1) GEMM_VECTORS(X, 2) GEMM_VECTORS(X, 3) GEMM_VECTORS(X, 4) GEMM_VECTORS(X, 5)
@@ -35,18 +36,25 @@
 #define QD_VECTORS 2
 #define GEMM_POSITIONS(X) X(0) X(1)
 #define GEMM_VECTORS(X, t) X(t, 0) X(t, 1)
+#define GEMM_WIDTHS(X, t) X(t, 1) X(t, 2)
 #define GEMM_ALL(X) GEMM_VECTORS(X, 0) GEMM_VECTORS(X, 1)
 #endif
 
-/* Positions in a block, a multiple of QD_POSITIONS. */
+/* Positions in a block, at most. */
 #ifndef QD_BLOCK
 #define QD_BLOCK 66
 #endif
-/* Codes along K in a chunk, a multiple of 64; and the room of a position, with vectors beyond. */
+/* Bytes for the codes of a block, where they are packed; and those of x which a block takes in where they are not. */
+#ifndef QD_ROOM
+#define QD_ROOM (128 << 10)
+#endif
+#ifndef QD_BLOCK_BYTES
+#define QD_BLOCK_BYTES (512 << 10)
+#endif
+/* Codes along K in a chunk, a multiple of 64. */
 #ifndef QD_CHUNK
 #define QD_CHUNK 1024
 #endif
-#define QD_CHUNK_ROOM (QD_CHUNK + 128)
 
 /* What all units of a launch share. */
 typedef struct gemm {
@@ -82,7 +90,11 @@ QD_ALWAYS int gemm_shift(const int share, __global const int *zeros, const int c
 /* Bytes to[t * pitch + i] = code k + i of position `first` + t, t < count, i < n, made unsigned by `flip`. Up to 63
  * bytes behind the n may be written before the next position's are. */
 static inline void gemm_fill(const void *source, const ulong first, const int count, const int k, const int n,
-                             const uchar flip, uchar *to, const int pitch);
+                             const uchar flip, uchar *to, const ulong pitch);
+
+/* Where the codes of positions from `first` on lie as gemm_fill would write them, without a flip, but for what is
+ * behind the last of each: `pitch` bytes apart. NULL: nowhere. */
+static inline const uchar *gemm_direct(const void *source, const ulong first, ulong *pitch);
 
 /* Copies n bytes, and perhaps up to 63 more. `readable`: as many from `from` on are in its buffer. */
 QD_ALWAYS void gemm_copy(uchar *to, __global const uchar *from, const int n, const long readable, const uchar flip) {
@@ -104,7 +116,7 @@ QD_ALWAYS uchar gemm_flip(const gemm *g) {
 
 /* Packs codes of some positions, pitch bytes apart; sums[t] is added to, where that is asked for. */
 static void gemm_pack(const gemm *g, const void *source, const ulong first, const int count, const int k, const int n,
-                      uchar *x, const int pitch, long *sums) {
+                      uchar *x, const ulong pitch, long *sums) {
     gemm_fill(source, first, count, k, n, gemm_flip(g), x, pitch);
     for (int t = 0; g->shift && t < count; t++) {
         uchar *row = x + t * pitch;
@@ -120,10 +132,17 @@ static void gemm_pack(const gemm *g, const void *source, const ulong first, cons
     }
 }
 
+/* Weights that will be needed soon: `step` bytes of them are asked for with each group of codes, at most 128. */
+typedef struct gemm_ahead {
+    __global const uchar *at;
+    int step;
+} gemm_ahead;
+
 /* acc[t][j] = products of `groups` groups of four codes, or, when it `goes_on`, += these. The sums have names of their
  * own: of arrays as large as this the compiler keeps some in memory. */
-QD_ALWAYS void gemm_dots(__global const uchar *const *w, const uchar *x, const int pitch, const int groups,
-                         const int tokens, const int vectors, bool goes_on, qd_vi (*acc)[QD_VECTORS]) {
+QD_ALWAYS void gemm_dots(__global const uchar *const *w, const uchar *x, const ulong pitch, const int groups,
+                         const int tokens, const int vectors, gemm_ahead ahead, bool goes_on,
+                         qd_vi (*acc)[QD_VECTORS]) {
 #define GEMM_START(t, j) qd_sum8 sum##t##_##j = QD_SUM8_ZERO;
 #define GEMM_LOAD(t, j)        \
     qd_vi codes##j = (qd_vi)0; \
@@ -143,10 +162,25 @@ QD_ALWAYS void gemm_dots(__global const uchar *const *w, const uchar *x, const i
         for (; g < end; g++) {
             GEMM_VECTORS(GEMM_LOAD, 0)
             GEMM_POSITIONS(GEMM_POSITION)
+            __builtin_prefetch(ahead.at, 0, 2);
+            __builtin_prefetch(ahead.at + 64, 0, 2);
+            ahead.at += ahead.step;
         }
         GEMM_ALL(GEMM_ADD)
         goes_on = true;
     }
+}
+
+/* The same for any number of positions and vectors. */
+static void gemm_some_dots(__global const uchar *const *w, const uchar *x, const ulong pitch, const int groups,
+                           const int tokens, const int vectors, const gemm_ahead ahead, const bool goes_on,
+                           qd_vi (*acc)[QD_VECTORS]) {
+#define GEMM_CASE(t, n)                                                \
+    case 8 * (t) + (n):                                                \
+        gemm_dots(w, x, pitch, groups, t + 1, n, ahead, goes_on, acc); \
+        break;
+#define GEMM_CASES(t) GEMM_WIDTHS(GEMM_CASE, t)
+    switch (8 * (tokens - 1) + vectors) { GEMM_POSITIONS(GEMM_CASES) }
 }
 
 /* What belongs to QD_V channels. */
@@ -161,6 +195,8 @@ typedef struct gemm_channels {
 /* Lane i: element i · step of p, for the first n. */
 QD_ALWAYS qd_vi gemm_gather(__global const int *p, const int step, const int n) {
     int lanes[QD_V];
+    if (step == 0) return (qd_vi)p[0];
+    if (step == 1 && n == QD_V) return qd_v_load_int(0, p);
     for (int i = 0; i < QD_V; i++)
         lanes[i] = i < n ? p[i * step] : 0;
     return qd_v_load_int(0, lanes);
@@ -176,11 +212,14 @@ static void gemm_open(const gemm *g, const int channel, gemm_channels *c) {
     c->codes = g->w + (ulong)(channel / 16) * (codes + 64) + (ulong)(channel % 16) * 4;
     c->at = g->first + channel;
     c->n = min(QD_V, g->count - channel);
-    int zeros[QD_V];
-    for (int i = 0; i < QD_V; i++)
-        zeros[i] = qd_zero_at(g->w_zeros, g->w_zero, c->at + min(i, c->n - 1), g->w_code) -
-                   (QD_CODE_SIGNED(g->w_code) ? 0 : 128);
-    c->zero = qd_v_load_int(0, zeros);
+    c->zero = (qd_vi)0;
+    if (g->shift) {
+        int zeros[QD_V];
+        for (int i = 0; i < QD_V; i++)
+            zeros[i] = qd_zero_at(g->w_zeros, g->w_zero, c->at + min(i, c->n - 1), g->w_code) -
+                       (QD_CODE_SIGNED(g->w_code) ? 0 : 128);
+        c->zero = qd_v_load_int(0, zeros);
+    }
     c->weights = qd_v_load_int(0, (__global const int *)(c->codes + codes)) - g->k * c->zero;
     c->start = g->has_bias == QD_ABSENT ? (qd_vi)0 : gemm_gather(g->bias + c->at, 1, c->n);
     if (g->x_zero != QD_EACH && !g->wide) c->start -= gemm_x_zero(g, 0) * c->weights;
@@ -188,8 +227,14 @@ static void gemm_open(const gemm *g, const int channel, gemm_channels *c) {
     if (g->y.requant != QD_ABSENT) {
         const bool shared = g->y.requant == QD_SHARED;
         __global const int *row = (__global const int *)g->requant + (shared ? 0 : 2 * (ulong)c->at);
-        c->a = gemm_gather(row, shared ? 0 : 2, c->n);
-        c->b = gemm_gather(row + 1, shared ? 0 : 2, c->n);
+        if (!shared && c->n == QD_V) {
+            const qd_vi low = qd_v_load_int(0, row), high = qd_v_load_int(1, row);
+            c->a = (qd_vi)(low.even, high.even);
+            c->b = (qd_vi)(low.odd, high.odd);
+        } else {
+            c->a = gemm_gather(row, shared ? 0 : 2, c->n);
+            c->b = gemm_gather(row + 1, shared ? 0 : 2, c->n);
+        }
     }
 }
 
@@ -207,8 +252,11 @@ static qd_vi gemm_wide_sum(const gemm_channels *c, const long *sum, const int ze
 typedef struct gemm_block {
     const void *source;
     ulong first;
-    int count, pitch;
-    uchar *x;
+    int count, chunk; /* positions; codes of each that x holds */
+    ulong pitch;
+    const uchar *x;
+    uchar *room;
+    gemm_ahead ahead;
     long sums[QD_BLOCK]; /* of x', where there is any wz' */
 } gemm_block;
 
@@ -313,23 +361,23 @@ static void gemm_end(const gemm *g, const gemm_channels *c, const gemm_block *b,
 
 #endif
 
-/* Some positions from the block's number `at` on: so many that `tokens` are computed, and `stored` of them are there.
- */
-QD_ALWAYS void gemm_tile(const gemm *g, const gemm_channels *c, gemm_block *b, const int at, const int tokens,
-                         const int stored, const int vectors, __global uchar *y, const ulong y_stride) {
-    const bool chunks = g->k > QD_CHUNK;
-    uchar *x = b->x + (chunks ? 0 : at * b->pitch);
+/* Some positions from the block's number `at` on. */
+static void gemm_tile(const gemm *g, const gemm_channels *c, gemm_block *b, const int at, const int tokens,
+                      const int vectors, __global uchar *y, const ulong y_stride) {
+    const bool chunks = b->chunk < g->k;
+    const uchar *x = b->x + (chunks ? 0 : at * b->pitch);
     gemm_sums s;
-    for (int t = 0; chunks && t < stored; t++)
+    for (int t = 0; chunks && t < tokens; t++)
         b->sums[at + t] = 0;
-    for (int k = 0; k < g->k; k += QD_CHUNK) {
-        const int n = min(QD_CHUNK, g->k - k);
+    for (int k = 0; k < g->k; k += b->chunk) {
+        const int n = min(b->chunk, g->k - k);
         __global const uchar *w[QD_VECTORS];
-        QD_UNROLL(j, vectors)
-        w[j] = c[j].codes + 16 * (ulong)k;
-        if (chunks) gemm_pack(g, b->source, b->first + at, stored, k, n, x, b->pitch, b->sums + at);
-        gemm_dots(w, x, b->pitch, (n + 3) / 4, tokens, vectors, k && !g->wide, s.acc);
-        for (int t = 0; g->wide && t < stored; t++) {
+        for (int j = 0; j < vectors; j++)
+            w[j] = c[j].codes + 16 * (ulong)k;
+        if (chunks) gemm_pack(g, b->source, b->first + at, tokens, k, n, b->room, b->pitch, b->sums + at);
+        gemm_some_dots(w, x, b->pitch, (n + 3) / 4, tokens, vectors, b->ahead, k && !g->wide, s.acc);
+        b->ahead.at += (ulong)b->ahead.step * ((n + 3) / 4);
+        for (int t = 0; g->wide && t < tokens; t++) {
             for (int j = 0; j < vectors; j++) {
                 int lanes[QD_V];
                 qd_v_store_int(s.acc[t][j], 0, lanes);
@@ -338,59 +386,74 @@ QD_ALWAYS void gemm_tile(const gemm *g, const gemm_channels *c, gemm_block *b, c
             }
         }
     }
-    gemm_end(g, c, b, at, stored, vectors, &s, y, y_stride);
+    gemm_end(g, c, b, at, tokens, vectors, &s, y, y_stride);
 }
 
-/* A block in QD_VECTORS vectors of channels from `channel` on, or as many as there are. */
-static void gemm_unit(const gemm *g, gemm_block *b, int channel, __global uchar *y, const ulong y_stride) {
-    const int last = min(g->count, channel + QD_VECTORS * QD_V);
-    gemm_channels c[QD_VECTORS];
-/* Of the last positions a few are computed one by one; more together with others that are not stored. */
-#define GEMM_CHANNELS(vectors)                                                                          \
-    do {                                                                                                \
-        int t = 0;                                                                                      \
-        QD_UNROLL(j, vectors)                                                                           \
-        gemm_open(g, channel + j * QD_V, &c[j]);                                                        \
-        for (; t + QD_POSITIONS / 2 <= b->count; t += QD_POSITIONS)                                     \
-            gemm_tile(g, c, b, t, QD_POSITIONS, min(QD_POSITIONS, b->count - t), vectors, y, y_stride); \
-        for (; t < b->count; t++)                                                                       \
-            gemm_tile(g, c, b, t, 1, 1, vectors, y, y_stride);                                          \
-        channel += (vectors)*QD_V;                                                                      \
-    } while (0)
-    while (last - channel > (QD_VECTORS - 1) * QD_V)
-        GEMM_CHANNELS(QD_VECTORS);
-#if QD_VECTORS > 2
-    while (last - channel > QD_V)
-        GEMM_CHANNELS(2);
-#endif
-    while (channel < last)
-        GEMM_CHANNELS(1);
+/* Begins a block, of which positions from … end - 1 are needed. */
+static void gemm_begin(const gemm *g, gemm_block *b, const ulong first, const int count, const int from,
+                       const int end) {
+    ulong pitch;
+    b->first = first;
+    b->count = count;
+    if (!b->room) {
+        b->x = gemm_direct(b->source, first, &pitch);
+        return;
+    }
+    for (int t = 0; t < count; t++)
+        b->sums[t] = 0;
+    if (b->chunk >= g->k)
+        gemm_pack(g, b->source, first + from, end - from, 0, g->k, b->room + from * b->pitch, b->pitch, b->sums + from);
 }
 
-/* This work-item's part of all `positions`: a contiguous one, so that it packs each block once. `source` is what
- * gemm_fill reads; y is the row of position 0. */
+/* This work-item's part of all `positions`. `source` is what gemm_fill reads; y is the row of position 0.
+ *
+ *   block of positions   [part of QD_VECTORS vectors of channels  [tile][tile] … ][part …] … [the last one: fewer]
+ *
+ * Blocks have equally many tiles, give or take a position. A tile's work is as many units as it has vectors, and
+ * belongs to the work-item to whose range the first of them does: each has the same work, and as few parts of w as can
+ * be. */
 QD_ALWAYS void gemm_all(const gemm *g, const void *source, const ulong positions, __global uchar *y,
                         const ulong y_stride QD_WORK) {
-    uchar x[(QD_BLOCK + QD_POSITIONS) * QD_CHUNK_ROOM] __attribute__((aligned(64)));
-    const int channels = QD_VECTORS * QD_V, parts = (g->count + channels - 1) / channels, n = min(g->k, QD_CHUNK);
-    /* So many blocks that every work-item gets some, of the same size. */
-    const ulong wanted = max((positions + QD_BLOCK - 1) / QD_BLOCK, (QD_ITEMS + parts - 1) / parts);
-    const ulong even = ((positions + wanted - 1) / wanted + QD_POSITIONS - 1) / QD_POSITIONS * QD_POSITIONS;
-    const ulong size = min(even, (ulong)QD_BLOCK), units = (positions + size - 1) / size * parts;
-    const ulong last = units * (QD_ITEM + 1) / QD_ITEMS;
-    gemm_block b = {.source = source, .first = positions, .pitch = (n + 127) / 64 * 64 | 64, .x = x};
-    for (ulong u = units * QD_ITEM / QD_ITEMS; u < last; u++) {
-        const ulong first = u / parts * size;
+    uchar room[QD_ROOM] __attribute__((aligned(64)));
+    gemm_block b = {.source = source, .first = positions, .chunk = g->k};
+    int most = QD_BLOCK;
+    if (!g->shift && !g->wide && !gemm_flip(g) && gemm_direct(source, 0, &b.pitch)) {
+        most = max(QD_BLOCK, QD_BLOCK_BYTES / g->k);
+    } else {
+        const bool fits = ((ulong)g->k + 128) * QD_POSITIONS * 2 <= QD_ROOM;
+        b.chunk = fits && !((g->wide || g->shift) && g->k > QD_CHUNK) ? g->k : QD_CHUNK;
+        b.pitch = (ulong)(min(b.chunk, g->k) + 127) / 64 * 64 | 64;
+        b.x = b.room = room;
+        most = min(QD_BLOCK, QD_ROOM / (int)b.pitch - 1);
+    }
+    const int vectors = (g->count + QD_V - 1) / QD_V;
+    const ulong blocks = (positions + most - 1) / most;
+    const int tiles = ((int)((positions + blocks - 1) / blocks) + QD_POSITIONS - 1) / QD_POSITIONS;
+    const ulong each = (ulong)vectors * tiles, all = blocks * each;
+    const ulong last = all * (QD_ITEM + 1) / QD_ITEMS;
+    for (ulong u = all * QD_ITEM / QD_ITEMS; u < last;) {
+        const ulong block = u / each, first = positions * block / blocks;
+        const int part = (int)(u % each / (ulong)(QD_VECTORS * tiles)) * QD_VECTORS;
+        const int wide = min(QD_VECTORS, vectors - part);
+        const ulong start = block * each + (ulong)part * tiles, end = min(last, start + (ulong)wide * tiles);
+        const int from = (int)(u - start + wide - 1) / wide, to = (int)(end - start + wide - 1) / wide;
+        u = end;
+        if (from == to) continue;
         if (first != b.first) {
-            b.first = first;
-            b.count = (int)min(size, positions - first);
-            for (int t = 0; t < b.count; t++)
-                b.sums[t] = 0;
-            if (g->k <= QD_CHUNK) {
-                gemm_pack(g, source, first, b.count, 0, n, x, b.pitch, b.sums);
-            }
+            const int count = (int)(positions * (block + 1) / blocks - first);
+            const bool only = end == last;
+            gemm_begin(g, &b, first, count, only ? count * from / tiles : 0, only ? count * to / tiles : count);
         }
-        gemm_unit(g, &b, (int)(u % parts) * channels, y, y_stride);
+        gemm_channels c[QD_VECTORS];
+        for (int j = 0; j < wide; j++)
+            gemm_open(g, (part + j) * QD_V, &c[j]);
+        const long bytes = 64 * (ulong)((g->k + 3) / 4) + 64, turns = (long)(to - from) * ((g->k + 3) / 4);
+        b.ahead.at = part + wide < vectors ? c[0].codes + bytes * (QD_VECTORS * QD_V / 16) : g->w;
+        b.ahead.step = (int)min(bytes * (QD_VECTORS * QD_V / 16) / turns + 1, 128L);
+        for (int t = from; t < to; t++) {
+            const int at = b.count * t / tiles;
+            gemm_tile(g, c, &b, at, b.count * (t + 1) / tiles - at, wide, y, y_stride);
+        }
     }
 }
 
