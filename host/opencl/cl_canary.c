@@ -287,9 +287,15 @@ static qd_status try_chain(cl_device_state *d, const int functions[], int count,
     return status;
 }
 
-/* Building a chain takes seconds. Who has that many kinds of graphs in one context does not run one of them often;
- * another context may build the next ones. */
-enum { CHAINS_BUILT = 4 };
+/* Whether this context may have a chain of this kind, or has one already. */
+static bool admit_chain(cl_device_state *d, const char key[65]) {
+    for (int i = 0; i < d->n_chains; i++) {
+        if (!strcmp(d->chains[i], key)) return true;
+    }
+    if (d->n_chains == CL_CHAIN_KINDS) return false;
+    memcpy(d->chains[d->n_chains++], key, sizeof d->chains[0]);
+    return true;
+}
 
 qd_status cl_chain_prove(cl_device_state *d, const int functions[], int count, cl_program *out) {
     cl_proof proof = {.verdict = CL_UNTRIED};
@@ -298,9 +304,8 @@ qd_status cl_chain_prove(cl_device_state *d, const int functions[], int count, c
     char key[65];
     qd_status status = cl_chain_key(d, functions, count, key);
     if (status) return status;
+    if (!admit_chain(d, key)) return qd_fail(QD_ERR_UNSUPPORTED, "the context has enough kinds of chains");
     if (!load(d, key, &proof, &verdict)) {
-        if (d->chains_built == CHAINS_BUILT) return qd_fail(QD_ERR_UNSUPPORTED, "enough kinds of chains were built");
-        d->chains_built++;
         const int deaths = cl_attempt_begin(d, key, &attempt);
         if (!load(d, key, &proof, &verdict)) {
             d->canary_depth++;

@@ -13,7 +13,7 @@
 /* As in chain.cl. */
 enum { HEAD = 4, WORDS = HEAD + CL_STEP_ARGS, LINE_BYTES = 64 };
 /* Fewer nodes in a row are launched by themselves: a chain's program takes seconds to build. */
-enum { LEAST_NODES = 20 };
+enum { LEAST_NODES = 32 };
 /* Of more rows an operator takes long enough for its launch not to count. */
 enum { MOST_ROWS = 16 };
 

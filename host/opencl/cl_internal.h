@@ -67,6 +67,9 @@ typedef struct cl_proof {
 
 /* ---- Device ------------------------------------------------------------------------------------------------- */
 
+/* Building a chain takes seconds. Who has more kinds of graphs in one context does not run one of them often. */
+enum { CL_CHAIN_KINDS = 4 };
+
 /* Where a buffer for weights is: see cl_slab.c. */
 typedef struct cl_slab cl_slab;
 typedef struct cl_piece {
@@ -109,7 +112,8 @@ typedef struct cl_device {
     char platform_version[128];
     bool lost; /* the device is gone: see cl_alive */
     bool out_of_order, unified_memory, is_cpu, exact_division;
-    int chains_built;
+    char chains[CL_CHAIN_KINDS][65]; /* keys of those that graphs have had so far */
+    int n_chains;
     bool deep_channels;       /* see cl_pipeline.c */
     struct cl_binary *binary; /* NULL: kernels are compiled */
     qd_device_info info;
@@ -117,7 +121,7 @@ typedef struct cl_device {
     char cache_dir[512]; /* empty: no cache */
     uint64_t max_alloc, budget, used, pooled, peak;
     qd_buffer *pool;
-    cl_slab *slab;                     /* that weights are put into, or NULL */
+    cl_slab *slab;        /* that weights are put into, or NULL */
     cl_variant *variants; /* the rows of kernels.def, then those with options of their own: see cl_tuning.h */
     int n_variants;
     struct cl_choice *choices; /* what classes of problems were told to use */
