@@ -46,7 +46,7 @@ static void name_work(qd_bench_work *w, const char *of) {
  * network has layers, where these take a millisecond or few, so that what is done once a pass counts as in a network.
  */
 static int copies_of(const qd_bench_work *w) {
-    enum { ROTATED_ROWS = 16, FEW = 4, LAYERS = 24, MOST = 256 };
+    enum { ROTATED_ROWS = 16, FEW = 4, LAYERS = 32, MOST = 256 };
     const double most_operations = 2e9;
     const qd_tensor_desc d = qd_desc(w->weights, w->n, w->k, 0, 0);
     if (w->kind == QD_BENCH_CONV || w->m > ROTATED_ROWS)
