@@ -1,7 +1,12 @@
 #!/bin/sh
 # Every operator against the reference on the OpenCL implementations of this machine, Intel's included, and the GPU kernels
 # where a CPU has what they need. Only this test makes Intel's runtimes visible. Says what was absent.
+#
+#   sh tests/conformance/runtimes.sh          of the GPU kernels the most preferred ones
+#   sh tests/conformance/runtimes.sh --long   all of them
 set -eu
+words="half words_teams int_tile_khr"
+[ -z "${1:-}" ] || words="$words dot subgroup words_khr words_plain int_tile_plain"
 qdot=${QDOT_BUILD_DIR:?is the build folder}/qdot
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
@@ -62,7 +67,7 @@ if [ -n "${OCL_ICD_FILENAMES:-}" ]; then
     device="opencl:Intel(R) OpenCL:0"
     verify --device "$device"
     no_fallback
-    for word in dot subgroup half words_teams words_khr words_plain int_tile_khr int_tile_plain; do
+    for word in $words; do
         verify --device "$device" --kernels "$word"
         no_fallback
         echo "  $word: $(grep -c "_$word " "$work/rows") rows"
