@@ -97,12 +97,12 @@ tests=qdot_small_tests
 rtl=OFF
 [ -z "$long" ] || tests=all rtl=AUTO
 build build/asan $tests -DQDOT_SANITIZE=ON -DQDOT_RTL=$rtl -DQDOT_TEST_CACHE="$PWD/build/cache" || give_up "The sanitizer build failed"
-run_tests build/asan -L '^(unit|golden|fault|fuzz|sim)$' -LE '^cli$'
+run_tests build/asan -L '^(unit|golden|fault|fuzz)$' -LE '^cli$'
 
 if [ -n "$long" ]; then
     run_tests build -L long
     # The same bytes over long prompts are a matter of arithmetic, which the sanitizers only slow down.
-    run_tests build/asan -L '^(cli|e2e)$' -E '^e2e/determinism$'
+    run_tests build/asan -L '^(cli|e2e|sim)$' -E '^e2e/determinism$'
     # The C++ of the verilated unit has another compiler, which does not link the fuzzer.
     build build/fuzz all -DQDOT_FUZZ=ON -DQDOT_RTL=OFF -DCMAKE_C_COMPILER=clang || give_up "The fuzzer build failed"
     run_tests build/fuzz -L long

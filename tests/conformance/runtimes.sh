@@ -54,7 +54,7 @@ implementation "PoCL" "Portable Computing Language" ""
 implementation "Intel's CPU runtime" "Intel(R) OpenCL:" libintelocl.so
 implementation "Intel's FPGA emulator" "Intel(R) FPGA Emulation Platform" libintelocl_emu.so
 if grep -q '^opencl:' "$work/devices"; then
-    verify --device all
+    verify --device all --cases 2
     no_fallback
 fi
 

@@ -79,7 +79,7 @@ START_TEST(test_reference) {
 END_TEST
 
 static void check_seeds(const qd_device_info *device) {
-    static const uint64_t seeds[] = {1, 1000003, UINT64_MAX - 7};
+    static const uint64_t seeds[] = {1, UINT64_MAX - 7};
     for (size_t i = 0; i < sizeof seeds / sizeof seeds[0]; i++)
         verify(device->id, NULL, seeds[i], i ? 4 : 8);
 }

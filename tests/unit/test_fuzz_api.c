@@ -9,7 +9,7 @@
 
 /* Cases of each operator. The sanitizers, which take four times as long, only look at how they are run. */
 #ifdef __SANITIZE_ADDRESS__
-enum { ENOUGH = 2000, CASES = 500 };
+enum { ENOUGH = 2000, CASES = 120 };
 #else
 enum { ENOUGH = 2000, CASES = ENOUGH };
 #endif
