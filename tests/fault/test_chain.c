@@ -13,18 +13,6 @@ static int32_t tokens[TOKENS];
 static float want[TOKENS * VOCAB], got[TOKENS * VOCAB];
 static int vocab;
 
-/* Chains are for PoCL, on an x86 CPU with AVX2. */
-static bool have_chains(void) {
-    qd_device_info *devices;
-    int count, found = 0;
-    ck_ok(qd_devices_list(&devices, &count));
-    for (int i = 0; i < count; i++)
-        found += devices[i].usable && strstr(devices[i].id, "Portable") && strstr(devices[i].features, "x86-avx2");
-    qd_devices_free(devices);
-    if (!found) puts("skipped: no PoCL on an x86 CPU with AVX2");
-    return found;
-}
-
 /* Four layers, 45 operators with int8 activations: heads of 16 are quantized by an operator of their own. */
 static model_parts make_parts(qd_format f) {
     model_spec s = model_small(f);
@@ -76,7 +64,7 @@ static const struct {
 };
 
 START_TEST(test_same_bytes) {
-    if (!have_chains()) return;
+    if (!have_x86_pocl()) return;
     model_parts p = make_parts(ways[_i].weights);
     const qd_model_options o = model_options(8, ways[_i].activations);
     reference(&p, ways[_i].activations);
@@ -97,7 +85,7 @@ END_TEST
 
 /* A chain's operators are launched as often as it is. */
 START_TEST(test_one_launch) {
-    if (!have_chains()) return;
+    if (!have_x86_pocl()) return;
     model_parts p = make_parts(QD_FORMAT_Q4_1);
     const qd_model_options o = model_options(8, QD_FORMAT_A8);
     qd_context *c = model_context(POCL, NULL);
@@ -129,7 +117,7 @@ static const struct {
 
 START_TEST(test_mistakes) {
     log_text log = {.used = 0};
-    if (!have_chains()) return;
+    if (!have_x86_pocl()) return;
     make_cache();
     const qd_context_options options = {.cache_dir = cache, .log = collect_log, .log_user = &log};
     model_parts p = make_parts(QD_FORMAT_Q4_1);
@@ -186,7 +174,7 @@ static bool take_none(void *user, int64_t position, const float *logits) {
 }
 
 START_TEST(test_calls_fail) {
-    if (!have_chains()) return;
+    if (!have_x86_pocl()) return;
     make_cache();
     const qd_context_options options = {.cache_dir = cache}, alone = {.cache_dir = cache, .profile = true};
     const qd_model_options o = model_options(8, QD_FORMAT_A8);
@@ -209,7 +197,7 @@ END_TEST
 /* Each write of an evaluation fails once: then it is as if it had not been asked for. */
 START_TEST(test_writes_fail) {
     enum { PROMPT = 5 };
-    if (!have_chains()) return;
+    if (!have_x86_pocl()) return;
     model_parts p = make_parts(QD_FORMAT_Q4_1);
     const qd_model_options o = model_options(8, QD_FORMAT_A8);
     reference(&p, QD_FORMAT_A8);

@@ -32,17 +32,12 @@ static huge find_huge(void) {
     return h;
 }
 
-/* Slabs are for PoCL, on an x86 CPU with AVX2; their pages can be seen where Linux has huge ones. */
+/* Their pages can be seen where Linux has huge ones. */
 static bool have_slabs(void) {
-    qd_device_info *devices;
-    int count, found = 0;
-    ck_ok(qd_devices_list(&devices, &count));
-    for (int i = 0; i < count; i++)
-        found += devices[i].usable && strstr(devices[i].id, "Portable") && strstr(devices[i].features, "x86-avx2");
-    qd_devices_free(devices);
-    if (access("/sys/kernel/mm/transparent_hugepage/enabled", R_OK)) found = 0;
-    if (!found) puts("skipped: no PoCL on an x86 CPU with AVX2, or no huge pages");
-    return found;
+    if (!have_x86_pocl()) return false;
+    const bool pages = !access("/sys/kernel/mm/transparent_hugepage/enabled", R_OK);
+    if (!pages) puts("skipped: no huge pages");
+    return pages;
 }
 
 /* ---- Work ---------------------------------------------------------------------------------------------------- */

@@ -45,6 +45,19 @@ static inline bool have_opencl(void) {
     return false;
 }
 
+/** True when PoCL runs on an x86 CPU with AVX2, which chains and the memory of weights need; says so where it does not.
+ */
+static inline bool have_x86_pocl(void) {
+    qd_device_info *devices;
+    int count, found = 0;
+    ck_ok(qd_devices_list(&devices, &count));
+    for (int i = 0; i < count; i++)
+        found += devices[i].usable && strstr(devices[i].id, "Portable") && strstr(devices[i].features, "x86-avx2");
+    qd_devices_free(devices);
+    if (!found) puts("skipped: no PoCL on an x86 CPU with AVX2");
+    return found;
+}
+
 /** For looped tests: device 0 is the reference, 1 is OpenCL, 2 is OpenCL with an out-of-order queue. NULL when there is
  * none. `options` may be NULL. */
 enum { TEST_DEVICES = 3 };
