@@ -101,6 +101,30 @@ START_TEST(test_one_launch) {
 }
 END_TEST
 
+/* A context has four kinds of chains. Another graph goes operator by operator, one of a known kind does not. */
+START_TEST(test_kinds) {
+    static const qd_format kinds[][2] = {{QD_FORMAT_Q4_1, QD_FORMAT_A8},  {QD_FORMAT_Q4_0, QD_FORMAT_A8},
+                                         {QD_FORMAT_Q8_0, QD_FORMAT_A8},  {QD_FORMAT_Q8_0, QD_FORMAT_F32},
+                                         {QD_FORMAT_Q4_1, QD_FORMAT_F32}, {QD_FORMAT_Q4_1, QD_FORMAT_A8}};
+    enum { KINDS = sizeof kinds / sizeof kinds[0], TOO_MANY = 4 };
+    if (!have_x86_pocl()) return;
+    qd_context *c = model_context(POCL, NULL);
+    for (int i = 0; i < KINDS; i++) {
+        model_parts p = make_parts(kinds[i][0]);
+        const qd_model_options o = model_options(8, kinds[i][1]);
+        reference(&p, kinds[i][1]);
+        model_bed b = model_open(&p, c, &o);
+        const qd_graph_info *g = &qd_model_describe(b.model)->graph;
+        ck_assert_msg(g->chained == (i == TOO_MANY ? 0 : g->ops), "model %d: %d operators chained", i, g->chained);
+        eval_all(b.model, got);
+        ck_logits("a kind");
+        model_close(&b);
+        model_parts_free(&p);
+    }
+    qd_context_free(c);
+}
+END_TEST
+
 /* ---- Wrong ones --------------------------------------------------------------------------------------------- */
 
 static const struct {
@@ -227,6 +251,7 @@ int main(void) {
     TCase *tc = tcase_create("chain");
     tcase_add_loop_test(tc, test_same_bytes, 0, sizeof ways / sizeof ways[0]);
     tcase_add_test(tc, test_one_launch);
+    tcase_add_test(tc, test_kinds);
     tcase_add_loop_test(tc, test_mistakes, 0, sizeof mistakes / sizeof mistakes[0]);
     tcase_add_test(tc, test_calls_fail);
     tcase_add_test(tc, test_writes_fail);
