@@ -6,12 +6,7 @@
 #include "core/verify.h"
 #include "fault/cache_folder.h"
 
-/* Of formats; the sanitizers take three times as long. */
-#ifdef __SANITIZE_ADDRESS__
-enum { COMBINATIONS = 1 };
-#else
 enum { COMBINATIONS = 2 };
-#endif
 
 /* Problem `which` of the operator: the first and the last of its formats, each with a seed of its own. */
 static void make_case(qd_op op, int which, qd_case *x) {
