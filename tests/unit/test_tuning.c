@@ -185,6 +185,15 @@ static qd_tuning_way other_way(const qd_tuning_way *ways, int count) {
     return w;
 }
 
+/* A plan of 20 rows on a device without a tuning file, and its ways. */
+static qd_plan *plan_with_ways(const bed *b, qd_context **c, qd_tensor *t[3], qd_tuning_way **ways, int *count) {
+    const qd_context_options o = {.tuning = ""};
+    ck_ok(qd_context_create("opencl", &o, c));
+    qd_plan *p = make_plan(*c, b, 20, t);
+    ck_ok(qd_plan_ways(p, ways, count));
+    return p;
+}
+
 START_TEST(test_ways) {
     if (!have_opencl()) return;
     static bed b;
@@ -193,10 +202,7 @@ START_TEST(test_ways) {
     qd_tensor *t[3];
     qd_tuning_way *ways;
     int count;
-    const qd_context_options o = {.tuning = ""};
-    ck_ok(qd_context_create("opencl", &o, &c));
-    qd_plan *p = make_plan(c, &b, 20, t);
-    ck_ok(qd_plan_ways(p, &ways, &count));
+    qd_plan *p = plan_with_ways(&b, &c, t, &ways, &count);
     ck_assert_int_ge(count, 5);
     for (int i = 1; i < count; i++) { /* one difference; another variant comes as its row has it */
         const bool variant = strcmp(ways[i].variant, ways[0].variant) != 0, groups = ways[i].groups != ways[0].groups,
@@ -275,10 +281,7 @@ START_TEST(test_file) {
     qd_tensor *t[3];
     qd_tuning_way *ways;
     int count;
-    const qd_context_options o = {.tuning = ""};
-    ck_ok(qd_context_create("opencl", &o, &c));
-    qd_plan *p = make_plan(c, &b, 20, t);
-    ck_ok(qd_plan_ways(p, &ways, &count));
+    qd_plan *p = plan_with_ways(&b, &c, t, &ways, &count);
     const qd_tuning_way other = other_way(ways, count), first = ways[0];
     ck_ok(qd_plan_choose(p, &other));
     ck_ok(qd_context_tuning_write(c, path));
