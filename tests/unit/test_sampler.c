@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "core/status.h"
+#include "qdot/qdot_num.h"
 
 #define EXPECT_STATUS(call, expected, text)                                                                     \
     do {                                                                                                        \
@@ -146,6 +147,101 @@ START_TEST(same_tokens_everywhere) {
         ck_assert_msg(token == expected[step], "step %d: %d", step, token);
     }
     qd_sampler_free(s);
+}
+END_TEST
+
+/* The definition, in the plainest way: all is sorted, sums are in the order of the ranking, or, of all tokens, of their
+ * numbers. */
+static const float *ranked_logits;
+
+static int likelier_first(const void *a, const void *b) {
+    const int32_t i = *(const int32_t *)a, k = *(const int32_t *)b;
+    const float x = ranked_logits[i], y = ranked_logits[k];
+    return x > y ? -1 : x < y ? 1 : i < k ? -1 : 1;
+}
+
+static double uniform(uint64_t *state) { /* SplitMix64 */
+    uint64_t z = *state += UINT64_C(0x9E3779B97F4A7C15);
+    z = (z ^ z >> 30) * UINT64_C(0xBF58476D1CE4E5B9);
+    z = (z ^ z >> 27) * UINT64_C(0x94D049BB133111EB);
+    return (double)((z ^ z >> 31) >> 11) * 0x1p-53;
+}
+
+static int32_t defined_next(const qd_sampler_options *o, uint64_t *state, const float *logits, int32_t n,
+                            int32_t *order) {
+    const int32_t limit = o->top_k > 0 && o->top_k < n ? o->top_k : n;
+    double total = 0, sum = 0;
+    int32_t kept = 0;
+    for (int32_t i = 0; i < n; i++)
+        order[i] = i;
+    ranked_logits = logits;
+    qsort(order, (size_t)n, sizeof *order, likelier_first);
+    const float max = logits[order[0]];
+    for (int32_t i = 0; i < limit; i++)
+        total += (double)qd_exp(logits[limit < n ? order[i] : i] - max);
+    for (; kept < limit; kept++) {
+        const double w = (double)qd_exp(logits[order[kept]] - max);
+        if (kept && (w < (double)o->min_p || (o->top_p < 1 && sum >= (double)o->top_p * total))) break;
+        sum += w;
+    }
+    total = sum = 0;
+    for (int32_t i = 0; i < kept; i++)
+        total += (double)qd_exp((logits[order[i]] - max) / o->temperature);
+    const double target = uniform(state) * total;
+    for (int32_t i = 0; i < kept; i++) {
+        sum += (double)qd_exp((logits[order[i]] - max) / o->temperature);
+        if (sum > target) return order[i];
+    }
+    return order[kept - 1];
+}
+
+/* Vocabularies of many sizes; logits that are alike, far apart, of a few kinds, neighbours, or left out; every set of
+ * filters. */
+START_TEST(as_defined) {
+    static const int32_t sizes[] = {1, 2, 63, 64, 65, 300, 20000};
+    static const int top_k[] = {0, 1, 40, 1000, 19999};
+    static const float top_p[] = {1, 0.95f, 0.3f, 0.9999f}, min_p[] = {0, 0.05f, 1e-7f}, penalties[] = {1, 1.3f, 0.5f};
+    static const float spreads[] = {0.01f, 1, 30, 1e30f};
+    enum { WINDOW = 8, LARGEST = 20000 };
+    static float logits[LARGEST], penalized[LARGEST];
+    static int32_t order[LARGEST];
+    uint32_t rng = 21;
+    for (int turn = 0; turn < 1000; turn++) {
+        qd_sampler_options o = plain();
+        rng = rng * 1664525u + 1013904223u;
+        const uint32_t r = rng >> 8;
+        const int32_t n = sizes[r % 7];
+        const float spread = spreads[r / 7 % 4];
+        o.top_k = top_k[r / 28 % 5];
+        o.top_p = top_p[r / 140 % 4];
+        o.min_p = min_p[r / 560 % 3];
+        o.repetition_penalty = penalties[r / 1680 % 3];
+        o.temperature = turn % 2 ? 0.8f : 3.0f;
+        o.penalty_window = WINDOW;
+        o.seed = rng;
+        qd_sampler *s = create(o, n);
+        uint64_t state = rng;
+        int32_t window[WINDOW];
+        for (int step = 0; step < 3; step++) {
+            for (int32_t i = 0; i < n; i++) {
+                rng = rng * 1664525u + 1013904223u;
+                const float x = (float)(int32_t)rng * 0x1p-31f;
+                logits[i] = spread * (turn % 5 == 0 ? copysignf((float)(int)(4 * fabsf(x)), x) : x);
+                if (turn % 7 == 0) logits[i] = 1 + (float)(int)(8 * x) * 0x1p-23f; /* neighbours */
+                if (turn % 3 == 0 && i % 4 == 1) logits[i] = -INFINITY;
+            }
+            memcpy(penalized, logits, sizeof logits);
+            for (int i = 0; i < step; i++) {
+                const float x = logits[window[i]];
+                penalized[window[i]] = x > 0 ? x / o.repetition_penalty : x * o.repetition_penalty;
+            }
+            window[step] = defined_next(&o, &state, penalized, n, order);
+            const int32_t token = next(s, logits);
+            ck_assert_msg(token == window[step], "turn %d, step %d of %d tokens: %d, not %d", turn, step, n, token,
+                          window[step]);
+        }
+        qd_sampler_free(s);
+    }
 }
 END_TEST
 
@@ -303,7 +399,7 @@ END_TEST
 
 START_TEST(running_out_of_memory) {
     const qd_sampler_options o = plain();
-    for (long n = 0; n < 4; n++) {
+    for (long n = 0; n < 7; n++) {
         qd_sampler *s = NULL;
         qd_alloc_fail_after(n);
         const qd_status status = qd_sampler_create(&o, 100, &s);
@@ -323,6 +419,7 @@ int main(void) {
     tcase_add_test(all, greedy_sizes);
     tcase_add_test(all, generator);
     tcase_add_test(all, same_tokens_everywhere);
+    tcase_add_test(all, as_defined);
     tcase_add_test(all, probabilities);
     tcase_add_loop_test(all, filters_keep, 0, sizeof filters / sizeof *filters);
     tcase_add_test(all, penalty);
