@@ -3,16 +3,17 @@
  *   program  QD_CHAIN_WORDS words for each step:
  *              [0] function   [1] most shares   [2] shares for each row   [3] rows, 0: those of the launch
  *              [4 …] the arguments, see step.h; memory by its address
- *   state    a line of the cache for each step: [0] shares taken  [1] shares done; one more, whose [0] counts the
- *            work-items that have left. All zero before and after a launch.
+ *   state    a line of the cache for each step: [0] shares done  [1 + h] shares taken of home h's; one more, whose [0]
+ *            counts the work-items that have left. All zero before and after a launch.
  *   first, steps  those of this launch
  *   Build options: -DQD_STEPS=n: step_0 … step_<n-1>, made by step.h, are linked to it
  *                  -DQD_LINUX: the system's calls are those of Linux
  *
- *      work-item 0   [norm 0]  wait  [matmul 0][matmul 2] wait [rope 0] …
- *      work-item 1    wait     [matmul 1] [ matmul 3     ]      wait    …
+ *      work-item 0   [norm 0]  wait  [matmul 0][matmul 1] wait [rope 0] …
+ *      work-item 1    wait     [matmul 2] [ matmul 3     ]      wait    …
  *
- * Shares of a step are taken by whoever comes first: a work-item waits only for shares that others have begun, and
+ * Each work-item has a home, and each home a part of a step's shares: the same memory stays in the same processor's
+ * caches from step to step. When those are taken it takes others': it waits only for shares that others have begun, and
  * those wait for nothing. So no launch hangs, in whatever order a device starts its work-items, and however few of them
  * at once; one alone does everything. */
 #include "common.h"
@@ -20,6 +21,7 @@
 #define QD_CHAIN_WORDS 64
 #define QD_CHAIN_HEAD 4
 #define QD_CHAIN_LINE 16
+#define QD_CHAIN_HOMES 8u
 
 /* Turns of waiting, of some 40 cycles each, before the first nap. */
 #ifndef QD_PATIENCE
@@ -88,25 +90,31 @@ STEP(11);
 __kernel void chain(__global const ulong *program, __global uint *state, const int first, const int steps,
                     const int rows) {
     const int end = first + steps;
+    const uint homes = min((uint)get_global_size(0), QD_CHAIN_HOMES);
+    const uint own = (uint)(get_global_id(0) * homes / get_global_size(0));
     for (int s = first; s < end; s++) {
         __global const ulong *words = program + (ulong)s * QD_CHAIN_WORDS;
         __global const ulong *args = words + QD_CHAIN_HEAD;
         __global uint *line = state + s * QD_CHAIN_LINE;
         const int step_rows = words[3] ? (int)words[3] : rows;
         const uint shares = (uint)max(min(words[1], words[2] * (ulong)step_rows), (ulong)1);
-        for (uint share = count_up(line); share < shares; share = count_up(line)) {
-            switch ((int)words[0]) { CALLS(QD_STEPS) }
-            count_up(line + 1);
+        for (uint i = 0; i < homes; i++) {
+            const uint home = (own + i) % homes, before = shares * home / homes, behind = shares * (home + 1) / homes;
+            volatile __global uint *taken = line + 1 + home;
+            while (before + *taken < behind) {
+                const uint share = before + count_up((__global uint *)taken);
+                if (share >= behind) break;
+                switch ((int)words[0]) { CALLS(QD_STEPS) }
+                count_up(line);
+            }
         }
-        wait_for(line + 1, shares);
+        wait_for(line, shares);
     }
     /* The last one to leave leaves zeros. */
     __global uint *left = state + end * QD_CHAIN_LINE;
     if (count_up(left) + 1 < get_global_size(0)) return;
-    for (int s = first; s <= end; s++) {
-        state[s * QD_CHAIN_LINE] = 0;
-        state[s * QD_CHAIN_LINE + 1] = 0;
-    }
+    for (int i = first * QD_CHAIN_LINE; i < (end + 1) * QD_CHAIN_LINE; i++)
+        state[i] = 0;
 }
 
 /* Where a buffer is, for the program of a chain. */

@@ -136,6 +136,7 @@ static const struct {
     {"all steps have the rows of the launch", "count_up", "words[3] ? (int)words[3] : rows", "rows"},
     {"the last share is left out", "count_up", "step_##i(args, step_rows, share, shares);",
      "if (share + 1 < shares || shares == 1) step_##i(args, step_rows, share, shares);"},
+    {"all homes have the shares of the first", "count_up", "share = before + count_up", "share = count_up"},
     {"it does not compile", "count_up", "__kernel void chain(", "__kernel chain("},
 };
 
