@@ -1,5 +1,5 @@
-/* Operators on single codes and their neighbours: sums and products, functions, concatenation, softmax, requantization.
- */
+/* Operators on single elements and their neighbours: sums and products, functions, concatenation, softmax, norms,
+ * requantization. */
 #include <stdio.h>
 #include <string.h>
 
@@ -244,6 +244,34 @@ qd_status qd_vec_qlinear_softmax(qd_vec_run *r) {
     QD_VEC_TRY(qd_vec_values(r, out, y->dtype, &values));
     swap_axes(values, turned, size, true);
     return qd_vec_judge(r, y, turned, y->bytes);
+}
+
+/* ---- LayerNormalization ------------------------------------------------------------------------------------- */
+
+/* All dimensions from the axis on are one. */
+qd_status qd_vec_layer_norm(qd_vec_run *r) {
+    const cJSON *epsilon = cJSON_GetObjectItemCaseSensitive(r->c->attrs, "epsilon");
+    const qd_vec_tensor *x, *weight, *bias = qd_vec_input(r->c, "bias"), *y;
+    int64_t axis, size[2] = {1, 1};
+    qd_tensor *in[3] = {NULL}, *out;
+    QD_VEC_TRY(qd_vec_need(r, "x", &x));
+    QD_VEC_TRY(qd_vec_need(r, "scale", &weight));
+    QD_VEC_TRY(qd_vec_want(r, "y", &y));
+    QD_VEC_TRY(qd_vec_attr(r, "axis", -1, -QD_VEC_MAX_RANK, QD_VEC_MAX_RANK, &axis));
+    if (epsilon && !cJSON_IsNumber(epsilon)) return qd_vec_bad(r, "the attribute epsilon is no number");
+    if (axis < 0) axis += x->rank;
+    if (axis < 0 || axis >= x->rank) return qd_vec_bad(r, "the axis is none of x");
+    for (int i = 0; i < x->rank; i++)
+        size[i >= axis] *= x->shape[i];
+    const qd_tensor_desc rows = qd_vec_shape(QD_FORMAT_F32, 2, size), line = qd_vec_shape(QD_FORMAT_F32, 1, size + 1);
+    QD_VEC_TRY(qd_vec_load(r, x, &rows, false, &in[0]));
+    QD_VEC_TRY(qd_vec_load(r, weight, &line, true, &in[1]));
+    if (bias) QD_VEC_TRY(qd_vec_load(r, bias, &line, true, &in[2]));
+    QD_VEC_TRY(qd_vec_make(r, &rows, &out));
+    /* The attribute is a float32 in ONNX. */
+    const qd_attrs attrs = {.layer_norm = {epsilon ? (float)epsilon->valuedouble : 1e-5f}};
+    QD_VEC_TRY(qd_vec_op(r, QD_OP_LAYER_NORM, &attrs, in, 3, &out, 1));
+    return qd_vec_check(r, y, out);
 }
 
 /* ---- Requantization ----------------------------------------------------------------------------------------- */

@@ -29,6 +29,7 @@ static const struct {
     {NULL, "QLinearLeakyRelu", qd_vec_function},
     {NULL, "QLinearConcat", qd_vec_qlinear_concat},
     {NULL, "QLinearSoftmax", qd_vec_qlinear_softmax},
+    {NULL, "LayerNormalization", qd_vec_layer_norm},
     {NULL, "QLinearAveragePool", qd_vec_qlinear_pool},
     {NULL, "QLinearGlobalAveragePool", qd_vec_qlinear_pool},
     {NULL, "MatMulNBits", qd_vec_matmul_nbits},

@@ -154,6 +154,7 @@ qd_status qd_vec_binary(qd_vec_run *r);
 qd_status qd_vec_function(qd_vec_run *r);
 qd_status qd_vec_qlinear_concat(qd_vec_run *r);
 qd_status qd_vec_qlinear_softmax(qd_vec_run *r);
+qd_status qd_vec_layer_norm(qd_vec_run *r);
 qd_status qd_vec_requantize(qd_vec_run *r);
 qd_status qd_vec_multiply(qd_vec_run *r);
 

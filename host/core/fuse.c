@@ -204,7 +204,7 @@ static const fusion fusions[] = {
     {"addend", OP(MATMUL), QD_OP_ADD, 1, put_addend},
     {"bias", OP(MATMUL_GROUP) | OP(MATMUL_CODED), QD_OP_ELEMENTWISE, 0, put_bias},
     {"bias", OP(MATMUL_GROUP) | OP(MATMUL_CODED), QD_OP_ELEMENTWISE, 1, put_bias},
-    {"quantize", OP(RMS_NORM) | OP(SWIGLU) | OP(ATTENTION), QD_OP_QUANTIZE, 0, put_format},
+    {"quantize", OP(RMS_NORM) | OP(LAYER_NORM) | OP(SWIGLU) | OP(ATTENTION), QD_OP_QUANTIZE, 0, put_format},
 };
 enum { FUSIONS = sizeof fusions / sizeof fusions[0] };
 _Static_assert(QD_OP_COUNT <= 64, "operators as bits");

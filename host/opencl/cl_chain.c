@@ -52,6 +52,7 @@ static bool find_op(const qd_node *n, qd_op op, const char **name, int64_t *shar
     switch (op) {
         OP(GET_ROWS, 1);
         OP(RMS_NORM, 1);
+        OP(LAYER_NORM, 1);
         OP(QUANTIZE, 1);
         OP(MATMUL, 0);
         OP(ROPE, 1);

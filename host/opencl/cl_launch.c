@@ -186,6 +186,7 @@ error:
 static qd_status set_arguments(cl_device_state *d, arg_list *a, const qd_node *n, const cl_part *part, int part_index) {
     qd_status status = QD_OK;
     qd_tensor *const *in = n->in, *const *out = n->out;
+    const int max_in = qd_op_get(n->op)->max_in;
     if (n->params_bytes) return set_all_operands(d, a, n, part, part_index);
     switch (n->op) {
         case QD_OP_GET_ROWS:
@@ -210,8 +211,9 @@ static qd_status set_arguments(cl_device_state *d, arg_list *a, const qd_node *n
             break;
         }
         case QD_OP_RMS_NORM:
-            QD_TRY(arg_operand(a, d, in[0]));
-            QD_TRY(arg_operand(a, d, in[1] ? in[1] : out[0]));
+        case QD_OP_LAYER_NORM:
+            for (int i = 0; i < max_in; i++)
+                QD_TRY(arg_operand(a, d, in[i] ? in[i] : out[0]));
             QD_TRY(arg_operand(a, d, out[0]));
             break;
         default:
@@ -225,9 +227,11 @@ static qd_status set_arguments(cl_device_state *d, arg_list *a, const qd_node *n
     }
     switch (n->op) {
         case QD_OP_RMS_NORM:
+        case QD_OP_LAYER_NORM:
             arg_int(a, qd_columns(in[0]));
             arg_float(a, n->attrs.rms_norm.epsilon);
-            arg_int(a, in[1] != NULL);
+            for (int i = 1; i < max_in; i++)
+                arg_int(a, in[i] != NULL);
             break;
         case QD_OP_ROPE:
             arg_int(a, n->attrs.rope.heads);

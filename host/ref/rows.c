@@ -1,4 +1,4 @@
-/* Operators that work row by row: embedding rows, norm, activation quantizing, SwiGLU, add. */
+/* Operators that work row by row: embedding rows, norms, activation quantizing, SwiGLU, add. */
 #include <stdlib.h>
 #include <string.h>
 
@@ -41,6 +41,32 @@ qd_status qd_ref_rms_norm(const qd_node *n, const qd_operand in[], const qd_oper
         const float scale = 1.0f / qd_sqrt(qd_ref_tree(p) / (float)cols + n->attrs.rms_norm.epsilon);
         for (int64_t c = 0; c < cols; c++)
             y[c] = weight ? (x[c] * scale) * weight[c] : x[c] * scale;
+        status = qd_ref_put_row(n->out[0], y, qd_row(out[0], r));
+    }
+    free(y);
+    return status;
+}
+
+qd_status qd_ref_layer_norm(const qd_node *n, const qd_operand in[], const qd_operand out[], int64_t rows) {
+    const int64_t cols = qd_columns(n->in[0]);
+    const float *weight = in[1].data, *bias = in[2].data;
+    float *y = qd_alloc((size_t)cols * sizeof *y);
+    qd_status status = y ? QD_OK : QD_ERR_MEMORY;
+    for (int64_t r = 0; r < rows && !status; r++) {
+        const float *x = qd_row(in[0], r);
+        float p[QD_LANES] = {0}, q[QD_LANES] = {0};
+        for (int64_t c = 0; c < cols; c++)
+            p[c % QD_LANES] += x[c];
+        const float mean = qd_ref_tree(p) / (float)cols;
+        for (int64_t c = 0; c < cols; c++)
+            q[c % QD_LANES] += (x[c] - mean) * (x[c] - mean);
+        const float scale = 1.0f / qd_sqrt(qd_ref_tree(q) / (float)cols + n->attrs.layer_norm.epsilon);
+        for (int64_t c = 0; c < cols; c++) {
+            y[c] = (x[c] - mean) * scale;
+            if (weight) y[c] *= weight[c];
+            if (bias) y[c] += bias[c];
+            y[c] = qd_one_nan(y[c]);
+        }
         status = qd_ref_put_row(n->out[0], y, qd_row(out[0], r));
     }
     free(y);

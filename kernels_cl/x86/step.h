@@ -19,6 +19,8 @@ void QD_STEP(__global const ulong *args, const int rows, const ulong item, const
     get_rows(QD_OPERAND(0), QD_OPERAND(3), QD_OPERAND(6), QD_INT(9), QD_INT(10), QD_INT(11), rows, item, items);
 #elif defined(QD_STEP_RMS_NORM)
     rms_norm(QD_OPERAND(0), QD_OPERAND(3), QD_OPERAND(6), QD_INT(9), QD_FLOAT(10), QD_INT(11), rows, item, items);
+#elif defined(QD_STEP_LAYER_NORM)
+    layer_norm(QD_OPERANDS_4, QD_INT(12), QD_FLOAT(13), QD_INT(14), QD_INT(15), rows, item, items);
 #elif defined(QD_STEP_QUANTIZE)
     quantize(QD_OPERAND(0), QD_OPERAND(3), QD_INT(6), rows, item, items);
 #elif defined(QD_STEP_MATMUL)

@@ -1,14 +1,15 @@
 #!/usr/bin/env python3
-"""Converts the quantization cases of ONNX's backend node tests into golden vectors (vectors/onnx_node_tests).
+"""Converts cases of ONNX's backend node tests, those of quantization and LayerNormalization, into golden vectors (vectors/onnx_node_tests).
 
     pip install onnx==1.18.0
     python tests/golden/onnx_node_tests.py tests/golden/vectors/onnx_node_tests
 
-The cases (41 in 1.18.0) come with the package, in onnx/backend/test/data/node; their licence is Apache-2.0. Their names are
+The cases (60 in 1.18.0) come with the package, in onnx/backend/test/data/node; their licence is Apache-2.0. Their names are
 kept. A case that ends in _expanded is DynamicQuantizeLinear written as the float operators that define it; the same inputs and
 outputs are run as the one operator, and the case's note says so. The int8 results of QLinearMatMul wrap around in 1.18.0, where
 the operator saturates (corrected in 1.23, onnx/onnx#7835): the published bytes are the output y_wrapped, and y is saturated
-here. `--check` compares with the folder instead of writing it.
+here. LayerNormalization's results are y only, without the optional mean and its inverse deviation, and as near as qdot_ops.def says
+of LAYER_NORM that two programs are. `--check` compares with the folder instead of writing it.
 """
 
 import json
@@ -20,7 +21,8 @@ import numpy as np
 import onnx
 import onnx.backend.test
 
-WANTED = re.compile(r"test_(quantizelinear|dequantizelinear|dynamicquantizelinear|qlinearmatmul|qlinearconv|matmulinteger|convinteger)")
+WANTED = re.compile(r"test_(quantizelinear|dequantizelinear|dynamicquantizelinear|qlinearmatmul|qlinearconv|matmulinteger|convinteger|"
+                    r"layer_normalization(?!.*_expanded))")
 
 # The names of inputs and outputs in the manifests, by position.
 OPERANDS = {
@@ -31,6 +33,7 @@ OPERANDS = {
     "QLinearConv": ("x x_scale x_zero_point w w_scale w_zero_point y_scale y_zero_point bias", "y"),
     "MatMulInteger": ("a b a_zero_point b_zero_point", "y"),
     "ConvInteger": ("x w x_zero_point w_zero_point", "y"),
+    "LayerNormalization": ("x scale bias", "y"),
 }
 
 T = onnx.TensorProto
@@ -109,6 +112,17 @@ def saturate(case, arrays, data):
     case["note"] = "onnx 1.18.0 publishes y_wrapped: codes modulo 256, where the operator saturates (onnx/onnx#7835)"
 
 
+def layer_norm_tolerance(attrs, arrays):
+    """What two programs may differ by, each with the error that qdot_ops.def states: in all of y."""
+    x, scale, bias = (arrays[n].astype(np.float64) for n in OPERANDS["LayerNormalization"][0].split())
+    rows = x.reshape(*x.shape[: attrs.get("axis", -1) % x.ndim], -1)
+    deviation = np.sqrt(rows.var(-1, keepdims=True) + attrs.get("epsilon", 1e-5))
+    y = (rows - rows.mean(-1, keepdims=True)) / deviation
+    error = (rows.shape[-1] / 16 + 16) * 2.0**-24 * (np.abs(rows).mean(-1, keepdims=True) / deviation + np.abs(y))
+    error = error * np.abs(scale.ravel()) + 2.0**-23 * np.abs(y * scale.ravel()) + 2.0**-24 * np.abs(bias.ravel())
+    return float(f"{2 * error.max():.2g}")
+
+
 def convert(name, folder, data):
     model = onnx.load(os.path.join(folder, "model.onnx"))
     case = {"name": name, "op": model.graph.node[0].op_type, "expect": "ok", "attrs": {}}
@@ -126,13 +140,15 @@ def convert(name, folder, data):
     names_in, names_out = (words.split() for words in OPERANDS[case["op"]])
     sets = os.path.join(folder, "test_data_set_0")
     inputs = {names_in[p]: os.path.join(sets, f"input_{i}.pb") for i, p in enumerate(positions)}
-    outputs = {names_out[i]: os.path.join(sets, f"output_{i}.pb") for i in range(len(model.graph.output))}
+    outputs = {n: os.path.join(sets, f"output_{i}.pb") for i, n in enumerate(names_out)}
     case["inputs"] = [describe(n, path, data) for n, path in inputs.items()]
     case["outputs"] = [describe(n, path, data) for n, path in outputs.items()]
+    arrays = {n: onnx.numpy_helper.to_array(read(path)) for n, path in (inputs | outputs).items()}
     if case["op"] == "QLinearMatMul":
-        saturate(case, {n: onnx.numpy_helper.to_array(read(path)) for n, path in (inputs | outputs).items()}, data)
+        saturate(case, arrays, data)
+    near = case["op"] == "LayerNormalization"
     for output in case["outputs"]:
-        output["tolerance"] = "exact"
+        output["tolerance"] = {"max_abs": layer_norm_tolerance(case["attrs"], arrays)} if near else "exact"
         if output.get("logical") == "f4e2m1fn":
             output["equivalent_nibbles"] = [[0, 8]]  # the published tests compare values: -0 is 0
     return case

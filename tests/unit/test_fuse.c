@@ -321,17 +321,16 @@ static void coded_addend(pair *p) {
     coded(p, QD_OP_ELEMENTWISE, R);
 }
 
-static void norm_quantize(pair *p) {
-    qd_tensor *x = bed_input(&p->bed, f32(R, K)), *w = bed_weights(&p->bed, qd_desc(QD_FORMAT_F32, K, 0, 0, 0));
-    qd_tensor *y = first(p, QD_OP_RMS_NORM, &(qd_attrs){.rms_norm = {1e-5f}}, IN(x, w), x, f32(R, K));
-    second(p, QD_OP_QUANTIZE, NULL, IN(y), qd_desc(QD_FORMAT_A8, R, K, 0, 0));
-}
-
-static void swiglu_quantize(pair *p) {
-    qd_tensor *x = bed_input(&p->bed, f32(R, K)), *up = bed_input(&p->bed, f32(R, K));
-    qd_tensor *y = first(p, QD_OP_SWIGLU, NULL, IN(x, up), x, f32(R, K));
-    second(p, QD_OP_QUANTIZE, NULL, IN(y), qd_desc(QD_FORMAT_A8, R, K, 0, 0));
-}
+/* An operator on rows whose result is quantized. */
+#define QUANTIZED(name, op, other)                                                             \
+    static void name(pair *p) {                                                                \
+        qd_tensor *x = bed_input(&p->bed, f32(R, K)), *b = bed_input(&p->bed, other);          \
+        qd_tensor *y = first(p, op, &(qd_attrs){.rms_norm = {1e-5f}}, IN(x, b), x, f32(R, K)); \
+        second(p, QD_OP_QUANTIZE, NULL, IN(y), qd_desc(QD_FORMAT_A8, R, K, 0, 0));             \
+    }
+QUANTIZED(rms_quantize, QD_OP_RMS_NORM, qd_desc(QD_FORMAT_F32, K, 0, 0, 0))
+QUANTIZED(layer_quantize, QD_OP_LAYER_NORM, qd_desc(QD_FORMAT_F32, K, 0, 0, 0))
+QUANTIZED(swiglu_quantize, QD_OP_SWIGLU, f32(R, K))
 
 static void attention_quantize(pair *p) {
     qd_tensor *q = bed_input(&p->bed, f32(R, 64));
@@ -369,7 +368,8 @@ static const struct {
     PAIR(bias_group, "bias"),
     PAIR(coded_bias, "bias"),
     PAIR(coded_addend, "bias"),
-    PAIR(norm_quantize, "quantize"),
+    PAIR(rms_quantize, "quantize"),
+    PAIR(layer_quantize, "quantize"),
     PAIR(swiglu_quantize, "quantize"),
     PAIR(attention_quantize, "quantize"),
 };

@@ -498,15 +498,17 @@ END_TEST
 
 START_TEST(test_epsilon) {
     static const float bad[] = {-1e-9f, 1.0f, __builtin_nanf(""), __builtin_inff()};
-    call_walk w;
-    spoilt s = first_call(&w, QD_OP_RMS_NORM);
-    for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
-        s.x.attrs.rms_norm.epsilon = bad[i];
-        refused(&s, QD_ERR_ARGUMENT, "epsilon", "outside its range");
+    for (qd_op op = QD_OP_RMS_NORM; op <= QD_OP_LAYER_NORM; op++) {
+        call_walk w;
+        spoilt s = first_call(&w, op);
+        for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
+            s.x.attrs.rms_norm.epsilon = bad[i];
+            refused(&s, QD_ERR_ARGUMENT, "epsilon", "outside its range");
+        }
+        s.x.attrs.rms_norm.epsilon = 0;
+        accepted(&s, "epsilon 0");
+        free_call(&w.call);
     }
-    s.x.attrs.rms_norm.epsilon = 0;
-    accepted(&s, "epsilon 0");
-    free_call(&w.call);
 }
 END_TEST
 

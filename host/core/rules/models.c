@@ -43,9 +43,11 @@ static void choose_sizes(qd_choices *c, qd_problem *p) {
     if (qd_choose(c, "outside", 0, 5) == 5) p->position = qd_choose(c, "far", 0, 1) ? of['P' - 'A'] - R / 2 : -(R / 2);
 }
 
-static void choose_rms_norm(qd_choices *c, qd_problem *p) {
+/* RMS_NORM and LAYER_NORM, whose attributes are one struct. 0 divides rows of one value by 0. */
+static void choose_norm(qd_choices *c, qd_problem *p) {
+    static const float epsilons[] = {1e-6f, 1e-5f, 0};
     choose_sizes(c, p);
-    p->attrs.rms_norm.epsilon = qd_choose(c, "epsilon", 0, 1) ? 1e-5f : 1e-6f;
+    p->attrs.rms_norm.epsilon = epsilons[qd_choose(c, "epsilon", 0, p->op == QD_OP_LAYER_NORM ? 2 : 1)];
 }
 
 static void choose_rope(qd_choices *c, qd_problem *p) {
@@ -82,7 +84,7 @@ static void choose_attention(qd_choices *c, qd_problem *p) {
     p->attrs.attention.scale = 0.125f;
 }
 
-/* Floats of which some are not finite: their codes are defined. */
+/* Floats of which some are not finite: what becomes of them is defined. */
 static void fill_not_finite(qd_choices *c, const qd_tensor_desc *d, float *x) {
     static const float nasty[] = {INFINITY, -INFINITY, NAN, 3e38f, -3e38f, 1e-40f, -0.0f, 0};
     uint64_t stream = qd_stream(c, "x");
@@ -117,9 +119,9 @@ static int64_t any_id(uint64_t *stream, int64_t count) {
 
 static bool fill(qd_choices *c, const qd_problem *p, int i, void *data) {
     const qd_operand_spec *o = qd_operand_at(p->spec, i);
-    const bool quantized =
-        p->op == QD_OP_QUANTIZE || (p->op == QD_OP_KV_STORE && p->formats[QD_MAX_IN] == QD_FORMAT_I8);
-    if (quantized && i == 0 && qd_choose(c, "not finite", 0, 3) == 3) {
+    const bool defined = p->op == QD_OP_QUANTIZE || p->op == QD_OP_LAYER_NORM ||
+                         (p->op == QD_OP_KV_STORE && p->formats[QD_MAX_IN] == QD_FORMAT_I8);
+    if (defined && i == 0 && qd_choose(c, "not finite", 0, 3) == 3) {
         fill_not_finite(c, &p->desc[i], data);
         return true;
     }
@@ -155,11 +157,11 @@ static qd_status check_matmul(qd_node *n, const qd_symbols *s) {
     return QD_OK;
 }
 
-static qd_status check_rms_norm(qd_node *n, const qd_symbols *s) {
+static qd_status check_norm(qd_node *n, const qd_symbols *s) {
     (void)s;
     const float epsilon = n->attrs.rms_norm.epsilon;
-    if (!(epsilon >= 0 && epsilon < 1)) return qd_fail(QD_ERR_ARGUMENT, "rms_norm: epsilon must be in [0, 1)");
-    return QD_OK;
+    if (epsilon >= 0 && epsilon < 1) return QD_OK;
+    return qd_fail(QD_ERR_ARGUMENT, "%s: epsilon must be in [0, 1)", qd_op_get(n->op)->name);
 }
 
 static void rope_symbols(const qd_attrs *a, qd_symbols *s) {
@@ -245,8 +247,9 @@ static qd_status check_attention(qd_node *n, const qd_symbols *s) {
 const qd_op_rules qd_rules_none = {.choose = choose_sizes, .fill = fill};
 const qd_op_rules qd_rules_add = {.in_place = 3, .choose = choose_sizes, .fill = fill};
 const qd_op_rules qd_rules_matmul = {.formats = matmul_formats, .check = check_matmul, .choose = choose_sizes};
-const qd_op_rules qd_rules_rms_norm = {
-    .attrs = true, .in_place = 1, .check = check_rms_norm, .choose = choose_rms_norm};
+const qd_op_rules qd_rules_rms_norm = {.attrs = true, .in_place = 1, .check = check_norm, .choose = choose_norm};
+const qd_op_rules qd_rules_layer_norm = {
+    .attrs = true, .in_place = 1, .check = check_norm, .choose = choose_norm, .fill = fill};
 const qd_op_rules qd_rules_rope = {
     .attrs = true, .in_place = 1, .symbols = rope_symbols, .check = check_rope, .choose = choose_rope, .fill = fill};
 const qd_op_rules qd_rules_kv = {

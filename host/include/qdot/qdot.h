@@ -330,7 +330,7 @@ typedef enum qd_combine { QD_COMBINE_ADD, QD_COMBINE_SUB, QD_COMBINE_MUL, QD_COM
 typedef union qd_attrs {
     struct {
         float epsilon;
-    } rms_norm;
+    } rms_norm, layer_norm;
     struct {
         float scale;
     } lora;
