@@ -61,10 +61,11 @@ qd_status qg_stack(qg_builder *b, const struct ggml_tensor *t, bool *done);
 /** The result of a node, in whatever shape, as rows of its columns when it stands inside the graph only; else NULL. */
 qd_tensor *qg_columns(const qg_builder *b, const struct ggml_tensor *t);
 
-/** The node after the current one when both can be one: it is `op`, reads the current one, and nobody else does. */
-const struct ggml_tensor *qg_fusable(const qg_builder *b, enum ggml_op op);
+/** The node after t, which is the current one or fused with it, when both can be one: it is `op`, reads t, and nobody
+ *  else does. */
+const struct ggml_tensor *qg_fusable(const qg_builder *b, const struct ggml_tensor *t, enum ggml_op op);
 /** Takes that node as translated. */
-void qg_fused(qg_builder *b);
+void qg_fused(qg_builder *b, const struct ggml_tensor *node);
 
 /** True for a MUL_MAT of one matrix in a block format that takes its activations in A8. */
 bool qg_reads_a8(const qg_builder *b, const struct ggml_tensor *mul_mat);

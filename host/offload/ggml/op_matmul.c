@@ -32,7 +32,7 @@ const char *qg_mul_mat_refuse(const struct ggml_tensor *t) {
 /* The node after it may add a bias or what was there before: [rows, N], or [N]. */
 static const struct ggml_tensor *find_addend(const qg_builder *b, const struct ggml_tensor *t,
                                              const struct ggml_tensor **sum) {
-    const struct ggml_tensor *n = qg_fusable(b, GGML_OP_ADD);
+    const struct ggml_tensor *n = qg_fusable(b, t, GGML_OP_ADD);
     int64_t rows, step;
     if (!n) return NULL;
     const struct ggml_tensor *addend = n->src[n->src[0] == t];
@@ -63,7 +63,7 @@ static qd_status emit_shared(qg_builder *b, const struct ggml_tensor *t) {
     if (!status && addend) status = read_addend(b, addend, &in[2]);
     if (!status) status = qg_out_rows(b, sum, &y);
     if (!status) status = qg_add(b, QD_OP_MATMUL, NULL, in, addend ? 3 : 2, y);
-    if (!status && addend) qg_fused(b);
+    if (!status && addend) qg_fused(b, sum);
     return status;
 }
 

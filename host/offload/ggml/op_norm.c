@@ -1,9 +1,10 @@
-/* RMS_NORM, with the weights that it is multiplied with next. */
+/* RMS_NORM and NORM, with the weights that they are multiplied with next; NORM also with the bias that is added then.
+ */
 #include <string.h>
 
 #include "emit.h"
 
-const char *qg_rms_norm_refuse(const struct ggml_tensor *t) {
+const char *qg_norm_refuse(const struct ggml_tensor *t) {
     int64_t rows, step;
     float epsilon;
     memcpy(&epsilon, t->op_params, sizeof epsilon);
@@ -13,31 +14,47 @@ const char *qg_rms_norm_refuse(const struct ggml_tensor *t) {
     return NULL;
 }
 
-/* The weights that the node after it multiplies with: [C]. */
-static const struct ggml_tensor *find_weights(const qg_builder *b, const struct ggml_tensor *t,
-                                              const struct ggml_tensor **product) {
-    const struct ggml_tensor *n = qg_fusable(b, GGML_OP_MUL);
-    int64_t rows, step;
-    if (!n) return NULL;
-    const struct ggml_tensor *w = n->src[n->src[0] == t];
-    const bool fits = w->type == GGML_TYPE_F32 && w->ne[0] == t->ne[0] && ggml_nrows(w) == 1 &&
-                      w->nb[0] == sizeof(float) && n->type == GGML_TYPE_F32 && qg_uniform_rows(n, &rows, &step);
-    if (!fits) return NULL;
-    *product = n;
-    return w;
+const char *qg_rms_norm_refuse(const struct ggml_tensor *t) {
+    return qg_norm_refuse(t);
 }
 
-qd_status qg_rms_norm_emit(qg_builder *b, const struct ggml_tensor *t) {
-    const struct ggml_tensor *result = t, *w = find_weights(b, t, &result);
+/* What the node after *last multiplies it with, or adds to it: [C]. That node becomes *last. */
+static const struct ggml_tensor *find_line(const qg_builder *b, enum ggml_op op, const struct ggml_tensor **last) {
+    const struct ggml_tensor *n = qg_fusable(b, *last, op);
+    int64_t rows, step;
+    if (!n) return NULL;
+    const struct ggml_tensor *line = n->src[n->src[0] == *last];
+    const bool fits = line->type == GGML_TYPE_F32 && line->ne[0] == n->ne[0] && ggml_nrows(line) == 1 &&
+                      line->nb[0] == sizeof(float) && n->type == GGML_TYPE_F32 && qg_uniform_rows(n, &rows, &step);
+    if (!fits) return NULL;
+    *last = n;
+    return line;
+}
+
+static qd_status emit(qg_builder *b, const struct ggml_tensor *t, qd_op op, const enum ggml_op next[], int n_next) {
+    const struct ggml_tensor *last = t;
     const qd_tensor_desc d = qd_desc(QD_FORMAT_F32, t->ne[0], 0, 0, 0);
     qd_attrs attrs = {0};
     memcpy(&attrs.rms_norm.epsilon, t->op_params, sizeof(float));
-    qd_tensor *in[2], *y;
+    qd_tensor *in[3] = {NULL}, *y;
     qd_status status = qg_in_rows(b, t->src[0], QG_VALUE, &in[0]);
-    if (!status && w) status = qg_part_in(b, w, QG_WEIGHTS, 0, &d, NULL, &in[1]);
-    if (!status) status = qg_direct(b, result, &y);
-    if (!status && !y) status = qg_out_rows(b, result, &y);
-    if (!status) status = qg_add(b, QD_OP_RMS_NORM, &attrs, in, w ? 2 : 1, y);
-    if (!status && w) qg_fused(b);
-    return status;
+    for (int i = 0; i < n_next && !status; i++) {
+        const struct ggml_tensor *line = find_line(b, next[i], &last);
+        if (!line) continue;
+        status = qg_part_in(b, line, QG_WEIGHTS, 0, &d, NULL, &in[1 + i]);
+        qg_fused(b, last);
+    }
+    if (!status) status = qg_direct(b, last, &y);
+    if (!status && !y) status = qg_out_rows(b, last, &y);
+    return status ? status : qg_add(b, op, &attrs, in, 1 + n_next, y);
+}
+
+qd_status qg_norm_emit(qg_builder *b, const struct ggml_tensor *t) {
+    static const enum ggml_op next[] = {GGML_OP_MUL, GGML_OP_ADD};
+    return emit(b, t, QD_OP_LAYER_NORM, next, 2);
+}
+
+qd_status qg_rms_norm_emit(qg_builder *b, const struct ggml_tensor *t) {
+    static const enum ggml_op next[] = {GGML_OP_MUL};
+    return emit(b, t, QD_OP_RMS_NORM, next, 1);
 }

@@ -337,12 +337,17 @@ static bool only_as_a8(const qg_builder *b, int at, const struct ggml_tensor *t)
     return found == uses;
 }
 
+/* Where a node is that is the current one or comes after it. */
+static int index_of(const qg_builder *b, const struct ggml_tensor *node) {
+    int at = b->at;
+    while (b->graph->nodes[at] != node)
+        at++;
+    return at;
+}
+
 qd_status qg_direct(qg_builder *b, const struct ggml_tensor *result, qd_tensor **out) {
     *out = NULL;
-    int at = b->at;
-    while (b->graph->nodes[at] != result)
-        at++;
-    if (!only_as_a8(b, at, result)) return QD_OK;
+    if (!only_as_a8(b, index_of(b, result), result)) return QD_OK;
     const qd_tensor_desc d = qd_desc(QD_FORMAT_A8, ggml_nrows(result), result->ne[0], 0, 0);
     const qd_status status = qg_temporary(b, &d, out);
     return status ? status : keep_quantized(b, result, *out);
@@ -368,22 +373,18 @@ bool qg_is_computed(const struct ggml_tensor *t) {
     return (t->flags & GGML_TENSOR_FLAG_COMPUTE) && !is_nothing(t);
 }
 
-static int next_computed(const qg_builder *b) {
-    int i = b->at + 1;
+const struct ggml_tensor *qg_fusable(const qg_builder *b, const struct ggml_tensor *t, enum ggml_op op) {
+    const int at = index_of(b, t);
+    int i = at + 1;
     while (i < b->graph->n_nodes && !qg_is_computed(b->graph->nodes[i]))
         i++;
-    return i;
-}
-
-const struct ggml_tensor *qg_fusable(const qg_builder *b, enum ggml_op op) {
-    const int i = next_computed(b);
-    if (i >= b->graph->n_nodes || !ggml_node_has_n_uses(b->graph, b->at, 1)) return NULL;
-    const struct ggml_tensor *t = b->graph->nodes[b->at], *n = b->graph->nodes[i];
+    if (i >= b->graph->n_nodes || !ggml_node_has_n_uses(b->graph, at, 1)) return NULL;
+    const struct ggml_tensor *n = b->graph->nodes[i];
     return n->op == op && (n->src[0] == t) != (n->src[1] == t) && ggml_are_same_shape(n, t) ? n : NULL;
 }
 
-void qg_fused(qg_builder *b) {
-    b->done[next_computed(b)] = true;
+void qg_fused(qg_builder *b, const struct ggml_tensor *node) {
+    b->done[index_of(b, node)] = true;
 }
 
 typedef struct op_row {

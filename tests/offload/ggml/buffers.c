@@ -75,6 +75,29 @@ static struct ggml_tensor *product(struct ggml_context *c, const side *s) {
     return ggml_add(c, ggml_mul_mat(c, s->w, x), s->bias);
 }
 
+/* Row `row` of w, as long as one of x. */
+static struct ggml_tensor *line(struct ggml_context *c, const side *s, int row) {
+    return ggml_view_1d(c, s->w, K, (size_t)row * s->w->nb[1]);
+}
+
+static struct ggml_tensor *plain_norm(struct ggml_context *c, const side *s) {
+    return ggml_norm(c, ggml_reshape_2d(c, s->x, K, M), 1e-5f);
+}
+
+/* A norm, its weights and its bias in one, and what cannot be: a product that two read. */
+static struct ggml_tensor *norm_with_both(struct ggml_context *c, const side *s) {
+    return ggml_add(c, ggml_mul(c, plain_norm(c, s), line(c, s, 0)), line(c, s, 1));
+}
+
+static struct ggml_tensor *norm_with_bias(struct ggml_context *c, const side *s) {
+    return ggml_add(c, plain_norm(c, s), line(c, s, 1));
+}
+
+static struct ggml_tensor *norm_read_twice(struct ggml_context *c, const side *s) {
+    struct ggml_tensor *product = ggml_mul(c, plain_norm(c, s), line(c, s, 0));
+    return ggml_mul(c, ggml_add(c, product, line(c, s, 1)), product);
+}
+
 static struct ggml_tensor *rotated(struct ggml_context *c, const side *s) {
     return ggml_rope(c, s->x, s->position, K / HEADS, GGML_ROPE_TYPE_NEOX);
 }
@@ -360,6 +383,28 @@ static void find_reason(enum ggml_log_level level, const char *text, void *found
     *(bool *)found |= strstr(text, "an epsilon of 1 or more") != NULL;
 }
 
+static void test_norms(void) {
+    static const struct {
+        const char *what;
+        builder build;
+    } cases[] = {
+        {"a norm", plain_norm},
+        {"a norm with weights and bias", norm_with_both},
+        {"a norm with a bias", norm_with_bias},
+        {"a norm whose weighted result two read", norm_read_twice},
+    };
+    side a = open_side("QDOT", GGML_TYPE_F32), b = open_side("CPU", GGML_TYPE_F32);
+    set_both(&a, &b, 3);
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        made x = make(&a, cases[i].build), y = make(&b, cases[i].build);
+        check(cases[i].what, 1e2 * differ(&x, &y));
+        unmake(&x);
+        unmake(&y);
+    }
+    close_side(&a);
+    close_side(&b);
+}
+
 /* Sums of nothing stay with the host, and the means of squares to which much is added: the log says why. */
 static void test_refused(void) {
     side s = open_side("QDOT", GGML_TYPE_F32);
@@ -425,6 +470,7 @@ int main(int argc, char **argv) {
     test_written_positions();
     test_copies();
     test_one_graph();
+    test_norms();
     test_refused();
     test_threads();
     return failed != 0;

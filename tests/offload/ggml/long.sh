@@ -9,7 +9,7 @@ QDOT_VERIFY=1"
 write_text "The capital of France is" 4
 check "every operator gives the reference's bytes" sh -c "grep -q Paris '$work/text' && ! grep -q 'qdot: running a graph' '$work/log'"
 check "test-backend-ops, every operator compared with the reference" run_cases "$work/verified" QDOT_VERIFY=1 \
-    -o ADD,RMS_NORM,ROPE,SOFT_MAX,SET_ROWS,GET_ROWS,CPY,SWIGLU
+    -o ADD,NORM,RMS_NORM,ROPE,SOFT_MAX,SET_ROWS,GET_ROWS,CPY,SWIGLU
 
 # ---- Files that `qdot quantize` writes --------------------------------------------------------------------------------
 

@@ -162,7 +162,7 @@ if [ "$long" ]; then
         check "test-backend-ops: $(grep -c "^  $name(.*OK" "$work/cases") cases of $name" grep -q "^  $name(.*OK" "$work/cases"
     done
 else
-    few="ADD SUB MUL DIV SCALE SQR SQRT CLAMP LEAKY_RELU RMS_NORM SOFT_MAX CONCAT REPEAT SWIGLU SILU GELU"
+    few="ADD SUB MUL DIV SCALE SQR SQRT CLAMP LEAKY_RELU NORM NORM_MUL_ADD RMS_NORM SOFT_MAX CONCAT REPEAT SWIGLU SILU GELU"
     check "test-backend-ops: small operators" run_cases "$work/cases" -o "$(echo "$few" | tr ' ' ,)" -p '[^0-9][0-9]{1,3},[0-9]{1,2},'
     check "test-backend-ops: matrices" run_cases "$work/cases2" -o MUL_MAT -p 'm=16,n=(1|16),k=256'
     check "test-backend-ops: rows, rotations, copies" run_cases "$work/cases3" -o ROPE,SET_ROWS,GET_ROWS,CPY,CONT -p '(32|64|128|256),'
