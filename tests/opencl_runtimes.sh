@@ -17,6 +17,10 @@
 # Not 2026.2.0: for processors with AVX-512 it compiles matmul_int to an instruction that none of them knows (a vpcmpeqd in
 # EVEX form with a vector register as its result: SIGILL; not so with CL_CONFIG_CPU_TARGET_ARCH=core-avx2). 2025.0.5,
 # 2025.3.3 and 2026.1.2 compile it rightly.
+#
+# 2025.0.5 takes CPUs newer than itself ("Unknown host CPU") for ones without AVX, and its compiler then ends the process over
+# conversions of 16 floats to bytes ("Do not know how to split the result of this operator!", on Zen 5). Where there is
+# AVX-512 it is told so.
 set -eu
 
 install=yes
@@ -108,5 +112,8 @@ if [ -n "$install" ] || [ -n "$newest" ]; then cpu && have_cpu=yes; fi
 if [ -n "$newest" ]; then
     [ -z "$have_cpu" ] || show cpu-2026.1.2 libintelocl.so
 else
-    [ -z "$have_emulator" ] || show fpga-emulator-2025.0.5 libintelocl.so libintelocl_emu.so
+    if [ -n "$have_emulator" ]; then
+        show fpga-emulator-2025.0.5 libintelocl.so libintelocl_emu.so
+        ! grep -qw avx512vl /proc/cpuinfo || echo "export CL_CONFIG_CPU_TARGET_ARCH=skx"
+    fi
 fi

@@ -6,6 +6,10 @@
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
+#ifdef __linux__
+#include <sys/syscall.h>
+#include <unistd.h>
+#endif
 
 #include "opencl/cl_internal.h"
 
@@ -40,6 +44,19 @@ static bool cpu_has_f16c(void) {
 }
 #endif
 
+#if defined(__x86_64__)
+/* Tiles are a process's only when it has asked for them. Linux grants that where the CPU has them, and with them, in
+ * all CPUs so far, their products of bytes. */
+static bool may_use_amx(void) {
+#ifdef __linux__
+    enum { ARCH_REQ_XCOMP_PERM = 0x1023, XTILEDATA = 18 };
+    return syscall(SYS_arch_prctl, ARCH_REQ_XCOMP_PERM, XTILEDATA) == 0;
+#else
+    return false;
+#endif
+}
+#endif
+
 /* Intel's FPGA emulator runs kernels on this machine's CPU, though it calls itself an accelerator. */
 bool cl_is_emulator(const cl_device_state *d) {
     return strstr(d->info.platform, "FPGA Emulation") != NULL;
@@ -63,8 +80,14 @@ bool cl_device_has(cl_device_state *d, cl_needs needs, const char **why) {
     const bool avx2 = __builtin_cpu_supports("avx2") && cpu_has_f16c();
     const bool vnni = avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
                       __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512vnni");
-    if (needs == CL_NEEDS_X86_AVX2 ? avx2 : vnni) return true;
-    *why = needs == CL_NEEDS_X86_AVX2 ? "this CPU has no AVX2" : "this CPU has no AVX512-VNNI";
+    if (needs == CL_NEEDS_X86_AVX2) {
+        *why = "this CPU has no AVX2";
+        return avx2;
+    }
+    *why = "this CPU has no AVX512-VNNI";
+    if (!vnni || needs == CL_NEEDS_X86_AVX512_VNNI) return vnni;
+    *why = "this CPU has no AMX, or the system gives no leave to use it (Linux does since 5.16)";
+    return may_use_amx();
 #else
     (void)d;
     *why = "needs an x86-64 CPU";
@@ -107,6 +130,7 @@ static void probe(cl_device_state *d, cl_device_type type) {
     add_feature(info, (fp & CL_FP_DENORM) != 0, "denormals");
     add_feature(info, cl_device_has(d, CL_NEEDS_X86_AVX2, &why), "x86-avx2");
     add_feature(info, cl_device_has(d, CL_NEEDS_X86_AVX512_VNNI, &why), "x86-avx512-vnni");
+    add_feature(info, cl_device_has(d, CL_NEEDS_X86_AMX, &why), "x86-amx");
     /* Opening every device to probe these would take long: the verdicts on the kernels that need them tell. */
     d->reported = cl_features_reported(d->id);
     add_feature(info, (d->reported & 1u << CL_NEEDS_FP16) != 0, "fp16(reported)");

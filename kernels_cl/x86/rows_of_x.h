@@ -15,11 +15,11 @@ static inline void gemm_fill(const void *source, const ulong first, const int co
         gemm_copy(to + t * pitch, s->x + (first + t) * s->stride + k, n, s->k - k, flip);
 }
 
-/* Whole groups of four, for those of the last row must not end beyond it. On a CPU all addresses are of one kind. */
+/* Whole groups, for those of the last row must not end beyond it. On a CPU all addresses are of one kind. */
 static inline const uchar *gemm_direct(const void *source, const ulong first, ulong *pitch) {
     const rows_of_x *s = source;
     *pitch = s->stride;
-    return s->k % 4 == 0 ? (const uchar *)(ulong)(s->x + first * s->stride) : 0;
+    return s->k % QD_TOGETHER == 0 ? (const uchar *)(ulong)(s->x + first * s->stride) : 0;
 }
 
 #endif

@@ -66,7 +66,7 @@ static void choose_matmul_int(qd_choices *c, qd_problem *p) {
     of['N' - 'A'] = qd_choose_size(c, "N", large(c, 2, 40));
     of['K' - 'A'] = qd_choose_size(c, "K", large(c, 3, 100) * (c->size > 1 ? 2 : 1));
     p->attrs.matmul_int.wide = qd_choose(c, "wide", 0, 3) == 3;
-    if (qd_choose(c, "deep", 0, 9) == 9) of['K' - 'A'] += 1000; /* more than kernels take at once */
+    if (qd_choose(c, "deep", 0, 9) == 9) of['K' - 'A'] += 1030; /* more than kernels take at once */
     if (is_long(c)) { /* sums beyond 32 bits: of products of 128 · 127, too */
         of['R' - 'A'] = of['M' - 'A'] = 1;
         of['N' - 'A'] = qd_choose(c, "long N", 1, 2);

@@ -1,0 +1,94 @@
+/* gemm_int.h's sums by AMX: tiles of 16 rows of 64 bytes, of which one instruction multiplies two.
+ *
+ *                               w in 6             w in 7             16 groups of four codes down, 16 channels along:
+ *                           [channels 0 … 15] [channels 16 … 31]      TILE16 as it lies
+ *   x in 4  positions  0 … 15      sums 0             sums 1
+ *   x in 5  positions 16 … 31      sums 2             sums 3          16 groups of four codes along
+ *
+ * The last groups of w, where they do not fill a tile, are copied, and filled up with 0: what x has behind its codes
+ * then adds nothing, but must be readable.
+ *
+ * The compiler knows no tiles and uses none; the instructions name them. Before the first one of a process the host
+ * asks the system for leave, see host/opencl/cl_devices.c. */
+#ifndef QD_AMX_H
+#define QD_AMX_H
+
+/* Palette 1: bytes of a row, and rows, of each of the eight tiles. */
+typedef struct amx_shapes {
+    uchar palette, first_row, none[14];
+    ushort bytes[16];
+    uchar rows[16];
+} amx_shapes;
+
+#define AMX_LOAD(tile, p, step) \
+    __asm__ volatile("tileloadd (%0,%1,1), %%tmm" #tile : : "r"(p), "r"((ulong)(step)) : "memory")
+#define AMX_STORE(tile, p, step) \
+    __asm__ volatile("tilestored %%tmm" #tile ", (%0,%1,1)" : : "r"(p), "r"((ulong)(step)) : "memory")
+/* Unsigned codes of x times signed ones of w. */
+#define AMX_DOT(sums, x, w) __asm__ volatile("tdpbusd %%tmm" #w ", %%tmm" #x ", %%tmm" #sums : :)
+
+/* Tiles for up to 32 positions, filled with 0. One that is not needed has a row, too. */
+QD_ALWAYS void amx_open(const int positions) {
+    amx_shapes shapes = {.palette = 1};
+    const uchar low = (uchar)min(positions, 16), high = (uchar)max(positions - 16, 1);
+    for (int i = 0; i < 8; i++) {
+        shapes.bytes[i] = 64;
+        shapes.rows[i] = i >= 6 ? 16 : i == 2 || i == 3 || i == 5 ? high : low;
+    }
+    __asm__ volatile("ldtilecfg (%0)" : : "r"(&shapes) : "memory");
+}
+
+/* Gives the tiles back: the system need not keep them for this thread any longer. */
+QD_ALWAYS void amx_close(void) {
+    __asm__ volatile("tilerelease" : :);
+}
+
+/* n < 16 groups of w as a whole tile. */
+QD_ALWAYS void amx_fill(__global const uchar *w, const int n, qd_vi *to) {
+    for (int i = 0; i < 16; i++)
+        to[i] = i < n ? qd_v_load_int(i, (__global const int *)w) : (qd_vi)0;
+}
+
+/* acc[t][j] = products of `groups` groups of four codes, or, when it `goes_on`, += these. */
+static void gemm_some_dots(__global const uchar *const *w, const uchar *x, const ulong pitch, const int groups,
+                           const int tokens, const int vectors, gemm_ahead ahead, const bool goes_on,
+                           qd_vi (*acc)[QD_VECTORS]) {
+    const bool wide = vectors > 1, high = tokens > 16;
+#define AMX_SUMS(INSTRUCTION)                          \
+    INSTRUCTION(0, acc[0], sizeof *acc);               \
+    if (wide) INSTRUCTION(1, acc[0] + 1, sizeof *acc); \
+    if (high) INSTRUCTION(2, acc[16], sizeof *acc);    \
+    if (wide && high) INSTRUCTION(3, acc[16] + 1, sizeof *acc)
+    amx_open(tokens);
+    if (goes_on) {
+        AMX_SUMS(AMX_LOAD);
+    }
+    for (int g = 0; g < groups; g += 16) {
+        const uchar *codes[QD_VECTORS];
+        qd_vi filled[QD_VECTORS][16];
+        for (int j = 0; j < vectors; j++) {
+            codes[j] = (const uchar *)(ulong)(w[j] + 64 * (ulong)g);
+            if (groups - g >= 16) continue;
+            amx_fill(w[j] + 64 * (ulong)g, groups - g, filled[j]);
+            codes[j] = (const uchar *)filled[j];
+        }
+        AMX_LOAD(4, x + 4 * g, pitch);
+        AMX_LOAD(6, codes[0], 64);
+        AMX_DOT(0, 4, 6);
+        if (wide) {
+            AMX_LOAD(7, codes[1], 64);
+            AMX_DOT(1, 4, 7);
+        }
+        if (high) {
+            AMX_LOAD(5, x + 16 * pitch + 4 * g, pitch);
+            AMX_DOT(2, 5, 6);
+            if (wide) AMX_DOT(3, 5, 7);
+        }
+        for (int i = 0; i < 16 * ahead.step; i += 64)
+            __builtin_prefetch(ahead.at + i, 0, 2);
+        ahead.at += 16 * ahead.step;
+    }
+    AMX_SUMS(AMX_STORE);
+}
+
+#endif
