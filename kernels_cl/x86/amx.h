@@ -49,10 +49,11 @@ QD_ALWAYS void amx_fill(__global const uchar *w, const int n, qd_vi *to) {
         to[i] = i < n ? qd_v_load_int(i, (__global const int *)w) : (qd_vi)0;
 }
 
-/* acc[t][j] = products of `groups` groups of four codes, or, when it `goes_on`, += these. */
-static void gemm_some_dots(__global const uchar *const *w, const uchar *x, const ulong pitch, const int groups,
-                           const int tokens, const int vectors, gemm_ahead ahead, const bool goes_on,
-                           qd_vi (*acc)[QD_VECTORS]) {
+/* As gemm_int.h's: all sums are kept in acc. */
+static void gemm_some_dots(const gemm *g, const gemm_part *part, __global const uchar *const *w, const uchar *x,
+                           const ulong pitch, const int groups, const int tokens, gemm_ahead ahead, const bool goes_on,
+                           qd_vi (*acc)[QD_VECTORS], const gemm_results *to) {
+    const int vectors = part->vectors;
     const bool wide = vectors > 1, high = tokens > 16;
 #define AMX_SUMS(INSTRUCTION)                          \
     INSTRUCTION(0, acc[0], sizeof *acc);               \
@@ -60,19 +61,21 @@ static void gemm_some_dots(__global const uchar *const *w, const uchar *x, const
     if (high) INSTRUCTION(2, acc[16], sizeof *acc);    \
     if (wide && high) INSTRUCTION(3, acc[16] + 1, sizeof *acc)
     amx_open(tokens);
-    if (goes_on) {
-        AMX_SUMS(AMX_LOAD);
+    for (int t = 0; t < tokens && !goes_on; t++) {
+        for (int j = 0; j < vectors; j++)
+            acc[t][j] = part->c[j].start;
     }
-    for (int g = 0; g < groups; g += 16) {
+    AMX_SUMS(AMX_LOAD);
+    for (int i = 0; i < groups; i += 16) {
         const uchar *codes[QD_VECTORS];
         qd_vi filled[QD_VECTORS][16];
         for (int j = 0; j < vectors; j++) {
-            codes[j] = (const uchar *)(ulong)(w[j] + 64 * (ulong)g);
-            if (groups - g >= 16) continue;
-            amx_fill(w[j] + 64 * (ulong)g, groups - g, filled[j]);
+            codes[j] = (const uchar *)(ulong)(w[j] + 64 * (ulong)i);
+            if (groups - i >= 16) continue;
+            amx_fill(w[j] + 64 * (ulong)i, groups - i, filled[j]);
             codes[j] = (const uchar *)filled[j];
         }
-        AMX_LOAD(4, x + 4 * g, pitch);
+        AMX_LOAD(4, x + 4 * i, pitch);
         AMX_LOAD(6, codes[0], 64);
         AMX_DOT(0, 4, 6);
         if (wide) {
@@ -80,12 +83,12 @@ static void gemm_some_dots(__global const uchar *const *w, const uchar *x, const
             AMX_DOT(1, 4, 7);
         }
         if (high) {
-            AMX_LOAD(5, x + 16 * pitch + 4 * g, pitch);
+            AMX_LOAD(5, x + 16 * pitch + 4 * i, pitch);
             AMX_DOT(2, 5, 6);
             if (wide) AMX_DOT(3, 5, 7);
         }
-        for (int i = 0; i < 16 * ahead.step; i += 64)
-            __builtin_prefetch(ahead.at + i, 0, 2);
+        for (int at = 0; at < 16 * ahead.step; at += 64)
+            __builtin_prefetch(ahead.at + at, 0, 2);
         ahead.at += 16 * ahead.step;
     }
     AMX_SUMS(AMX_STORE);

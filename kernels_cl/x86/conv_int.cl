@@ -11,6 +11,7 @@ typedef struct images {
     __global const uchar *x;
     long size; /* codes of all */
     int channels;
+    bool same; /* windows are the pixels of x */
     uchar beyond;
     qd_window_params window;
 } images;
@@ -71,8 +72,11 @@ static inline void gemm_fill(const void *source, const ulong first, const int co
     }
 }
 
+/* Whole groups, as in rows_of_x.h. */
 static inline const uchar *gemm_direct(const void *source, const ulong first, ulong *pitch) {
-    return 0;
+    const images *s = source;
+    *pitch = s->channels;
+    return s->same && s->channels % QD_TOGETHER == 0 ? (const uchar *)(ulong)(s->x + first * s->channels) : 0;
 }
 
 #ifdef QD_ADD
@@ -82,6 +86,7 @@ __kernel void conv_add_int(QD_IN(w), QD_IN(x), QD_IN(requant), QD_IN(residual), 
     gemm g = GEMM_OF(p);
     g.add = &with;
     g.residual = QD_ROW(uchar, residual, 0);
+    g.end = qd_v_end_of(0, qd_code_min(with.add.y.code), qd_code_max(with.add.y.code), with.add.y.code);
 #else
 __kernel void conv_int(QD_IN(w), QD_IN(x), QD_IN(w_zero), QD_IN(x_zero), QD_IN(bias), QD_IN(requant), QD_OUT(y),
                        const qd_conv_int_params p, const int rows QD_WORK) {
@@ -96,7 +101,9 @@ __kernel void conv_int(QD_IN(w), QD_IN(x), QD_IN(w_zero), QD_IN(x_zero), QD_IN(b
     const long size = (long)rows * v.in_h * v.in_w * v.channels;
     const uchar beyond = (uchar)qd_zero_at(g.x_zeros, p.x_zero, 0, p.x_code);
     if (p.groups == 1) {
-        const images source = {QD_ROW(uchar, x, 0), size, v.channels, beyond, v};
+        const bool same = v.kernel_h * v.kernel_w == 1 && v.stride_h == 1 && v.stride_w == 1 && v.top == 0 &&
+                          v.left == 0 && v.out_h == v.in_h && v.out_w == v.in_w;
+        const images source = {QD_ROW(uchar, x, 0), size, v.channels, same, beyond, v};
         gemm_all(&g, &source, (ulong)rows * v.out_h * v.out_w, QD_ROW_OUT(uchar, y, 0),
                  (ulong)v.out_channels * (QD_CODE_BITS(p.y.code) / 8) QD_SAME_WORK);
     } else {
@@ -105,7 +112,7 @@ __kernel void conv_int(QD_IN(w), QD_IN(x), QD_IN(w_zero), QD_IN(x_zero), QD_IN(b
         d.window = v;
         d.x = QD_ROW(uchar, x, 0);
         d.size = size;
-        d.beyond = (int)((uchar)(beyond ^ gemm_flip(&g)) * 0x01010101u);
+        d.beyond = (qd_vi)(int)(beyond * 0x01010101u);
         depthwise_all(&d, rows, QD_ROW_OUT(uchar, y, 0) QD_SAME_WORK);
     }
 }

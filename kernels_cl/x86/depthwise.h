@@ -15,26 +15,30 @@
 #include "x86/gemm_int.h"
 
 #define QD_BLOCK_CH (4 * QD_V)
-/* The pixels, and for X(t, q) all of a pixel's vectors. */
 #ifdef QD_AVX512_VNNI
 #define QD_PX 4
-#define DEPTHWISE_PIXELS(X) X(0) X(1) X(2) X(3)
 #else
 #define QD_PX 1
-#define DEPTHWISE_PIXELS(X) X(0)
 #endif
-#define DEPTHWISE_VECTORS(X, t) X(t, 0) X(t, 1) X(t, 2) X(t, 3)
+
+/* What is known of the mode where code is made for it: sums with a residual are not only requantized. */
+#ifdef QD_ADD
+#define DEPTHWISE_MODE(d) QD_ABSENT
+#else
+#define DEPTHWISE_MODE(d) (d)->mode
+#endif
 
 typedef struct depthwise {
     const gemm *g;
     qd_window_params window;
     __global const uchar *x;
-    long size; /* codes of x */
-    int beyond;
+    long size;      /* codes of x */
+    qd_vi beyond;   /* codes of pixels beyond the image */
     int channel, n; /* of the block */
+    int mode;       /* see gemm_mode */
     /* In the vectors' order: of each column of the window, four lines after four; and numbers of the channels. */
     qd_vi weights[QD_DEPTHWISE_COLUMNS][4], ones[QD_DEPTHWISE_COLUMNS][4];
-    qd_vi zero[4], start[4], a[4], b[4];
+    qd_vi zero[4], start[4], a[4], b[4], none[4]; /* none: 0 */
 } depthwise;
 
 /* Where channel c of the block is among its lanes. */
@@ -65,11 +69,19 @@ QD_ALWAYS void depthwise_column(const depthwise *d, const int line, const int kx
     }
 }
 
+/* Four vectors of the block's channels in the vectors' order. */
+QD_ALWAYS void depthwise_order(const qd_vi *channels, qd_vi *lanes) {
+    const uint4 *from = (const uint4 *)channels;
+    for (int c = 0; c < QD_BLOCK_CH; c += 4)
+        ((uint4 *)lanes)[depthwise_lane(c) / 4] = from[c / 4];
+}
+
 /* Everything that belongs to the channels from `channel` on. */
 static void depthwise_open(depthwise *d, const int channel) {
     const gemm *g = d->g;
     const int groups = (d->window.kernel_h + 3) / 4;
-    int *zero = (int *)d->zero, *start = (int *)d->start, *a = (int *)d->a, *b = (int *)d->b;
+    qd_vi zero[4], start[4], a[4], b[4];
+    bool small = true;
     d->channel = channel;
     d->n = min(QD_BLOCK_CH, g->count - channel);
     for (int line = 0; line < groups; line++) {
@@ -78,23 +90,20 @@ static void depthwise_open(depthwise *d, const int channel) {
             depthwise_column(d, 4 * line, kx, d->weights[at], d->ones[at]);
         }
     }
-    for (int c = 0; c < QD_BLOCK_CH; c += QD_V) {
-        gemm_channels of;
-        int from[4][QD_V];
-        if (c >= d->n) break;
-        gemm_open(g, channel + c, &of);
-        qd_v_store_int(of.zero, 0, from[0]);
-        qd_v_store_int(of.start, 0, from[1]);
-        qd_v_store_int(of.a, 0, from[2]);
-        qd_v_store_int(of.b, 0, from[3]);
-        for (int i = 0; i < QD_V; i++) {
-            const int lane = depthwise_lane(c + i);
-            zero[lane] = from[0][i];
-            start[lane] = from[1][i];
-            a[lane] = from[2][i];
-            b[lane] = from[3][i];
-        }
+    for (int i = 0; i < 4; i++) {
+        gemm_channels of = {.zero = (qd_vi)0, .start = (qd_vi)0, .a = (qd_vi)0, .b = (qd_vi)0};
+        if (i * QD_V < d->n) gemm_open(g, channel + i * QD_V, &of);
+        zero[i] = of.zero;
+        start[i] = of.start;
+        a[i] = of.a;
+        b[i] = of.b;
+        small = small && qd_v_small(of.a);
     }
+    depthwise_order(zero, d->zero);
+    depthwise_order(start, d->start);
+    depthwise_order(a, d->a);
+    depthwise_order(b, d->b);
+    d->mode = gemm_mode(g, small);
 }
 
 /* The block's codes at code `at` of x, of which not so many may be there. */
@@ -105,105 +114,194 @@ static qd_vi depthwise_last(const depthwise *d, const long at) {
     return *(const qd_v_anywhere *)bytes;
 }
 
-/* Sums of QD_PX windows from line `top` and column `left` on. */
-static void depthwise_tile(const depthwise *d, qd_vi (*weights)[4], const long image, const int top, const int left,
-                           qd_vi (*sums)[4]) {
+/* Four lines of a group as the window's columns need them, interleaved. */
+QD_ALWAYS void depthwise_interleave(const qd_vi *line, qd_vi *x) {
+    qd_vi low[2], high[2];
+    QD_UNROLL(i, 2) {
+        low[i] = QD_UNPACK("lbw", line[2 * i], line[2 * i + 1]);
+        high[i] = QD_UNPACK("hbw", line[2 * i], line[2 * i + 1]);
+    }
+    x[0] = QD_UNPACK("lwd", low[0], low[1]);
+    x[1] = QD_UNPACK("hwd", low[0], low[1]);
+    x[2] = QD_UNPACK("lwd", high[0], high[1]);
+    x[3] = QD_UNPACK("hwd", high[0], high[1]);
+}
+
+/* A column's part in the sums of QD_PX windows, `stride` columns apart. */
+QD_ALWAYS void depthwise_dots(const qd_vi (*weights)[4], const qd_vi *x, const int column, const int kernel_w,
+                              const int stride, const int step, qd_vi (*sums)[4]) {
+    QD_UNROLL(t, QD_PX) {
+        const int behind = column - t * stride, kx = step == 1 ? behind : behind / step;
+        if (behind >= 0 && kx < kernel_w && kx * step == behind) {
+            QD_UNROLL(q, 4) {
+                sums[t][q] = qd_dot8_add(sums[t][q], weights[kx][q], x[q]);
+            }
+        }
+    }
+}
+
+/* Where QD_PX windows begin: a line of all images', line and column of theirs. */
+typedef struct depthwise_place {
+    long image;
+    int top, left;
+} depthwise_place;
+
+/* Sums of QD_PX windows, from `start` on. */
+static void depthwise_tile(const depthwise *d, qd_vi (*weights)[4], const qd_vi *start, const depthwise_place *p,
+                           qd_vi (*results)[4]) {
     const qd_window_params *v = &d->window;
     const int step = v->dilation_w, last = (QD_PX - 1) * v->stride_w + (v->kernel_w - 1) * step;
-#define DEPTHWISE_START(t, q) qd_vi sum##t##_##q = (qd_vi)0;
-#define DEPTHWISE_STARTS(t) DEPTHWISE_VECTORS(DEPTHWISE_START, t)
-#define DEPTHWISE_DOT(t, q) sum##t##_##q = qd_dot8_add(sum##t##_##q, w[q], x##q);
-#define DEPTHWISE_PIXEL(t)                                                                    \
-    {                                                                                         \
-        const int behind = column - t * v->stride_w, kx = step == 1 ? behind : behind / step; \
-        if (behind >= 0 && kx < v->kernel_w && kx * step == behind) {                         \
-            const qd_vi *w = weights[group * v->kernel_w + kx];                               \
-            DEPTHWISE_VECTORS(DEPTHWISE_DOT, t)                                               \
-        }                                                                                     \
+    const int inside = min(last, v->in_w - 1 - p->left);
+    const qd_vi flip = (qd_vi)(int)(gemm_flip(d->g) * 0x01010101u);
+    qd_vi sums[QD_PX][4];
+    QD_UNROLL(t, QD_PX) {
+        QD_UNROLL(q, 4) {
+            sums[t][q] = start[q];
+        }
     }
-#define DEPTHWISE_END(t, q) sums[t][q] = sum##t##_##q;
-#define DEPTHWISE_ENDS(t) DEPTHWISE_VECTORS(DEPTHWISE_END, t)
-    DEPTHWISE_PIXELS(DEPTHWISE_STARTS)
-    const qd_vi flip = (qd_vi)(int)(gemm_flip(d->g) * 0x01010101u), beyond = (qd_vi)d->beyond;
     for (int group = 0; 4 * group < v->kernel_h; group++) {
         long from[4];
         bool there[4], whole = true; /* lines of the window in the image; vectors in x */
         for (int i = 0; i < 4; i++) {
-            const int ky = 4 * group + i, y = top + ky * v->dilation_h;
+            const int ky = 4 * group + i, y = p->top + ky * v->dilation_h;
             there[i] = ky < v->kernel_h && y >= 0 && y < v->in_h;
-            from[i] = ((image + y) * v->in_w + left) * v->channels + d->channel;
-            whole = whole && (!there[i] || from[i] + (long)last * v->channels + QD_BLOCK_CH <= d->size);
+            from[i] = ((p->image + y) * v->in_w + p->left) * v->channels + d->channel;
+            whole = whole && (!there[i] || from[i] + (long)inside * v->channels + QD_BLOCK_CH <= d->size);
         }
         for (int column = 0; column <= last; column++) {
-            const bool inside = left + column >= 0 && left + column < v->in_w;
+            const bool in_line = p->left + column >= 0 && column <= inside;
             const long skipped = (long)column * v->channels;
-            qd_vi line[4], low[2], high[2];
+            qd_vi line[4], x[4];
             QD_UNROLL(i, 4) {
-                line[i] = beyond;
-                if (there[i] && inside) {
+                line[i] = d->beyond;
+                if (there[i] && in_line) {
                     const long at = from[i] + skipped;
-                    line[i] = (whole ? *(__global const qd_v_anywhere *)(d->x + at) : depthwise_last(d, at)) ^ flip;
+                    line[i] = whole ? *(__global const qd_v_anywhere *)(d->x + at) : depthwise_last(d, at);
                 }
+                line[i] ^= flip;
             }
-            QD_UNROLL(i, 2) {
-                low[i] = QD_UNPACK("lbw", line[2 * i], line[2 * i + 1]);
-                high[i] = QD_UNPACK("hbw", line[2 * i], line[2 * i + 1]);
-            }
-            const qd_vi x0 = QD_UNPACK("lwd", low[0], low[1]), x1 = QD_UNPACK("hwd", low[0], low[1]);
-            const qd_vi x2 = QD_UNPACK("lwd", high[0], high[1]), x3 = QD_UNPACK("hwd", high[0], high[1]);
-            DEPTHWISE_PIXELS(DEPTHWISE_PIXEL)
+            depthwise_interleave(line, x);
+            depthwise_dots((const qd_vi(*)[4])weights + group * v->kernel_w, x, column, v->kernel_w, v->stride_w, step,
+                           sums);
         }
     }
-    DEPTHWISE_PIXELS(DEPTHWISE_ENDS)
+    QD_UNROLL(t, QD_PX) {
+        QD_UNROLL(q, 4) {
+            results[t][q] = sums[t][q];
+        }
+    }
 }
 
-/* Stores the results of a pixel, which are in the vectors' order; y is that of the block's first channel. */
-QD_ALWAYS void depthwise_store(const depthwise *d, const qd_vi *codes, __global uchar *y) {
-    const int code = d->g->y.code;
-    if (QD_CODE_BITS(code) != 8) {
-        for (int i = 0; i < d->n; i++)
-            qd_put_code(y, i, code, ((const int *)codes)[depthwise_lane(i)]);
+/* The same for windows of 3x3, not dilated, `stride` columns apart, of which all vectors are in x. */
+QD_ALWAYS void depthwise_tile_3x3(const depthwise *d, const int stride, const depthwise_place *p, qd_vi (*results)[4]) {
+    const qd_window_params *v = &d->window;
+    const qd_vi flip = (qd_vi)(int)(gemm_flip(d->g) * 0x01010101u);
+    const uchar *from[3];
+    long apart[3]; /* bytes from a column to the next: 0 in a line beyond the image */
+    qd_vi sums[QD_PX][4];
+    QD_UNROLL(i, 3) {
+        const int y = p->top + i;
+        const bool there = y >= 0 && y < v->in_h;
+        const long at = ((p->image + y) * v->in_w + p->left) * v->channels + d->channel;
+        from[i] = there ? (const uchar *)(ulong)(d->x + at) : (const uchar *)&d->beyond;
+        apart[i] = there ? v->channels : 0;
+    }
+    QD_UNROLL(t, QD_PX) {
+        QD_UNROLL(q, 4) {
+            sums[t][q] = d->start[q];
+        }
+    }
+    QD_UNROLL(column, (QD_PX - 1) * stride + 3) {
+        qd_vi line[4], x[4];
+        QD_UNROLL(i, 3) {
+            line[i] = d->beyond;
+        }
+        if ((uint)(p->left + column) < (uint)v->in_w) {
+            QD_UNROLL(i, 3) {
+                line[i] = *(const qd_v_anywhere *)(from[i] + column * apart[i]);
+            }
+        }
+        QD_UNROLL(i, 3) {
+            line[i] ^= flip;
+        }
+        line[3] = line[2]; /* whose weights are 0 */
+        depthwise_interleave(line, x);
+        depthwise_dots(d->weights, x, column, 3, stride, 1, sums);
+    }
+    QD_UNROLL(t, QD_PX) {
+        QD_UNROLL(q, 4) {
+            results[t][q] = sums[t][q];
+        }
+    }
+}
+
+static void depthwise_tile_3x3_1(const depthwise *d, const depthwise_place *p, qd_vi (*results)[4]) {
+    depthwise_tile_3x3(d, 1, p, results);
+}
+
+static void depthwise_tile_3x3_2(const depthwise *d, const depthwise_place *p, qd_vi (*results)[4]) {
+    depthwise_tile_3x3(d, 2, p, results);
+}
+
+/* Stores a pixel's codes, or sums, as code `at` … of y. `ones` are the sums of x' below the window, where they are
+ * needed; `mode` is known where this is called. */
+QD_ALWAYS void depthwise_end(const depthwise *d, const qd_vi *sums, const qd_vi *ones, const int mode,
+                             __global uchar *y, const ulong at) {
+    const gemm *g = d->g;
+    qd_vi v[4];
+    QD_UNROLL(q, 4) {
+        v[q] = sums[q];
+        if (mode != QD_ABSENT) {
+            v[q] = qd_v_scaled(mode, v[q], d->a[q], d->b[q]);
+        } else {
+            if (g->shift) v[q] -= d->zero[q] * ones[q];
+            if (g->y.requant != QD_ABSENT) v[q] = qd_v_finish(&g->y, v[q], d->a[q], d->b[q]);
+        }
+    }
+    if (mode != QD_ABSENT) {
+        qd_v_put(qd_v_pack(&g->end, v, 4), d->n, y + at);
         return;
     }
-    const qd_vi low = QD_PACK("usdw", codes[0] & 255, codes[1] & 255);
-    const qd_vi bytes = QD_PACK("uswb", low, QD_PACK("usdw", codes[2] & 255, codes[3] & 255));
-    if (d->n == QD_BLOCK_CH) {
-        *(__global qd_v_anywhere *)y = bytes;
+#ifndef QD_ADD
+    if (QD_CODE_BITS(g->y.code) == 8) {
+        QD_UNROLL(q, 4) {
+            v[q] &= 255;
+        }
+        qd_v_put(QD_PACK("uswb", QD_PACK("usdw", v[0], v[1]), QD_PACK("usdw", v[2], v[3])), d->n, y + at);
         return;
     }
-    int i = 0;
-    for (; i + 16 <= d->n; i += 16)
-        *(__global qd_16_anywhere *)(y + i) = ((const uint4 *)&bytes)[i / 16];
-    for (; i < d->n; i++)
-        y[i] = ((const uchar *)&bytes)[i];
+#endif
+    for (int i = 0; i < d->n; i++) {
+        int code = ((const int *)v)[depthwise_lane(i)];
+#ifdef QD_ADD
+        code = qd_add_residual(g->add, code, qd_code_at(g->residual, at + i, qd_residual_code(g->add)));
+#endif
+        qd_put_code(y, at + i, g->y.code, code);
+    }
 }
 
 QD_ALWAYS void depthwise_line(const depthwise *d, const ulong line, const int mode, __global uchar *y) {
     const qd_window_params *v = &d->window;
+    const bool known = v->kernel_h == 3 && v->kernel_w == 3 && v->dilation_h == 1 && v->dilation_w == 1;
     const long image = (long)(line / v->out_h) * v->in_h;
-    const int top = (int)(line % v->out_h) * v->stride_h - v->top, bytes = QD_CODE_BITS(d->g->y.code) / 8;
-    qd_output end = d->g->y;
-    end.mode = mode;
+    const int top = (int)(line % v->out_h) * v->stride_h - v->top;
+    /* The last code below these windows: whole vectors are in x before it. */
+    const long end = ((image + min(top + v->kernel_h, v->in_h)) * v->in_w - 1) * v->channels + d->channel;
+    const bool whole = end + QD_BLOCK_CH <= d->size;
     for (int column = 0; column < v->out_w; column += QD_PX) {
+        const depthwise_place p = {image, top, column * v->stride_w - v->left};
         qd_vi sums[QD_PX][4], ones[QD_PX][4];
-        depthwise_tile(d, (qd_vi(*)[4])d->weights, image, top, column * v->stride_w - v->left, sums);
-        if (d->g->shift) depthwise_tile(d, (qd_vi(*)[4])d->ones, image, top, column * v->stride_w - v->left, ones);
+        if (known && whole && v->stride_w == 1) {
+            depthwise_tile_3x3_1(d, &p, sums);
+        } else if (known && whole && v->stride_w == 2) {
+            depthwise_tile_3x3_2(d, &p, sums);
+        } else {
+            depthwise_tile(d, (qd_vi(*)[4])d->weights, d->start, &p, sums);
+        }
+        if (d->g->shift) depthwise_tile(d, (qd_vi(*)[4])d->ones, d->none, &p, ones);
         for (int t = 0; t < QD_PX && column + t < v->out_w; t++) {
-            qd_vi codes[4];
-            QD_UNROLL(q, 4) {
-                codes[q] = sums[t][q] + d->start[q];
-                if (d->g->shift) codes[q] -= d->zero[q] * ones[t][q];
-                if (end.requant != QD_ABSENT) codes[q] = qd_v_finish(&end, codes[q], d->a[q], d->b[q]);
-            }
-            const ulong first = (line * v->out_w + (ulong)(column + t)) * v->channels + d->channel;
-#ifdef QD_ADD
-            for (int i = 0; i < d->n; i++) {
-                int *code = (int *)codes + depthwise_lane(i);
-                *code = qd_add_residual(d->g->add, *code,
-                                        qd_code_at(d->g->residual, first + i, qd_residual_code(d->g->add)));
-            }
-#endif
-            depthwise_store(d, codes, y + first * bytes);
+            const ulong at = (line * v->out_w + (ulong)(column + t)) * v->channels + d->channel;
+            depthwise_end(d, sums[t], ones[t], mode, y, at);
         }
     }
 }
@@ -213,19 +311,28 @@ QD_ALWAYS void depthwise_all(depthwise *d, const int rows, __global uchar *y QD_
     const ulong lines = (ulong)rows * d->window.out_h, blocks = (d->g->count + QD_BLOCK_CH - 1) / QD_BLOCK_CH;
     const ulong last = lines * blocks * (QD_ITEM + 1) / QD_ITEMS;
     int open = -1;
+    QD_UNROLL(q, 4) {
+        d->none[q] = (qd_vi)0;
+    }
     for (ulong u = lines * blocks * QD_ITEM / QD_ITEMS; u < last; u++) {
         const int channel = (int)(u / lines) * QD_BLOCK_CH;
         if (channel != open) depthwise_open(d, channel);
         open = channel;
-        switch (d->g->y.mode) {
+        switch (DEPTHWISE_MODE(d)) {
+            case QD_MODE_SMALL:
+                depthwise_line(d, u % lines, QD_MODE_SMALL, y);
+                break;
             case QD_MODE_FIXED:
                 depthwise_line(d, u % lines, QD_MODE_FIXED, y);
                 break;
             case QD_MODE_FLOAT:
                 depthwise_line(d, u % lines, QD_MODE_FLOAT, y);
                 break;
+            case QD_MODE_GEMMLOWP:
+                depthwise_line(d, u % lines, QD_MODE_GEMMLOWP, y);
+                break;
             default:
-                depthwise_line(d, u % lines, d->g->y.mode, y);
+                depthwise_line(d, u % lines, QD_ABSENT, y);
                 break;
         }
     }

@@ -5,11 +5,15 @@
 #include "add_int.h"
 #include "x86/simd.h"
 
-/* qd_to_code(qd_round_even_i32(v)): limits before rounding are those after it, for they are whole numbers. */
-QD_ALWAYS qd_vi qd_v_limit(const qd_output *y, const qd_vf v) {
-    const float low = (float)(y->min - y->zero_point), high = (float)(y->max - y->zero_point);
+/* qd_round_even_i32 within limits, whole numbers: before rounding they are those after it. */
+QD_ALWAYS qd_vi qd_v_round(const qd_vf v, const float low, const float high) {
     const qd_vf below = v < high ? v : (qd_vf)high, inside = below > low ? below : (qd_vf)low;
-    return qd_v_whole(v == v ? inside : (qd_vf)clamp(0.0f, low, high)) + y->zero_point;
+    return qd_v_whole(v == v ? inside : (qd_vf)clamp(0.0f, low, high));
+}
+
+/* qd_to_code(qd_round_even_i32(v)). */
+QD_ALWAYS qd_vi qd_v_limit(const qd_output *y, const qd_vf v) {
+    return qd_v_round(v, (float)(y->min - y->zero_point), (float)(y->max - y->zero_point)) + y->zero_point;
 }
 
 QD_ALWAYS qd_vi qd_v_clamp(const qd_vl v, const int low, const int high) {
@@ -40,13 +44,78 @@ QD_ALWAYS qd_vi qd_v_fixed(const qd_vi x, const qd_vi a, const qd_vi b, const in
     return qd_v_clamp(whole, low, high);
 }
 
+/* QD_MODE_FLOAT where each multiplier is between -1 and 1: no product is beyond 32 bits. */
+#define QD_MODE_SMALL (-2)
+
+/* Whether all multipliers are so; NaN is not. */
+QD_ALWAYS bool qd_v_small(const qd_vi multipliers) {
+    int lanes[QD_V], most = 0;
+    qd_v_store_int(multipliers & INT_MAX, 0, lanes);
+    for (int i = 0; i < QD_V; i++)
+        most = max(most, lanes[i]);
+    return most < 0x3f800000;
+}
+
+/* Sums in the scale of y, of 8 bits, which are right within 16 bits, and beyond these where they are right beyond them.
+ * Any mode but QD_MODE_AWAY. */
+QD_ALWAYS qd_vi qd_v_scaled(const int mode, const qd_vi x, const qd_vi a, const qd_vi b) {
+    if (mode == QD_MODE_SMALL) return qd_v_whole(qd_v_float(x) * qd_v_as_float(a));
+    if (mode == QD_MODE_FLOAT) return qd_v_round(qd_v_float(x) * qd_v_as_float(a), -32768.0f, 32767.0f);
+    if (mode == QD_MODE_FIXED) return qd_v_fixed(x, a, b, -32768, 32767);
+    return qd_v_gemmlowp(x, a, b);
+}
+
+/* What makes bytes of such sums: zero point and limits, moved by 128 where codes are signed. */
+typedef struct qd_v_end {
+    qd_vi zero, low, high, flip; /* zero: of 16 bits */
+} qd_v_end;
+
+QD_ALWAYS qd_v_end qd_v_end_of(const int zero_point, const int min, const int max, const int code) {
+    const int move = QD_CODE_SIGNED(code) ? 128 : 0;
+    const qd_v_end e = {(qd_vi)(int)(((uint)(zero_point + move) & 0xffffu) * 0x00010001u),
+                        (qd_vi)(int)(((uint)(min + move) & 0xffu) * 0x01010101u),
+                        (qd_vi)(int)(((uint)(max + move) & 0xffu) * 0x01010101u),
+                        (qd_vi)(int)((uint)move * 0x01010101u)};
+    return e;
+}
+
+/* Codes of up to four vectors, in parts of four lanes: vector 0's, 1's, 2's, 3's first, and so on. */
+QD_ALWAYS qd_vi qd_v_pack(const qd_v_end *e, const qd_vi *v, const int vectors) {
+    const qd_vi low = QD_PARTWISE("vpaddsw", QD_PACK("ssdw", v[0], v[vectors > 1]), e->zero);
+    const qd_vi high = vectors > 2 ? QD_PARTWISE("vpaddsw", QD_PACK("ssdw", v[2], v[vectors - 1]), e->zero) : low;
+    const qd_vi codes = QD_PARTWISE("vpminub", QD_PACK("uswb", low, high), e->high);
+    return QD_PARTWISE("vpmaxub", codes, e->low) ^ e->flip;
+}
+
+/* The first n bytes. Parts are named lane by lane: by an address, all of them would be in memory. */
+QD_ALWAYS void qd_v_put(const qd_vi bytes, const int n, __global uchar *p) {
+#define QD_PUT_PART(i, lanes) \
+    if (16 * i + 16 <= n) *(__global qd_16_anywhere *)(p + 16 * i) = as_uint4(bytes.lanes)
+    if (n == 4 * QD_V) {
+        *(__global qd_v_anywhere *)p = bytes;
+        return;
+    }
+    QD_PUT_PART(0, s0123);
+    QD_PUT_PART(1, s4567);
+#if QD_V == 16
+    QD_PUT_PART(2, s89ab);
+    QD_PUT_PART(3, scdef);
+#endif
+    if (n % 16) {
+        uchar last[4 * QD_V];
+        *(qd_v_anywhere *)last = bytes;
+        for (int i = n & ~15; i < n; i++)
+            p[i] = last[i];
+    }
+}
+
 /* Sums with their bias as codes of y, which has requant numbers; a and b are those of the lanes. */
 QD_ALWAYS qd_vi qd_v_finish(const qd_output *y, const qd_vi x, const qd_vi a, const qd_vi b) {
     if (QD_CODE_BITS(y->code) == 8 && y->mode != QD_MODE_AWAY) {
         const int low = y->min - y->zero_point, high = y->max - y->zero_point;
         if (y->mode == QD_MODE_FIXED) return qd_v_fixed(x, a, b, low, high) + y->zero_point;
         if (y->mode == QD_MODE_FLOAT) return qd_v_limit(y, qd_v_float(x) * qd_v_as_float(a));
-        return clamp(qd_v_gemmlowp(x, a, b), (qd_vi)low, (qd_vi)high) + y->zero_point;
+        return clamp(qd_v_scaled(y->mode, x, a, b), (qd_vi)low, (qd_vi)high) + y->zero_point;
     }
     int lanes[QD_V], first[QD_V], second[QD_V];
     qd_v_store_int(x, 0, lanes);

@@ -43,6 +43,18 @@
 #define GEMM_ALL(X) GEMM_VECTORS(X, 0) GEMM_VECTORS(X, 1)
 #endif
 
+/* Whether results are codes, and whether those of QD_MODE_SMALL are made of sums in registers. */
+#ifdef GEMM_STORE
+#define GEMM_CODES 0
+#define GEMM_AT_ONCE 0
+#elif defined(QD_ADD) || defined(QD_AMX)
+#define GEMM_CODES 1
+#define GEMM_AT_ONCE 0
+#else
+#define GEMM_CODES 1
+#define GEMM_AT_ONCE 1
+#endif
+
 /* Positions in a block, at most: AMX takes weights twice as fast as the last-level cache gives them for fewer. */
 #ifndef QD_BLOCK
 #ifdef QD_AMX
@@ -83,6 +95,7 @@ typedef struct gemm {
     int first, count; /* channels: of the tensor, w holds first … first + count - 1 */
     int shift;        /* whether wz' may be other than 0 */
     qd_output y;
+    qd_v_end end;    /* of y, 8 bits; where a residual is added to it, only their limits are left */
     const void *own; /* what GEMM_STORE needs */
 #ifdef QD_ADD
     const qd_conv_add_int_params *add;
@@ -102,6 +115,7 @@ QD_ALWAYS int gemm_shift(const int share, __global const int *zeros, const int c
         .requant = QD_ROW(uchar, requant, 0), .bias = QD_ROW(int, bias, 0), .w_zero = (p).w_zero, \
         .x_zero = (p).x_zero, .has_bias = (p).bias, .w_code = (p).w_code, .x_code = (p).x_code,   \
         .shift = gemm_shift((p).w_zero, QD_ROW(int, w_zero, 0), (p).w_code), .y = (p).y,          \
+        .end = qd_v_end_of((p).y.zero_point, (p).y.min, (p).y.max, (p).y.code),                   \
     }
 
 /* Bytes to[t * pitch + i] = code k + i of position `first` + t, t < count, i < n, made unsigned by `flip`. Up to 63
@@ -118,7 +132,7 @@ QD_ALWAYS void gemm_copy(uchar *to, __global const uchar *from, const int n, con
     const int end = n < readable ? n : (int)readable;
     const qd_vi flips = (qd_vi)(int)(flip * 0x01010101u);
     int i = 0;
-    for (; i + 4 * QD_V <= end; i += 4 * QD_V)
+    for (; i < end && i + 4 * QD_V <= readable; i += 4 * QD_V)
         *(qd_v_anywhere *)(to + i) = *(__global const qd_v_anywhere *)(from + i) ^ flips;
     for (; i < end && i + 16 <= readable; i += 16)
         *(qd_16_anywhere *)(to + i) = *(__global const qd_16_anywhere *)(from + i) ^ (uint4)(flip * 0x01010101u);
@@ -155,31 +169,114 @@ typedef struct gemm_ahead {
     int step;
 } gemm_ahead;
 
+/* What belongs to QD_V channels. */
+typedef struct gemm_channels {
+    int at, n;                   /* the first one, and how many there are */
+    __global const uchar *codes; /* of the first group */
+    qd_vi zero, weights;         /* wz', Σ w' - K · wz' */
+    qd_vi bias, start; /* start: the bias, and what all positions get for x's zero point, where they share one */
+    qd_vi a, b;
+} gemm_channels;
+
+/* What belongs to the channels of a tile. */
+typedef struct gemm_part {
+    gemm_channels c[QD_VECTORS];
+    int vectors, n; /* n channels */
+    int mode;       /* y's, or QD_MODE_SMALL; QD_ABSENT: sums are not only requantized to 8 bits */
+} gemm_part;
+
+/* Codes of y with those of the residual added, n of them, which begin at code `at`. */
+QD_ALWAYS qd_vi gemm_residual(const gemm *g, const qd_vi codes, const ulong at, const int n) {
+#ifdef QD_ADD
+    const int code = qd_residual_code(g->add);
+    if (n == QD_V) {
+        __global const uchar *p = g->residual + at;
+        return qd_v_add_residual(g->add, codes, QD_CODE_SIGNED(code) ? qd_v_signed(p) : qd_v_unsigned(p));
+    }
+    int lanes[QD_V];
+    for (int i = 0; i < QD_V; i++)
+        lanes[i] = i < n ? qd_code_at(g->residual, at + i, code) : 0;
+    return qd_v_add_residual(g->add, codes, qd_v_load_int(0, lanes));
+#else
+    return codes;
+#endif
+}
+
+/* Stores the codes of a position, of sums that are only requantized, as code `at` … of y. */
+QD_ALWAYS void gemm_put(const gemm *g, const gemm_part *part, const qd_vi *sums, const int vectors, const int mode,
+                        __global uchar *y, const ulong at) {
+    const gemm_channels *c = part->c;
+    qd_vi v[QD_VECTORS];
+#ifdef QD_ADD
+    qd_output end = g->y;
+    end.mode = mode;
+    end.code = QD_CODE(8, 0);
+    for (int j = 0; j < vectors; j++)
+        v[j] = gemm_residual(g, qd_v_finish(&end, sums[j], c[j].a, c[j].b), at + j * QD_V, c[j].n);
+#else
+    QD_UNROLL(j, QD_VECTORS) {
+        if (j < vectors) v[j] = qd_v_scaled(mode, sums[j], c[j].a, c[j].b);
+    }
+#endif
+    qd_v_put(QD_ACROSS(qd_v_pack(&g->end, v, vectors)), part->n, y + at);
+}
+
+/* Where a tile's results go: position 0's to code `at` of y, the next ones' `stride` bytes behind. */
+typedef struct gemm_results {
+    __global uchar *y;
+    ulong at, stride;
+} gemm_results;
+
 #ifdef QD_AMX
 #include "x86/amx.h"
 #else
-/* acc[t][j] = products of `groups` groups of four codes, or, when it `goes_on`, += these. The sums have names of their
- * own: of arrays as large as this the compiler keeps some in memory. */
-QD_ALWAYS void gemm_dots(__global const uchar *const *w, const uchar *x, const ulong pitch, const int groups,
-                         const int tokens, const int vectors, gemm_ahead ahead, bool goes_on,
-                         qd_vi (*acc)[QD_VECTORS]) {
-#define GEMM_START(t, j) qd_sum8 sum##t##_##j = QD_SUM8_ZERO;
+/* Sums of a tile: its start and the products of `groups` groups of four codes, or, when it `goes_on`, acc and these.
+ * With `to` they are stored as codes, in QD_MODE_SMALL, else in acc. They have names of their own: of arrays as large
+ * as this the compiler keeps some in memory. */
+QD_ALWAYS void gemm_dots(const gemm *g, const gemm_part *part, __global const uchar *const *w, const uchar *x,
+                         const ulong pitch, const int groups, const int tokens, const int vectors, gemm_ahead ahead,
+                         bool goes_on, qd_vi (*acc)[QD_VECTORS], const gemm_results *to) {
+#ifdef QD_AVX512_VNNI
+#define GEMM_TOTAL(t, j) total##t##_##j
+#define GEMM_START(t, j) qd_vi total##t##_##j = j < vectors ? part->c[j].start : (qd_vi)0;
+#define GEMM_GO_ON(t, j) \
+    if (t < tokens && j < vectors) total##t##_##j = acc[t][j];
+#define GEMM_KEEP(t, j) \
+    if (t < tokens && j < vectors) acc[t][j] = total##t##_##j;
+#else /* has no registers for totals beside those of sums */
+#define GEMM_TOTAL(t, j) acc[t][j]
+#define GEMM_START(t, j) \
+    if (t < tokens && j < vectors && !goes_on) acc[t][j] = part->c[j].start;
+#define GEMM_GO_ON(t, j)
+#define GEMM_KEEP(t, j)
+#endif
+#define GEMM_BEGIN(t, j) qd_sum8 sum##t##_##j = QD_SUM8_FROM(GEMM_TOTAL(t, j));
 #define GEMM_LOAD(t, j)        \
     qd_vi codes##j = (qd_vi)0; \
-    if (j < vectors) codes##j = qd_v_load_int(0, (__global const int *)(w[j] + 64 * (ulong)g));
+    if (j < vectors) codes##j = qd_v_load_int(0, (__global const int *)(w[j] + 64 * (ulong)i));
 #define GEMM_DOT(t, j) \
     if (j < vectors) sum##t##_##j = qd_dot8_of(sum##t##_##j, codes##j, (qd_vi)four##t);
 #define GEMM_POSITION(t)                                       \
     if (t < tokens) {                                          \
-        const int four##t = ((const int *)(x + t * pitch))[g]; \
+        const int four##t = ((const int *)(x + t * pitch))[i]; \
         GEMM_VECTORS(GEMM_DOT, t)                              \
     }
 #define GEMM_ADD(t, j) \
-    if (t < tokens && j < vectors) acc[t][j] = goes_on ? acc[t][j] + qd_total8(sum##t##_##j) : qd_total8(sum##t##_##j);
-    for (int g = 0; g < groups;) {
-        const int end = QD_SUM8_CALLS < groups - g ? g + QD_SUM8_CALLS : groups;
-        GEMM_ALL(GEMM_START)
-        for (; g < end; g++) {
+    if (t < tokens && j < vectors) GEMM_TOTAL(t, j) = qd_total8_from(sum##t##_##j, GEMM_TOTAL(t, j));
+#define GEMM_ITEM(t, j) GEMM_TOTAL(t, j),
+#define GEMM_PUT(t)                                                                      \
+    if (t < tokens) {                                                                    \
+        const qd_vi sums[] = {GEMM_VECTORS(GEMM_ITEM, t)};                               \
+        gemm_put(g, part, sums, vectors, QD_MODE_SMALL, to->y, to->at + t * to->stride); \
+    }
+    GEMM_ALL(GEMM_START)
+    if (goes_on) {
+        GEMM_ALL(GEMM_GO_ON)
+    }
+    for (int i = 0; i < groups;) {
+        const int end = QD_SUM8_CALLS < groups - i ? i + QD_SUM8_CALLS : groups;
+        GEMM_ALL(GEMM_BEGIN)
+        for (; i < end; i++) {
             GEMM_VECTORS(GEMM_LOAD, 0)
             GEMM_POSITIONS(GEMM_POSITION)
             __builtin_prefetch(ahead.at, 0, 2);
@@ -187,31 +284,26 @@ QD_ALWAYS void gemm_dots(__global const uchar *const *w, const uchar *x, const u
             ahead.at += ahead.step;
         }
         GEMM_ALL(GEMM_ADD)
-        goes_on = true;
+    }
+    if (GEMM_AT_ONCE && to) {
+        GEMM_POSITIONS(GEMM_PUT)
+    } else {
+        GEMM_ALL(GEMM_KEEP)
     }
 }
 
-/* The same for any number of positions and vectors. */
-static void gemm_some_dots(__global const uchar *const *w, const uchar *x, const ulong pitch, const int groups,
-                           const int tokens, const int vectors, const gemm_ahead ahead, const bool goes_on,
-                           qd_vi (*acc)[QD_VECTORS]) {
-#define GEMM_CASE(t, n)                                                \
-    case 8 * (t) + (n):                                                \
-        gemm_dots(w, x, pitch, groups, t + 1, n, ahead, goes_on, acc); \
+/* The same for any number of positions. */
+static void gemm_some_dots(const gemm *g, const gemm_part *part, __global const uchar *const *w, const uchar *x,
+                           const ulong pitch, const int groups, const int tokens, const gemm_ahead ahead,
+                           const bool goes_on, qd_vi (*acc)[QD_VECTORS], const gemm_results *to) {
+#define GEMM_CASE(t, n)                                                             \
+    case 8 * (t) + (n):                                                             \
+        gemm_dots(g, part, w, x, pitch, groups, t + 1, n, ahead, goes_on, acc, to); \
         break;
 #define GEMM_CASES(t) GEMM_WIDTHS(GEMM_CASE, t)
-    switch (8 * (tokens - 1) + vectors) { GEMM_POSITIONS(GEMM_CASES) }
+    switch (8 * (tokens - 1) + part->vectors) { GEMM_POSITIONS(GEMM_CASES) }
 }
 #endif
-
-/* What belongs to QD_V channels. */
-typedef struct gemm_channels {
-    int at, n;                   /* the first one, and how many there are */
-    __global const uchar *codes; /* of the first group */
-    qd_vi zero, weights;         /* wz', Σ w' - K · wz' */
-    qd_vi start;                 /* the bias, and what all positions get for x's zero point, where they share one */
-    qd_vi a, b;
-} gemm_channels;
 
 /* Lane i: element i · step of p, for the first n. */
 QD_ALWAYS qd_vi gemm_gather(__global const int *p, const int step, const int n) {
@@ -242,7 +334,8 @@ static void gemm_open(const gemm *g, const int channel, gemm_channels *c) {
         c->zero = qd_v_load_int(0, zeros);
     }
     c->weights = qd_v_load_int(0, (__global const int *)(c->codes + codes)) - g->k * c->zero;
-    c->start = g->has_bias == QD_ABSENT ? (qd_vi)0 : gemm_gather(g->bias + c->at, 1, c->n);
+    c->bias = g->has_bias == QD_ABSENT ? (qd_vi)0 : gemm_gather(g->bias + c->at, 1, c->n);
+    c->start = g->wide ? (qd_vi)0 : c->bias;
     if (g->x_zero != QD_EACH && !g->wide) c->start -= gemm_x_zero(g, 0) * c->weights;
     c->a = c->b = (qd_vi)0;
     if (g->y.requant != QD_ABSENT) {
@@ -257,6 +350,26 @@ static void gemm_open(const gemm *g, const int channel, gemm_channels *c) {
             c->b = gemm_gather(row + 1, shared ? 0 : 2, c->n);
         }
     }
+}
+
+/* How sums become codes of 8 bits that are only requantized: y's mode, or, with `small` multipliers, QD_MODE_SMALL.
+ * QD_ABSENT: they do not. */
+QD_ALWAYS int gemm_mode(const gemm *g, const bool small) {
+    if (g->wide || g->shift || g->x_zero == QD_EACH) return QD_ABSENT;
+    if (g->y.requant == QD_ABSENT || QD_CODE_BITS(g->y.code) != 8 || g->y.mode == QD_MODE_AWAY) return QD_ABSENT;
+    return g->y.mode == QD_MODE_FLOAT && small ? QD_MODE_SMALL : g->y.mode;
+}
+
+/* The part of `vectors` vectors from `first` on. */
+static void gemm_open_part(const gemm *g, const int first, const int vectors, gemm_part *part) {
+    bool small = true;
+    for (int j = 0; j < vectors; j++) {
+        gemm_open(g, (first + j) * QD_V, &part->c[j]);
+        small = small && qd_v_small(part->c[j].a);
+    }
+    part->vectors = vectors;
+    part->n = min(vectors * QD_V, g->count - first * QD_V);
+    part->mode = gemm_mode(g, small);
 }
 
 /* A sum of 64 bits without its zero points, as far as 32 bits hold it. */
@@ -287,29 +400,12 @@ typedef struct gemm_sums {
     long wide[QD_POSITIONS][QD_VECTORS][QD_V];
 } gemm_sums;
 
-/* Codes of y with those of the residual added, n of them, which begin at code `at`. */
-QD_ALWAYS qd_vi gemm_residual(const gemm *g, const qd_vi codes, const ulong at, const int n) {
-#ifdef QD_ADD
-    const int code = qd_residual_code(g->add);
-    if (n == QD_V) {
-        __global const uchar *p = g->residual + at;
-        return qd_v_add_residual(g->add, codes, QD_CODE_SIGNED(code) ? qd_v_signed(p) : qd_v_unsigned(p));
-    }
-    int lanes[QD_V];
-    for (int i = 0; i < QD_V; i++)
-        lanes[i] = i < n ? qd_code_at(g->residual, at + i, code) : 0;
-    return qd_v_add_residual(g->add, codes, qd_v_load_int(0, lanes));
-#else
-    return codes;
-#endif
-}
-
 /* Position t of a tile, number `at` of the block, in QD_V channels: the sum with all that belongs to it. */
 QD_ALWAYS qd_vi gemm_sum(const gemm *g, const gemm_channels *c, const gemm_block *b, const int at, const gemm_sums *s,
                          const int t, const int j) {
     const int zero = g->wide || g->x_zero == QD_EACH ? gemm_x_zero(g, b->first + at) : 0;
-    if (g->wide) return gemm_wide_sum(c, s->wide[t][j], zero, g->shift ? b->sums[at] : 0) + c->start;
-    qd_vi sum = s->acc[t][j] + c->start;
+    if (g->wide) return gemm_wide_sum(c, s->wide[t][j], zero, g->shift ? b->sums[at] : 0) + c->bias;
+    qd_vi sum = s->acc[t][j];
     if (g->shift) sum -= c->zero * (int)b->sums[at];
     if (g->x_zero == QD_EACH) sum -= zero * c->weights;
     return sum;
@@ -318,32 +414,11 @@ QD_ALWAYS qd_vi gemm_sum(const gemm *g, const gemm_channels *c, const gemm_block
 #ifdef GEMM_STORE
 static void GEMM_STORE(const gemm *g, const gemm_channels *c, const gemm_block *b, const int at, const int tokens,
                        const gemm_sums *s, const int j, __global uchar *y, const ulong y_stride);
-
-static void gemm_end(const gemm *g, const gemm_channels *c, const gemm_block *b, const int at, const int tokens,
-                     const int vectors, const gemm_sums *s, __global uchar *y, const ulong y_stride) {
-    for (int j = 0; j < vectors; j++)
-        GEMM_STORE(g, c + j, b, at, tokens, s, j, y, y_stride);
-}
 #else
-/* Stores the results of `tokens` positions from the block's number `at` on, in QD_V channels: codes of 8 bits of sums
- * that are only requantized. `mode` is that of y, and known where this is called. */
-QD_ALWAYS void gemm_store_plain(const gemm *g, const gemm_channels *c, const gemm_block *b, const int at,
-                                const int tokens, const qd_vi (*acc)[QD_VECTORS], const int mode, __global uchar *y,
-                                const ulong y_stride) {
-    const qd_vi start = c->start, first = c->a, second = c->b;
-    qd_output end = g->y;
-    end.mode = mode;
-    end.code = QD_CODE(8, 0);
-    ulong to = (b->first + at) * y_stride + c->at;
-    for (int t = 0; t < tokens; t++, to += y_stride) {
-        const qd_vi v = qd_v_finish(&end, acc[t][0] + start, first, second);
-        qd_v_put_bytes(gemm_residual(g, v, to, QD_V), y + to);
-    }
-}
-
-/* Any others. */
-QD_ALWAYS void gemm_store(const gemm *g, const gemm_channels *c, const gemm_block *b, const int at, const int tokens,
-                          const gemm_sums *s, const int j, __global uchar *y, const ulong y_stride) {
+#define GEMM_STORE gemm_store
+/* Stores the results of `tokens` positions from the block's number `at` on, in QD_V channels. */
+static void gemm_store(const gemm *g, const gemm_channels *c, const gemm_block *b, const int at, const int tokens,
+                       const gemm_sums *s, const int j, __global uchar *y, const ulong y_stride) {
     for (int t = 0; t < tokens; t++) {
         const ulong row = (b->first + at + t) * y_stride;
         qd_vi v = gemm_sum(g, c, b, at + t, s, t, j);
@@ -361,45 +436,35 @@ QD_ALWAYS void gemm_store(const gemm *g, const gemm_channels *c, const gemm_bloc
         }
     }
 }
-
-static void gemm_end(const gemm *g, const gemm_channels *c, const gemm_block *b, const int at, const int tokens,
-                     const int vectors, const gemm_sums *s, __global uchar *y, const ulong y_stride) {
-    const bool plain =
-        !g->wide && !g->shift && g->x_zero != QD_EACH && g->y.requant != QD_ABSENT && QD_CODE_BITS(g->y.code) == 8;
-    for (int j = 0; j < vectors; j++) {
-        const qd_vi(*acc)[QD_VECTORS] = (const qd_vi(*)[QD_VECTORS])(s->acc[0] + j);
-        if (!plain || c[j].n < QD_V || g->y.mode == QD_MODE_AWAY) {
-            gemm_store(g, c + j, b, at, tokens, s, j, y, y_stride);
-        } else if (g->y.mode == QD_MODE_FIXED) {
-            gemm_store_plain(g, c + j, b, at, tokens, acc, QD_MODE_FIXED, y, y_stride);
-        } else if (g->y.mode == QD_MODE_FLOAT) {
-            gemm_store_plain(g, c + j, b, at, tokens, acc, QD_MODE_FLOAT, y, y_stride);
-        } else {
-            gemm_store_plain(g, c + j, b, at, tokens, acc, QD_MODE_GEMMLOWP, y, y_stride);
-        }
-    }
-}
-
 #endif
 
+/* Stores a tile's codes. `mode` is that of its part, and known where this is called. */
+QD_ALWAYS void gemm_end(const gemm *g, const gemm_part *part, const int tokens, const gemm_sums *s, const int mode,
+                        const gemm_results *to) {
+    for (int t = 0; t < tokens; t++)
+        gemm_put(g, part, s->acc[t], part->vectors, mode, to->y, to->at + t * to->stride);
+}
+
 /* Some positions from the block's number `at` on. */
-static void gemm_tile(const gemm *g, const gemm_channels *c, gemm_block *b, const int at, const int tokens,
-                      const int vectors, __global uchar *y, const ulong y_stride) {
+static void gemm_tile(const gemm *g, const gemm_part *part, gemm_block *b, const int at, const int tokens,
+                      __global uchar *y, const ulong y_stride) {
     const bool chunks = b->chunk < g->k;
     const uchar *x = b->x + (chunks ? 0 : at * b->pitch);
+    const gemm_results to = {y, (b->first + at) * y_stride + part->c[0].at, y_stride};
+    const bool at_once = GEMM_AT_ONCE && part->mode == QD_MODE_SMALL && !chunks;
     gemm_sums s;
     for (int t = 0; chunks && t < tokens; t++)
         b->sums[at + t] = 0;
     for (int k = 0; k < g->k; k += b->chunk) {
         const int n = min(b->chunk, g->k - k);
         __global const uchar *w[QD_VECTORS];
-        for (int j = 0; j < vectors; j++)
-            w[j] = c[j].codes + 16 * (ulong)k;
+        for (int j = 0; j < part->vectors; j++)
+            w[j] = part->c[j].codes + 16 * (ulong)k;
         if (chunks) gemm_pack(g, b->source, b->first + at, tokens, k, n, b->room, b->pitch, b->sums + at);
-        gemm_some_dots(w, x, b->pitch, (n + 3) / 4, tokens, vectors, b->ahead, k && !g->wide, s.acc);
+        gemm_some_dots(g, part, w, x, b->pitch, (n + 3) / 4, tokens, b->ahead, k && !g->wide, s.acc, at_once ? &to : 0);
         b->ahead.at += (ulong)b->ahead.step * ((n + 3) / 4);
         for (int t = 0; g->wide && t < tokens; t++) {
-            for (int j = 0; j < vectors; j++) {
+            for (int j = 0; j < part->vectors; j++) {
                 int lanes[QD_V];
                 qd_v_store_int(s.acc[t][j], 0, lanes);
                 for (int i = 0; i < QD_V; i++)
@@ -407,7 +472,25 @@ static void gemm_tile(const gemm *g, const gemm_channels *c, gemm_block *b, cons
             }
         }
     }
-    gemm_end(g, c, b, at, tokens, vectors, &s, y, y_stride);
+    if (at_once) return;
+    switch (GEMM_CODES ? part->mode : QD_ABSENT) {
+        case QD_MODE_FIXED:
+            gemm_end(g, part, tokens, &s, QD_MODE_FIXED, &to);
+            break;
+        case QD_MODE_GEMMLOWP:
+            gemm_end(g, part, tokens, &s, QD_MODE_GEMMLOWP, &to);
+            break;
+        case QD_MODE_FLOAT:
+            gemm_end(g, part, tokens, &s, QD_MODE_FLOAT, &to);
+            break;
+        case QD_MODE_SMALL:
+            gemm_end(g, part, tokens, &s, QD_MODE_SMALL, &to);
+            break;
+        default:
+            for (int j = 0; j < part->vectors; j++)
+                GEMM_STORE(g, part->c + j, b, at, tokens, &s, j, y, y_stride);
+            break;
+    }
 }
 
 /* Begins a block, of which positions from … end - 1 are needed. */
@@ -465,15 +548,14 @@ QD_ALWAYS void gemm_all(const gemm *g, const void *source, const ulong positions
             const bool only = end == last;
             gemm_begin(g, &b, first, count, only ? count * from / tiles : 0, only ? count * to / tiles : count);
         }
-        gemm_channels c[QD_VECTORS];
-        for (int j = 0; j < wide; j++)
-            gemm_open(g, (part + j) * QD_V, &c[j]);
+        gemm_part p;
+        gemm_open_part(g, part, wide, &p);
         const long bytes = 64 * (ulong)((g->k + 3) / 4) + 64, turns = (long)(to - from) * ((g->k + 3) / 4);
-        b.ahead.at = part + wide < vectors ? c[0].codes + bytes * (QD_VECTORS * QD_V / 16) : g->w;
+        b.ahead.at = part + wide < vectors ? p.c[0].codes + bytes * (QD_VECTORS * QD_V / 16) : g->w;
         b.ahead.step = (int)min(bytes * (QD_VECTORS * QD_V / 16) / turns + 1, 128L);
         for (int t = from; t < to; t++) {
             const int at = b.count * t / tiles;
-            gemm_tile(g, c, &b, at, b.count * (t + 1) / tiles - at, wide, y, y_stride);
+            gemm_tile(g, &p, &b, at, b.count * (t + 1) / tiles - at, y, y_stride);
         }
     }
 #ifdef QD_AMX

@@ -15,6 +15,7 @@
  *   qd_sum8 and qd_dot8(s, c, x)      the same for c 0 … 255; up to QD_SUM8_CALLS times
  *   qd_dot8_of(s, x, c)               the same, but both in registers: x signed, c 4 bytes the same in all lanes
  *   qd_total4(s), 7 and 8             the sums as ints
+ *   QD_SUM8_FROM(v), qd_total8_from(s, v)  a qd_sum8 whose total is that of its products and v
  *   qd_bytes_sum(s, c)                s += Σ of the 4 unsigned bytes of each lane
  *   qd_v_look(table, index)           entries of a table of 16 bytes
  *   qd_v_whole(x)                     floats as the nearest ints, ties to even; INT_MIN where there is none
@@ -73,6 +74,8 @@ QD_ALWAYS qd_vi qd_dot8_of(qd_vi s, const qd_vi x, const qd_vi c) {
 #define QD_SUM4_ZERO ((qd_vi)0)
 #define QD_SUM7_ZERO ((qd_vi)0)
 #define QD_SUM8_ZERO ((qd_vi)0)
+#define QD_SUM8_FROM(v) (v)
+#define qd_total8_from(s, v) (s)
 
 QD_ALWAYS qd_vi qd_bytes_sum(const qd_vi s, const qd_vi c) {
     return qd_dot8_of(s, (qd_vi)0x01010101, c);
@@ -164,6 +167,9 @@ QD_ALWAYS qd_vi qd_total8(const qd_sum8 s) {
     return qd_pairs(s.low, 1) + qd_pairs(s.high, 16);
 }
 
+#define QD_SUM8_FROM(v) QD_SUM8_ZERO
+#define qd_total8_from(s, v) ((v) + qd_total8(s))
+
 QD_ALWAYS qd_vi qd_dot8_add(const qd_vi s, const qd_vi x, const qd_vi c) {
     return s + qd_total8(qd_dot8_of(QD_SUM8_ZERO, x, c));
 }
@@ -211,6 +217,14 @@ QD_WIDEN(qd_v_unsigned, "vpmovzxbd")
     })
 #define QD_UNPACK(which, a, b) QD_PARTWISE("vpunpck" which, a, b)
 #define QD_PACK(which, a, b) QD_PARTWISE("vpack" which, a, b)
+
+/* Groups of four lanes' neighbours come together: lane QD_V / 4 · j + i of 16 is lane 4 i + j, so that vectors that
+ * were packed part by part follow each other. */
+#if QD_V == 16
+#define QD_ACROSS(v) ((v).s048c159d26ae37bf)
+#else
+#define QD_ACROSS(v) ((v).s04152637)
+#endif
 
 /* Entries of a table of 16 bytes, by the bytes of `index`, each below 16. */
 QD_ALWAYS qd_vi qd_v_look(const int4 table, const qd_vi index) {

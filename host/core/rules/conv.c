@@ -136,6 +136,17 @@ static void choose_residual(qd_choices *c, qd_problem *p) {
     p->desc[place].format = residual;
 }
 
+/* A window as networks have them: as wide as high, on lines that are as long as those of y times the stride. */
+static void take_usual_window(qd_window *a, bool flat, int kernel, int stride, int64_t in[2], const int64_t out[2]) {
+    for (int i = flat; i < 2; i++) {
+        a->kernel[i] = kernel;
+        a->stride[i] = stride;
+        a->dilation[i] = 0;
+        a->before[i] = a->after[i] = kernel / 2;
+        in[i] = (out[i] - 1) * stride + 1;
+    }
+}
+
 static void choose(qd_choices *c, qd_problem *p) {
     qd_window *a = &p->attrs.conv_int.window;
     const bool flat = qd_choose(c, "flat", 0, 3) == 3;
@@ -145,19 +156,17 @@ static void choose(qd_choices *c, qd_problem *p) {
     /* Lines of more than 16 columns now and then: kernels take so many at once. */
     const bool wide = qd_choose(c, "wide", 0, 1);
     qd_choose_window(c, flat, wide ? 24 : 3 + 2 * big, 4, a, in, out);
-    if (qd_choose(c, "pixel", 0, 5) == 5) { /* most convolutions are so: no neighbours at all */
-        for (int i = flat; i < 2; i++) {
-            a->kernel[i] = 1;
-            a->stride[i] = a->dilation[i] = a->before[i] = a->after[i] = 0;
-            in[i] = out[i];
-        }
-    }
+    /* 1x1 and 3x3, two cases of three: kernels take them another way. */
+    const int usual = (int)qd_choose(c, "usual", 0, 2);
+    const bool pixel = usual == 1;
+    if (usual) take_usual_window(a, flat, pixel ? 1 : 3, (int)qd_choose(c, "usual stride", 1, 2), in, out);
     const int64_t rows = qd_choose_size(c, "R", 3);
     int64_t groups = 1, per_group = 1, per_out = 1;
     switch (qd_choose(c, "group kind", 0, 4)) {
         case 0:
         case 1:
             per_group = qd_choose_size(c, "channels", 24 * big);
+            if (pixel && qd_choose(c, "fours", 0, 2)) per_group = (per_group + 3) / 4 * 4;
             /* Whole vectors of residuals even in the smallest problems: they are loaded otherwise than single ones. */
             per_out = qd_choose_size(c, "channels y", (p->op == QD_OP_CONV_ADD_INT ? 20 : 9) * big);
             break;
