@@ -10,18 +10,24 @@
  *                    times                [x0 x1 x2 x3][      the same    ] …               signed, broadcast
  *                    adds up to    [      row 0       ][      row 1       ] … [row 15]      16 exact ints
  *
- * The codes are unsigned here, so the sum is too large by QD_TILE_OFFSET times Σx, which the A8 blocks hold:
- * subtracting it in float is exact, all being integers below 2^24. What is added for a unit: see ../matmul_blocks.cl.
+ * The codes are unsigned here, so the sum is too large by QD_TILE_OFFSET times Σx, which the A8 blocks hold. It is
+ * taken off as an integer, which is exact. What is added for a unit: see ../matmul_blocks.cl.
  *
- * QD_TOKENS rows of x share one unpacking of codes and scales; a rest of fewer rows goes one by one. The four partial
- * sums of the blocks are registers. A work-item takes a contiguous range of units, so that it reads one stream of
- * memory. */
+ * One row of x: the four partial sums of the blocks are registers, so the tile streams from memory in its order.
+ * QD_TOKENS rows of x, or half as many, share the unpacking of codes and scales; they go through the tile, which is in
+ * the first-level cache by then, in four passes of one partial sum each, so that the sums of twice as many rows are
+ * registers. What depends on x alone is made once for all tiles. */
 #include "x86/tile16.h"
 
 /* Rows of x that share one unpacking. */
 #ifndef QD_TOKENS
+#if QD_V == 16
+#define QD_TOKENS 8
+#else
 #define QD_TOKENS 4
 #endif
+#endif
+#define QD_REST_TOKENS (QD_TOKENS / 2)
 
 /* Rows of x in one unit: as many as let their blocks stay in the second-level cache. */
 #ifndef QD_UNIT_ROWS
@@ -54,65 +60,156 @@
 #define SUM_ZERO QD_SUM4_ZERO
 #endif
 
-/* Adds unit 4q + l of a block's rows times the blocks of `tokens` rows of x at x to p. */
-QD_ALWAYS void add_unit(const qd_tile16 tile, const long q, const int l, __global const uchar *x, const ulong x_stride,
-                        const int tokens, qd_vf *p) {
-#define X_BLOCK(t) ((__global const qd_block_a8 *)(x + (ulong)(t)*x_stride))
+/* Sums that begin with n, or that n is added to in the end. */
+#if QD_V == 16
+#define SUM_FROM(n) ((qd_vi)(n))
+#define TOTAL(s, n) (s)
+#else
+#define SUM_FROM(n) SUM_ZERO
+#define TOTAL(s, n) (SUM(total)(s) + (n))
+#endif
+
+/* Parts of a unit that x alone makes, of two A8 blocks: what is to be taken off their sums; or, as floats, the products
+ * of d and Σx that minima meet, one for both where they have one minimum. */
+enum { X_PARTS = QD_TILE_HALVES == 2 && QD_TILE_UNITS == 1 ? 1 : 2 };
+
+/* Words for the parts of a unit's rows. */
+enum { X_ROOM = 32768 };
+
+/* Rows of x, and their parts: [group of QD_TOKENS rows][unit][part][row of the group]. */
+typedef struct x_rows {
+    __global const uchar *x;
+    ulong stride;
+    int parts[X_ROOM];
+} x_rows;
+
+QD_ALWAYS void x_parts(__global const qd_block_a8 *x, const int step, int *part) {
+    if (QD_TILE_OFFSET) {
+        part[0] = -QD_TILE_OFFSET * (int)x[0].sum;
+        part[step] = -QD_TILE_OFFSET * (int)x[1].sum;
+    } else {
+        const float lo = x[0].d * x[0].sum, hi = x[1].d * x[1].sum;
+        part[0] = as_int(X_PARTS == 1 ? lo + hi : lo);
+        if (X_PARTS == 2) part[step] = as_int(hi);
+    }
+}
+
+/* As many rows as there is room for the parts of. */
+static inline int unit_rows(const int units) {
+    const int most = X_ROOM / (X_PARTS * max(units, 1)) / QD_TOKENS * QD_TOKENS;
+    return clamp(most, 1, QD_UNIT_ROWS);
+}
+
+/* Single rows make their parts by themselves. */
+static inline void x_begin(x_rows *in, __global const uchar *x, const ulong stride, const int rows, const int units) {
+    in->x = x;
+    in->stride = stride;
+    if (rows < (QD_REST_TOKENS > 1 ? QD_REST_TOKENS : QD_TOKENS)) return;
+    for (int r = 0; r < rows; r++) {
+        __global const qd_block_a8 *blocks = (__global const qd_block_a8 *)(x + (ulong)r * stride);
+        int *part = in->parts + (ulong)(r / QD_TOKENS) * units * X_PARTS * QD_TOKENS + r % QD_TOKENS;
+        for (int u = 0; u < units; u++)
+            x_parts(blocks + 2 * u, QD_TOKENS, part + u * X_PARTS * QD_TOKENS);
+    }
+}
+
+/* Adds unit u = 4q + l of a block's rows times the blocks of `tokens` rows of x to p; part `i` of row t is
+ * parts[i * step + t]. */
+QD_ALWAYS void add_unit(const qd_tile16 tile, const long q, const int l, __global const uchar *const *x, const int u,
+                        const int *parts, const int step, const int tokens, qd_vf *p) {
+#define X_BLOCK(t) ((__global const qd_block_a8 *)x[t] + 2 * (ulong)u)
 #define X_CODES(t, j) ((__global const int *)X_BLOCK(t)[(j) / 4].q + (j) % 4)
+#define X_PART(t, i) parts[(i)*step + (t)]
+#define X_OFFSET(t, i) (QD_TILE_OFFSET ? X_PART(t, i) : 0)
     /* Sums with the two A8 blocks, elements 0 … 15 and 16 … 31. */
     SUM(sum) lo[QD_TOKENS], hi[QD_TOKENS];
-    QD_UNROLL(t, tokens) {
-        lo[t] = hi[t] = SUM_ZERO;
+    QD_UNROLL_ALL(t, tokens) {
+        lo[t] = SUM_FROM(X_OFFSET(t, 0));
+        hi[t] = SUM_FROM(X_OFFSET(t, 1));
     }
-    QD_UNROLL(j, 4) {
+    QD_UNROLL_ALL(j, 4) {
         const qd_vi low = qd_tile_codes(tile, q, l, j), high = qd_tile_codes(tile, q, l, j + 4);
-        QD_UNROLL(t, tokens) {
+        QD_UNROLL_ALL(t, tokens) {
             lo[t] = SUM(dot)(lo[t], low, X_CODES(t, j));
         }
-        QD_UNROLL(t, tokens) {
+        QD_UNROLL_ALL(t, tokens) {
             hi[t] = SUM(dot)(hi[t], high, X_CODES(t, j + 4));
         }
     }
     const qd_tile_scales w = qd_tile_scales_of(tile, q, l);
-    QD_UNROLL(t, tokens) {
+    QD_UNROLL_ALL(t, tokens) {
         __global const qd_block_a8 *x_lo = X_BLOCK(t), *x_hi = x_lo + 1;
-        qd_vf sum_lo = qd_v_float(SUM(total)(lo[t])), sum_hi = qd_v_float(SUM(total)(hi[t]));
-        if (QD_TILE_OFFSET) {
-            sum_lo -= (float)QD_TILE_OFFSET * x_lo->sum;
-            sum_hi -= (float)QD_TILE_OFFSET * x_hi->sum;
-        }
-        sum_lo *= x_lo->d;
-        sum_hi *= x_hi->d;
-        const float q_lo = x_lo->d * x_lo->sum, q_hi = x_hi->d * x_hi->sum;
+        const qd_vf x_times_lo = qd_v_float(TOTAL(lo[t], X_OFFSET(t, 0))) * x_lo->d;
+        const qd_vf x_times_hi = qd_v_float(TOTAL(hi[t], X_OFFSET(t, 1))) * x_hi->d;
         const bool one_scale = QD_TILE_UNITS == 1;
-        qd_vf term = one_scale ? w.scale[0] * (sum_lo + sum_hi) : w.scale[0] * sum_lo + w.scale[1] * sum_hi;
-        if (QD_TILE_HALVES == 2)
-            term += one_scale ? w.offset[0] * (q_lo + q_hi) : w.offset[0] * q_lo + w.offset[1] * q_hi;
+        qd_vf term =
+            one_scale ? w.scale[0] * (x_times_lo + x_times_hi) : w.scale[0] * x_times_lo + w.scale[1] * x_times_hi;
+        if (QD_TILE_HALVES == 2) {
+            const float m_lo = as_float(X_PART(t, 0)), m_hi = as_float(X_PART(t, X_PARTS - 1));
+            term += one_scale ? w.offset[0] * m_lo : w.offset[0] * m_lo + w.offset[1] * m_hi;
+        }
         p[t] += term;
     }
 }
 
-/* `tokens` rows of x times QD_V rows of the tile, from `row` on; sums[t] is the result. */
-QD_ALWAYS void times_tile(__global const uchar *tile, const int row, const int units, __global const uchar *x,
-                          const ulong x_stride, const int tokens, qd_vf *sums) {
-    qd_vf p[QD_BLOCK_LANES][QD_TOKENS] = {{0.0f}};
+QD_ALWAYS qd_tile16 unit_at(__global const uchar *tile, const int row, const int u) {
+    return qd_tile_at(tile + (ulong)(u / QD_TILE_UNITS) * QD_TILE_BLOCK, row);
+}
+
+#define Q_OF(u) ((u) % QD_TILE_UNITS / QD_BLOCK_LANES)
+
+/* One row of x. */
+QD_ALWAYS qd_vf row_times_tile(__global const uchar *tile, const int row, const int units, __global const uchar *x) {
+    qd_vf p[QD_BLOCK_LANES] = {0.0f};
     for (int u = 0; u < units; u += QD_BLOCK_LANES) {
-        if (QD_PREFETCH && tokens == 1) {
+        if (QD_PREFETCH) {
             enum { UNIT = QD_TILE_BLOCK / QD_TILE_UNITS };
             __global const uchar *ahead = tile + (ulong)u * UNIT + QD_PREFETCH;
             for (int i = 0; i < QD_BLOCK_LANES * UNIT; i += 64)
                 __builtin_prefetch(ahead + i);
         }
-        QD_UNROLL(l, QD_BLOCK_LANES) {
-            __global const uchar *block = tile + (ulong)((u + l) / QD_TILE_UNITS) * QD_TILE_BLOCK;
-            const long q = u % QD_TILE_UNITS / QD_BLOCK_LANES;
+        QD_UNROLL_ALL(l, QD_BLOCK_LANES) {
             /* Blocks of several units are whole fours of them. */
-            if (QD_TILE_UNITS > 1 || u + l < units)
-                add_unit(qd_tile_at(block, row), q, l, x + (ulong)(u + l) * 2 * sizeof(qd_block_a8), x_stride, tokens,
-                         p[l]);
+            if (QD_TILE_UNITS > 1 || u + l < units) {
+                int parts[2];
+                x_parts((__global const qd_block_a8 *)x + 2 * (ulong)(u + l), 1, parts);
+                add_unit(unit_at(tile, row, u + l), Q_OF(u), l, &x, u + l, parts, 1, 1, p + l);
+            }
         }
     }
-    QD_UNROLL(t, tokens) {
+    return (p[0] + p[1]) + (p[2] + p[3]);
+}
+
+/* Rows r … r + tokens - 1 of x, of one group, times QD_V rows of the tile, from `row` on; sums[t] is the result. */
+QD_ALWAYS void times_tile(__global const uchar *tile, const int row, const int units, const x_rows *in, const int r,
+                          const int tokens, qd_vf *sums) {
+    __global const uchar *x = in->x + (ulong)r * in->stride;
+    if (tokens == 1) {
+        sums[0] = row_times_tile(tile, row, units, x);
+        return;
+    }
+    /* The compiler would go from row to row by adding the stride, one addition waiting for the other. */
+    __global const uchar *x_rows[QD_TOKENS];
+    QD_UNROLL_ALL(t, tokens) {
+        x_rows[t] = x + (ulong)t * in->stride;
+        __asm__("" : "+r"(x_rows[t]));
+    }
+    const int *parts = in->parts + (ulong)(r / QD_TOKENS) * units * X_PARTS * QD_TOKENS;
+    qd_vf p[QD_BLOCK_LANES][QD_TOKENS];
+    QD_UNROLL_ALL(l, QD_BLOCK_LANES) {
+        qd_vf pass[QD_TOKENS];
+        QD_UNROLL_ALL(t, tokens) {
+            pass[t] = 0.0f;
+        }
+        for (int u = l; u < units; u += QD_BLOCK_LANES) {
+            add_unit(unit_at(tile, row, u), Q_OF(u), l, x_rows, u, parts + u * X_PARTS * QD_TOKENS, QD_TOKENS, tokens,
+                     pass);
+        }
+        QD_UNROLL_ALL(t, tokens) {
+            p[l][t] = pass[t];
+        }
+    }
+    QD_UNROLL_ALL(t, tokens) {
         sums[t] = (p[0][t] + p[1][t]) + (p[2][t] + p[3][t]);
     }
 }

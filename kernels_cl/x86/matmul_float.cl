@@ -19,6 +19,7 @@
 #ifndef QD_TOKENS
 #define QD_TOKENS 4
 #endif
+#define QD_REST_TOKENS 1
 
 /* Rows of x in one unit: as many as let them stay in the second-level cache. */
 #ifndef QD_UNIT_ROWS
@@ -119,13 +120,28 @@ QD_ALWAYS void add_passes(__global const uchar *codes, __global const uchar *sca
     }
 }
 
-/* `tokens` rows of x times QD_V rows of the tile, from `row` on; sums[t] is the result. */
-QD_ALWAYS void times_tile(__global const uchar *tile, const int row, const int nb, __global const uchar *x,
-                          const ulong x_stride, const int tokens, qd_vf *sums) {
+typedef struct x_rows {
+    __global const uchar *x;
+    ulong stride;
+} x_rows;
+
+static inline int unit_rows(const int nb) {
+    return QD_UNIT_ROWS;
+}
+
+static inline void x_begin(x_rows *in, __global const uchar *x, const ulong stride, const int rows, const int nb) {
+    in->x = x;
+    in->stride = stride;
+}
+
+/* Rows r … r + tokens - 1 of x times QD_V rows of the tile, from `row` on; sums[t] is the result. */
+QD_ALWAYS void times_tile(__global const uchar *tile, const int row, const int nb, const x_rows *in, const int r,
+                          const int tokens, qd_vf *sums) {
     __global const uchar *scales = tile + row * 2, *codes = tile + QD_TILE_CODES_AT + row * 4;
+    __global const uchar *x = in->x + (ulong)r * in->stride;
     const int fused = QD_ONE_ROW_FUSED && tokens == 1;
-    add_passes(codes, scales, nb, x, x_stride, tokens, fused, sums);
-    if (fused && any(isnan(sums[0]))) add_passes(codes, scales, nb, x, x_stride, tokens, 0, sums);
+    add_passes(codes, scales, nb, x, in->stride, tokens, fused, sums);
+    if (fused && any(isnan(sums[0]))) add_passes(codes, scales, nb, x, in->stride, tokens, 0, sums);
 }
 
 #include "x86/tile_matmul.h"

@@ -28,6 +28,9 @@
 
 /* A loop over registers: without the pragma it is kept, and they live in memory. */
 #define QD_UNROLL(i, n) _Pragma("unroll") for (int i = 0; i < (n); i++)
+/* The same where n is an argument of an inlined function: a function's loops are unrolled before it is inlined, by four
+ * where n is not known, unless they may only be unrolled as a whole. */
+#define QD_UNROLL_ALL(i, n) _Pragma("clang loop unroll(full)") for (int i = 0; i < (n); i++)
 
 #if defined(QD_AVX512_VNNI)
 
