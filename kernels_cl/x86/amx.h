@@ -1,97 +1,41 @@
-/* gemm_int.h's sums by AMX: tiles of 16 rows of 64 bytes, of which one instruction multiplies two.
+/* AMX: eight tiles of up to 16 rows of 64 bytes, of which one instruction multiplies two: rows of bytes times columns
+ * of four bytes each.
  *
- *                               w in 6             w in 7             16 groups of four codes down, 16 channels along:
- *                           [channels 0 … 15] [channels 16 … 31]      TILE16 as it lies
- *   x in 4  positions  0 … 15      sums 0             sums 1
- *   x in 5  positions 16 … 31      sums 2             sums 3          16 groups of four codes along
- *
- * The last groups of w, where they do not fill a tile, are copied, and filled up with 0: what x has behind its codes
- * then adds nothing, but must be readable.
+ *               w  [k 0 … 3, column 0][k 0 … 3, column 1] … [column 15]
+ *                  [k 4 … 7, column 0] …
+ *   x  [k 0 1 2 3 4 …]      [sums of row 0, an int for each column]
+ *      [row 1 …     ]       …
  *
  * The compiler knows no tiles and uses none; the instructions name them. Before the first one of a process the host
  * asks the system for leave, see host/opencl/cl_devices.c. */
 #ifndef QD_AMX_H
 #define QD_AMX_H
 
-/* Palette 1: bytes of a row, and rows, of each of the eight tiles. */
+/* Palette 1: bytes of a row, and rows, of each of the eight tiles. A tile that is used has both. */
 typedef struct amx_shapes {
     uchar palette, first_row, none[14];
     ushort bytes[16];
     uchar rows[16];
 } amx_shapes;
 
+/* `step` is the bytes from a row to the next. */
 #define AMX_LOAD(tile, p, step) \
     __asm__ volatile("tileloadd (%0,%1,1), %%tmm" #tile : : "r"(p), "r"((ulong)(step)) : "memory")
 #define AMX_STORE(tile, p, step) \
     __asm__ volatile("tilestored %%tmm" #tile ", (%0,%1,1)" : : "r"(p), "r"((ulong)(step)) : "memory")
-/* Unsigned codes of x times signed ones of w. */
-#define AMX_DOT(sums, x, w) __asm__ volatile("tdpbusd %%tmm" #w ", %%tmm" #x ", %%tmm" #sums : :)
+#define AMX_ZERO(tile) __asm__ volatile("tilezero %%tmm" #tile : :)
+/* sums += x · w: unsigned bytes of x times signed ones of w, and the other way round. */
+#define AMX_DOT_US(sums, x, w) __asm__ volatile("tdpbusd %%tmm" #w ", %%tmm" #x ", %%tmm" #sums : :)
+#define AMX_DOT_SU(sums, x, w) __asm__ volatile("tdpbsud %%tmm" #w ", %%tmm" #x ", %%tmm" #sums : :)
 
-/* Tiles for up to 32 positions, filled with 0. One that is not needed has a row, too. */
-QD_ALWAYS void amx_open(const int positions) {
-    amx_shapes shapes = {.palette = 1};
-    const uchar low = (uchar)min(positions, 16), high = (uchar)max(positions - 16, 1);
-    for (int i = 0; i < 8; i++) {
-        shapes.bytes[i] = 64;
-        shapes.rows[i] = i >= 6 ? 16 : i == 2 || i == 3 || i == 5 ? high : low;
-    }
-    __asm__ volatile("ldtilecfg (%0)" : : "r"(&shapes) : "memory");
+/* All tiles become 0. */
+QD_ALWAYS void amx_open(const amx_shapes *shapes) {
+    __asm__ volatile("ldtilecfg (%0)" : : "r"(shapes) : "memory");
 }
 
-/* Gives the tiles back: the system need not keep them for this thread any longer. */
+/* The system need not keep the tiles for this thread any longer. */
 QD_ALWAYS void amx_close(void) {
     __asm__ volatile("tilerelease" : :);
-}
-
-/* n < 16 groups of w as a whole tile. */
-QD_ALWAYS void amx_fill(__global const uchar *w, const int n, qd_vi *to) {
-    for (int i = 0; i < 16; i++)
-        to[i] = i < n ? qd_v_load_int(i, (__global const int *)w) : (qd_vi)0;
-}
-
-/* As gemm_int.h's: all sums are kept in acc. */
-static void gemm_some_dots(const gemm *g, const gemm_part *part, __global const uchar *const *w, const uchar *x,
-                           const ulong pitch, const int groups, const int tokens, gemm_ahead ahead, const bool goes_on,
-                           qd_vi (*acc)[QD_VECTORS], const gemm_results *to) {
-    const int vectors = part->vectors;
-    const bool wide = vectors > 1, high = tokens > 16;
-#define AMX_SUMS(INSTRUCTION)                          \
-    INSTRUCTION(0, acc[0], sizeof *acc);               \
-    if (wide) INSTRUCTION(1, acc[0] + 1, sizeof *acc); \
-    if (high) INSTRUCTION(2, acc[16], sizeof *acc);    \
-    if (wide && high) INSTRUCTION(3, acc[16] + 1, sizeof *acc)
-    amx_open(tokens);
-    for (int t = 0; t < tokens && !goes_on; t++) {
-        for (int j = 0; j < vectors; j++)
-            acc[t][j] = part->c[j].start;
-    }
-    AMX_SUMS(AMX_LOAD);
-    for (int i = 0; i < groups; i += 16) {
-        const uchar *codes[QD_VECTORS];
-        qd_vi filled[QD_VECTORS][16];
-        for (int j = 0; j < vectors; j++) {
-            codes[j] = (const uchar *)(ulong)(w[j] + 64 * (ulong)i);
-            if (groups - i >= 16) continue;
-            amx_fill(w[j] + 64 * (ulong)i, groups - i, filled[j]);
-            codes[j] = (const uchar *)filled[j];
-        }
-        AMX_LOAD(4, x + 4 * i, pitch);
-        AMX_LOAD(6, codes[0], 64);
-        AMX_DOT(0, 4, 6);
-        if (wide) {
-            AMX_LOAD(7, codes[1], 64);
-            AMX_DOT(1, 4, 7);
-        }
-        if (high) {
-            AMX_LOAD(5, x + 16 * pitch + 4 * i, pitch);
-            AMX_DOT(2, 5, 6);
-            if (wide) AMX_DOT(3, 5, 7);
-        }
-        for (int at = 0; at < 16 * ahead.step; at += 64)
-            __builtin_prefetch(ahead.at + at, 0, 2);
-        ahead.at += 16 * ahead.step;
-    }
-    AMX_SUMS(AMX_STORE);
 }
 
 #endif

@@ -228,7 +228,7 @@ typedef struct gemm_results {
 } gemm_results;
 
 #ifdef QD_AMX
-#include "x86/amx.h"
+#include "x86/gemm_amx.h"
 #else
 /* Sums of a tile: its start and the products of `groups` groups of four codes, or, when it `goes_on`, acc and these.
  * With `to` they are stored as codes, in QD_MODE_SMALL, else in acc. They have names of their own: of arrays as large

@@ -20,6 +20,10 @@
 #include "x86/tile16.h"
 
 /* Rows of x that share one unpacking. */
+#ifdef QD_AMX
+#include "x86/amx.h"
+#define QD_TOKENS 16
+#endif
 #ifndef QD_TOKENS
 #if QD_V == 16
 #define QD_TOKENS 8
@@ -61,7 +65,7 @@
 #endif
 
 /* Sums that begin with n, or that n is added to in the end. */
-#if QD_V == 16
+#if QD_V == 16 && !defined(QD_AMX)
 #define SUM_FROM(n) ((qd_vi)(n))
 #define TOTAL(s, n) (s)
 #else
@@ -71,7 +75,7 @@
 
 /* Parts of a unit that x alone makes, of two A8 blocks: what is to be taken off their sums; or, as floats, the products
  * of d and Σx that minima meet, one for both where they have one minimum. */
-enum { X_PARTS = QD_TILE_HALVES == 2 && QD_TILE_UNITS == 1 ? 1 : 2 };
+enum { X_PARTS = QD_TILE_HALVES < 2 ? 2 : QD_TILE_UNITS == 1 ? 1 : 2 };
 
 /* Words for the parts of a unit's rows. */
 enum { X_ROOM = 32768 };
@@ -113,6 +117,36 @@ static inline void x_begin(x_rows *in, __global const uchar *x, const ulong stri
     }
 }
 
+#ifdef QD_AMX
+enum { AMX_ROWS = 16 };
+
+/* Tiles 0 and 1: the sums with two A8 blocks; 2 and 3: codes of x; 4 and 5: codes of w. */
+QD_ALWAYS void open_tiles(void) {
+    const amx_shapes shapes = {
+        .palette = 1, .bytes = {64, 64, 16, 16, 64, 64}, .rows = {AMX_ROWS, AMX_ROWS, AMX_ROWS, AMX_ROWS, 4, 4}};
+    amx_open(&shapes);
+}
+
+/* Sums of unit 4q + l with the blocks at x of AMX_ROWS rows of x. */
+QD_ALWAYS void tile_sums(const qd_tile16 tile, const long q, const int l, __global const qd_block_a8 *x,
+                         const ulong x_stride, qd_vi *lo, qd_vi *hi) {
+    qd_vi codes[8];
+    QD_UNROLL_ALL(j, 8) {
+        codes[j] = qd_tile_codes(tile, q, l, j);
+    }
+    AMX_ZERO(0);
+    AMX_ZERO(1);
+    AMX_LOAD(2, x[0].q, x_stride);
+    AMX_LOAD(4, codes, 64);
+    AMX_DOT_SU(0, 2, 4);
+    AMX_LOAD(3, x[1].q, x_stride);
+    AMX_LOAD(5, codes + 4, 64);
+    AMX_DOT_SU(1, 3, 5);
+    AMX_STORE(0, lo, 64);
+    AMX_STORE(1, hi, 64);
+}
+#endif
+
 /* Adds unit u = 4q + l of a block's rows times the blocks of `tokens` rows of x to p; part `i` of row t is
  * parts[i * step + t]. */
 QD_ALWAYS void add_unit(const qd_tile16 tile, const long q, const int l, __global const uchar *const *x, const int u,
@@ -123,17 +157,25 @@ QD_ALWAYS void add_unit(const qd_tile16 tile, const long q, const int l, __globa
 #define X_OFFSET(t, i) (QD_TILE_OFFSET ? X_PART(t, i) : 0)
     /* Sums with the two A8 blocks, elements 0 … 15 and 16 … 31. */
     SUM(sum) lo[QD_TOKENS], hi[QD_TOKENS];
-    QD_UNROLL_ALL(t, tokens) {
-        lo[t] = SUM_FROM(X_OFFSET(t, 0));
-        hi[t] = SUM_FROM(X_OFFSET(t, 1));
-    }
-    QD_UNROLL_ALL(j, 4) {
-        const qd_vi low = qd_tile_codes(tile, q, l, j), high = qd_tile_codes(tile, q, l, j + 4);
+#ifdef QD_AMX
+    const bool tiles = tokens == AMX_ROWS;
+    if (tiles) tile_sums(tile, q, l, X_BLOCK(0), (ulong)(x[1] - x[0]), lo, hi);
+#else
+    const bool tiles = false;
+#endif
+    if (!tiles) {
         QD_UNROLL_ALL(t, tokens) {
-            lo[t] = SUM(dot)(lo[t], low, X_CODES(t, j));
+            lo[t] = SUM_FROM(X_OFFSET(t, 0));
+            hi[t] = SUM_FROM(X_OFFSET(t, 1));
         }
-        QD_UNROLL_ALL(t, tokens) {
-            hi[t] = SUM(dot)(hi[t], high, X_CODES(t, j + 4));
+        QD_UNROLL_ALL(j, 4) {
+            const qd_vi low = qd_tile_codes(tile, q, l, j), high = qd_tile_codes(tile, q, l, j + 4);
+            QD_UNROLL_ALL(t, tokens) {
+                lo[t] = SUM(dot)(lo[t], low, X_CODES(t, j));
+            }
+            QD_UNROLL_ALL(t, tokens) {
+                hi[t] = SUM(dot)(hi[t], high, X_CODES(t, j + 4));
+            }
         }
     }
     const qd_tile_scales w = qd_tile_scales_of(tile, q, l);
@@ -196,6 +238,9 @@ QD_ALWAYS void times_tile(__global const uchar *tile, const int row, const int u
     }
     const int *parts = in->parts + (ulong)(r / QD_TOKENS) * units * X_PARTS * QD_TOKENS;
     qd_vf p[QD_BLOCK_LANES][QD_TOKENS];
+#ifdef QD_AMX
+    if (tokens == AMX_ROWS) open_tiles();
+#endif
     QD_UNROLL_ALL(l, QD_BLOCK_LANES) {
         qd_vf pass[QD_TOKENS];
         QD_UNROLL_ALL(t, tokens) {
@@ -209,6 +254,9 @@ QD_ALWAYS void times_tile(__global const uchar *tile, const int row, const int u
             p[l][t] = pass[t];
         }
     }
+#ifdef QD_AMX
+    if (tokens == AMX_ROWS) amx_close();
+#endif
     QD_UNROLL_ALL(t, tokens) {
         sums[t] = (p[0][t] + p[1][t]) + (p[2][t] + p[3][t]);
     }

@@ -1,10 +1,16 @@
 #!/bin/sh
 # The kernels that need AMX, byte for byte against the reference: on this CPU where it has AMX, else with its instructions
-# carried out by amx/emulator.c. Random problems, two networks, and mutants of the kernels, which must be refused.
-# --long: 20,000 problems of each operator.
+# carried out by amx/emulator.c. Random problems, and mutants of the kernels, which must be refused.
+# --long: 20,000 problems of each operator, all formats of blocks, and the networks.
 set -eu
 cases=400
-[ "${1:-}" != --long ] || cases=20000
+formats="q4_0 q4_k"
+long=
+if [ "${1:-}" = --long ]; then
+    long=yes
+    cases=20000
+    formats=$(sed -n 's/^QD_KERNEL(matmul_\([a-z0-9_]*\)_amx, MATMUL, .*/\1/p' kernels_cl/kernels.def)
+fi
 build=${QDOT_BUILD_DIR:?}
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
@@ -27,24 +33,38 @@ else
     echo "this CPU has no AMX: emulated"
 fi
 
-for op in matmul_int matmul_group conv_int conv_add_int; do
-    # shellcheck disable=SC2086 # nothing, or one word
-    env $emulate "$build/qdot" verify --device opencl --fuzz "$cases" --op "$op" --kernels amx -v >"$work/log" 2>&1 || {
-        cat "$work/log"
-        exit 1
-    }
-    echo "$op: $(grep 'cases, ' "$work/log") $(grep amx_emulator: "$work/log" || true)"
-    for codes in i8 u8; do
-        if ! grep -q "building and proving ${op}_${codes}_amx" "$work/log" || grep "is not used" "$work/log"; then
-            echo "FAILED: ${op}_${codes}_amx was not proven"
+# proven WORDS: variants that must have been proven in the run in $work/log.
+proven() {
+    for variant; do
+        if ! grep -q "building and proving $variant" "$work/log" || grep "is not used" "$work/log"; then
+            echo "FAILED: $variant was not proven"
             exit 1
         fi
     done
     [ -z "$emulate" ] || grep -q 'amx_emulator: [1-9]' "$work/log"
+}
+
+# fuzz OP options…
+fuzz() {
+    # shellcheck disable=SC2086 # nothing, or one word
+    env $emulate "$build/qdot" verify --device opencl --fuzz "$cases" --kernels amx -v --op "$@" >"$work/log" 2>&1 || {
+        cat "$work/log"
+        exit 1
+    }
+    echo "$*: $(grep 'cases, ' "$work/log") $(grep amx_emulator: "$work/log" || true)"
+}
+
+for op in matmul_int matmul_group conv_int conv_add_int; do
+    fuzz "$op"
+    proven "${op}_i8_amx" "${op}_u8_amx"
+done
+for format in $formats; do
+    fuzz matmul --formats "$format a8"
+    proven "matmul_${format}_amx"
 done
 
 # shellcheck disable=SC2086
-env $emulate QDOT_TEST_KERNELS=amx "$build/tests/e2e_test_networks"
+[ -z "$long" ] || env $emulate QDOT_TEST_KERNELS=amx "$build/tests/e2e_test_networks"
 # shellcheck disable=SC2086
 env $emulate "$build/tests/fault_test_mutants" amx >"$work/log" 2>&1 || {
     cat "$work/log"
