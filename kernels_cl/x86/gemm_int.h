@@ -6,7 +6,7 @@
  *
  *                      QD_VECTORS · QD_V channels
  *                   w  [................] [................]      k groups of 4 down the tile
- *   x of QD_POSITIONS  [acc] [acc] [acc]  } all in registers
+ *   x of QD_POSITIONS  [acc] [acc] [acc]  } all in registers; QD_TALL positions where there are few channels
  *
  * Codes of x are packed first, as unsigned ones: those of a position lie side by side, so that every kind of operand
  * takes the same way; whole rows of unsigned ones lie so already. A block of positions is packed once for all channels,
@@ -28,19 +28,28 @@
 #elif defined(QD_AVX512_VNNI)
 #define QD_POSITIONS 6
 #define QD_VECTORS 4
-#define GEMM_POSITIONS(X) X(0) X(1) X(2) X(3) X(4) X(5)
+#define QD_TALL 12
+#define GEMM_NARROW(X) X(6) X(7) X(8) X(9) X(10) X(11)
 #define GEMM_VECTORS(X, t) X(t, 0) X(t, 1) X(t, 2) X(t, 3)
 #define GEMM_WIDTHS(X, t) X(t, 1) X(t, 2) X(t, 3) X(t, 4)
-#define GEMM_ALL(X)    \
-    GEMM_VECTORS(X, 0) \
-    GEMM_VECTORS(X, 1) GEMM_VECTORS(X, 2) GEMM_VECTORS(X, 3) GEMM_VECTORS(X, 4) GEMM_VECTORS(X, 5)
+#define GEMM_WIDE(X) X(0) X(1) X(2) X(3) X(4) X(5)
+#define GEMM_POSITIONS(X) GEMM_WIDE(X) GEMM_NARROW(X)
+#define GEMM_THREE(X, a, b, c) GEMM_VECTORS(X, a) GEMM_VECTORS(X, b) GEMM_VECTORS(X, c)
+#define GEMM_ALL(X) GEMM_THREE(X, 0, 1, 2) GEMM_THREE(X, 3, 4, 5) GEMM_THREE(X, 6, 7, 8) GEMM_THREE(X, 9, 10, 11)
 #else
 #define QD_POSITIONS 2
 #define QD_VECTORS 2
-#define GEMM_POSITIONS(X) X(0) X(1)
+#define GEMM_NARROW(X)
+#define GEMM_WIDE(X) X(0) X(1)
+#define GEMM_POSITIONS(X) GEMM_WIDE(X)
 #define GEMM_VECTORS(X, t) X(t, 0) X(t, 1)
 #define GEMM_WIDTHS(X, t) X(t, 1) X(t, 2)
 #define GEMM_ALL(X) GEMM_VECTORS(X, 0) GEMM_VECTORS(X, 1)
+#endif
+
+/* Positions of a tile where there are no more than two vectors of channels: as many sums as in other tiles. */
+#ifndef QD_TALL
+#define QD_TALL QD_POSITIONS
 #endif
 
 /* Whether results are codes, and whether those of QD_MODE_SMALL are made of sums in registers. */
@@ -301,7 +310,8 @@ static void gemm_some_dots(const gemm *g, const gemm_part *part, __global const 
         gemm_dots(g, part, w, x, pitch, groups, t + 1, n, ahead, goes_on, acc, to); \
         break;
 #define GEMM_CASES(t) GEMM_WIDTHS(GEMM_CASE, t)
-    switch (8 * (tokens - 1) + part->vectors) { GEMM_POSITIONS(GEMM_CASES) }
+#define GEMM_NARROW_CASES(t) GEMM_CASE(t, 1) GEMM_CASE(t, 2)
+    switch (8 * (tokens - 1) + part->vectors) { GEMM_WIDE(GEMM_CASES) GEMM_NARROW(GEMM_NARROW_CASES) }
 }
 #endif
 
@@ -396,8 +406,8 @@ typedef struct gemm_block {
 
 /* Sums of some positions, and what is added to them from one chunk to the next. */
 typedef struct gemm_sums {
-    qd_vi acc[QD_POSITIONS][QD_VECTORS];
-    long wide[QD_POSITIONS][QD_VECTORS][QD_V];
+    qd_vi acc[QD_TALL][QD_VECTORS];
+    long wide[QD_TALL][QD_VECTORS][QD_V];
 } gemm_sums;
 
 /* Position t of a tile, number `at` of the block, in QD_V channels: the sum with all that belongs to it. */
@@ -532,7 +542,8 @@ QD_ALWAYS void gemm_all(const gemm *g, const void *source, const ulong positions
     }
     const int vectors = (g->count + QD_V - 1) / QD_V;
     const ulong blocks = (positions + most - 1) / most;
-    const int tiles = ((int)((positions + blocks - 1) / blocks) + QD_POSITIONS - 1) / QD_POSITIONS;
+    const int tall = vectors > 2 ? QD_POSITIONS : QD_TALL;
+    const int tiles = ((int)((positions + blocks - 1) / blocks) + tall - 1) / tall;
     const ulong each = (ulong)vectors * tiles, all = blocks * each;
     const ulong last = all * (QD_ITEM + 1) / QD_ITEMS;
     for (ulong u = all * QD_ITEM / QD_ITEMS; u < last;) {
