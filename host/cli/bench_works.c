@@ -43,11 +43,11 @@ static void name_work(qd_bench_work *w, const char *of) {
 }
 
 /* Copies of the weights that together are twice the caches, where the way from memory matters. Else as many as a
- * network has layers, where these take a millisecond or few, so that what is done once a pass counts as in a network.
+ * network has layers, where these take some ten milliseconds, so that what is done once a pass counts as in a network.
  */
 static int copies_of(const qd_bench_work *w) {
     enum { ROTATED_ROWS = 16, FEW = 4, LAYERS = 32, MOST = 256 };
-    const double most_operations = 2e9;
+    const double most_operations = 1e10;
     const qd_tensor_desc d = qd_desc(w->weights, w->n, w->k, 0, 0);
     if (w->kind == QD_BENCH_CONV || w->m > ROTATED_ROWS)
         return (int)fmin(LAYERS, fmax(FEW, most_operations / w->operations));
