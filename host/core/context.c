@@ -142,13 +142,6 @@ void qd_context_profile_reset(qd_context *c) {
     if (c && c->backend->profile_reset) c->backend->profile_reset(c->device);
 }
 
-qd_status qd_context_trace(qd_context *c, const char *path) {
-    if (!c || !path) return qd_fail(QD_ERR_ARGUMENT, "qd_context_trace: no argument may be NULL");
-    if (!c->options.profile) return qd_fail(QD_ERR_ARGUMENT, "create the context with options.profile to get a trace");
-    if (!c->backend->trace) return qd_fail(QD_ERR_UNSUPPORTED, "device %s records no trace", c->info.id);
-    return c->backend->trace(c->device, path);
-}
-
 qd_status qd_fpga_build(qd_context *c, const qd_fpga_manifest *m, const char *path) {
     if (!c || !m || !path) return qd_fail(QD_ERR_ARGUMENT, "qd_fpga_build: no argument may be NULL");
     if (!c->backend->build_binary) return qd_fail(QD_ERR_UNSUPPORTED, "device %s has no binaries", c->info.id);

@@ -6,6 +6,63 @@
 
 #include "opencl/cl_tuning.h"
 
+/* Parts of CPU devices with so many compute units each. They live as long as the process: PoCL's threads may still be
+ * in their last command's event when the last context is closed, and would use a released one. */
+enum { MOST_PARTS = 64 };
+static pthread_mutex_t parts_lock = PTHREAD_MUTEX_INITIALIZER;
+static struct {
+    cl_device_id whole, part;
+    int threads, users;
+} parts[MOST_PARTS];
+static int part_count;
+
+/* Cuts a device of `units` into as many parts as there is room for. */
+static cl_int make_parts(cl_device_id whole, int threads, int units) {
+    cl_device_partition_property how[MOST_PARTS + 3] = {CL_DEVICE_PARTITION_BY_COUNTS};
+    cl_device_id made[MOST_PARTS];
+    cl_uint n = 0;
+    while (n < (cl_uint)(units / threads) && part_count + (int)n < MOST_PARTS)
+        how[++n] = threads;
+    if (!n) return CL_OUT_OF_RESOURCES;
+    how[n + 1] = CL_DEVICE_PARTITION_BY_COUNTS_LIST_END;
+    const cl_int e = clCreateSubDevices(whole, how, n, made, NULL);
+    for (cl_uint i = 0; i < n && e == CL_SUCCESS; i++) {
+        parts[part_count].whole = whole;
+        parts[part_count].part = made[i];
+        parts[part_count++].threads = threads;
+    }
+    return e;
+}
+
+/* The part that fewest contexts use, so that contexts have cores of their own as long as there are enough. */
+static cl_int take_part(cl_device_id whole, int threads, int units, cl_device_id *out) {
+    cl_int e = CL_SUCCESS;
+    int best = -1;
+    pthread_mutex_lock(&parts_lock);
+    for (int turn = 0; turn < 2 && best < 0 && e == CL_SUCCESS; turn++) {
+        if (turn) e = make_parts(whole, threads, units);
+        for (int i = 0; i < part_count; i++) {
+            if (parts[i].whole == whole && parts[i].threads == threads &&
+                (best < 0 || parts[i].users < parts[best].users))
+                best = i;
+        }
+    }
+    if (best >= 0) {
+        parts[best].users++;
+        *out = parts[best].part;
+    }
+    pthread_mutex_unlock(&parts_lock);
+    return e;
+}
+
+/* Any device: those that are no parts are left alone. */
+static void leave_part(cl_device_id part) {
+    pthread_mutex_lock(&parts_lock);
+    for (int i = 0; i < part_count; i++)
+        parts[i].users -= parts[i].part == part;
+    pthread_mutex_unlock(&parts_lock);
+}
+
 static void cl_close(void *device) {
     cl_device_state *d = device;
     if (d->queue) clFinish(d->queue);
@@ -25,44 +82,15 @@ static void cl_close(void *device) {
     cl_binary_close(d);
     if (d->queue) clReleaseCommandQueue(d->queue);
     if (d->context) clReleaseContext(d->context);
+    leave_part(d->id);
     free(d);
-}
-
-/* The part of a CPU device with so many compute units. It lives as long as the process: PoCL's threads may still be in
- * their last command's event when the last context is closed, and would use a released one. */
-static cl_int part_of(cl_device_id whole, int threads, cl_device_id *out) {
-    enum { MOST = 64 };
-    static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
-    static struct {
-        cl_device_id whole, part;
-        int threads;
-    } known[MOST];
-    static int count;
-    const cl_device_partition_property how[] = {CL_DEVICE_PARTITION_BY_COUNTS, threads,
-                                                CL_DEVICE_PARTITION_BY_COUNTS_LIST_END, 0};
-    cl_int e = CL_SUCCESS;
-    int i = 0;
-    pthread_mutex_lock(&lock);
-    while (i < count && (known[i].whole != whole || known[i].threads != threads))
-        i++;
-    if (i == MOST) {
-        e = CL_OUT_OF_RESOURCES;
-    } else if (i == count) {
-        e = clCreateSubDevices(whole, how, 1, &known[i].part, NULL);
-        known[i].whole = whole;
-        known[i].threads = threads;
-        count += e == CL_SUCCESS;
-    }
-    if (e == CL_SUCCESS) *out = known[i].part;
-    pthread_mutex_unlock(&lock);
-    return e;
 }
 
 /* Replaces a CPU device by a part of it with `threads` compute units. */
 static qd_status limit_threads(cl_device_state *d, int threads) {
     if (threads <= 0 || (unsigned)threads >= d->info.compute_units) return QD_OK;
     if (!d->is_cpu) return qd_fail(QD_ERR_UNSUPPORTED, "%s: threads can only be chosen on CPU devices", d->info.name);
-    const cl_int e = part_of(d->id, threads, &d->id);
+    const cl_int e = take_part(d->id, threads, (int)d->info.compute_units, &d->id);
     if (e != CL_SUCCESS) return cl_fail(d, e, "limiting the threads");
     d->info.compute_units = (unsigned)threads;
     return QD_OK;

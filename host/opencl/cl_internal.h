@@ -101,6 +101,7 @@ typedef struct cl_trace_event {
     cl_event event;           /* until its times are read */
     double bytes, operations;
     uint64_t queued, start, end; /* nanoseconds of the device's clock */
+    uint64_t given;              /* of the host's, when its call had returned */
 } cl_trace_event;
 
 typedef struct cl_device {
@@ -380,7 +381,7 @@ void cl_profile_add(cl_device_state *d, int variant, int unit, int stage, const 
 void cl_profile_add_transfer(cl_device_state *d, bool write, size_t bytes, cl_event e);
 qd_status cl_profile_report(void *device, qd_profile_row **out, int *count);
 void cl_profile_reset(void *device);
-qd_status cl_profile_trace(void *device, const char *path);
+qd_status cl_profile_trace(void *device, qd_trace_span **spans, int *count);
 void cl_profile_free(cl_device_state *d);
 
 #endif

@@ -1,7 +1,8 @@
-/* Times from the device's own clock: of kernels as totals, of kernels and a card's transfers as a Chrome trace. */
+/* Times from the device's own clock: of kernels as totals, of kernels and a card's transfers one by one for a trace. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include "opencl/cl_tuning.h"
 
@@ -90,6 +91,9 @@ static void make_room(cl_device_state *d, int count) {
 }
 
 static void remember(cl_device_state *d, cl_trace_event t) {
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    t.given = (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
     if (d->n_trace < d->trace_cap) {
         d->trace[d->n_trace++] = t;
     } else {
@@ -159,42 +163,42 @@ void cl_profile_free(cl_device_state *d) {
     free(d->trace);
 }
 
-/* One launch or transfer: a complete event ("ph":"X") of the Trace Event Format, times in microseconds. The names come
- * from kernels.def and need no escaping. Transfers are in a line of their own, each stage of each compute unit, too. */
-static void write_event(const cl_device_state *d, FILE *f, const cl_trace_event *t, uint64_t zero) {
-    const char *name = t->variant == CL_TRACE_WRITE ? "write" : "read", *stage = "", *category = "transfer";
-    int line = 0;
-    if (t->variant >= 0) {
-        const cl_variant *v = &d->variants[t->variant];
-        name = v->name;
-        stage = qd_fpga_stage_name(cl_variant_stages(d, v), t->stage);
-        category = qd_op_get(v->op)->name;
-        line = 1 + t->unit * CL_STAGES + t->stage;
+/* What to add to times of the device's clock for those of the host's. No command is queued after its call returned; the
+ * one that came back fastest is nearest. Unsigned: it may be negative. */
+static uint64_t clock_shift(const cl_device_state *d) {
+    int64_t least = INT64_MAX;
+    for (int i = 0; i < d->n_trace; i++) {
+        const int64_t shift = (int64_t)(d->trace[i].given - d->trace[i].queued);
+        least = shift < least ? shift : least;
     }
-    fprintf(f,
-            "{\"name\":\"%s%s\",\"cat\":\"%s\",\"ph\":\"X\",\"pid\":1,\"tid\":%d,\"ts\":%.3f,\"dur\":%.3f,"
-            "\"args\":{\"bytes\":%.0f,\"waited_us\":%.3f}}",
-            name, stage, category, line, ((double)t->start - (double)zero) * 1e-3, (double)(t->end - t->start) * 1e-3,
-            t->bytes, ((double)t->start - (double)t->queued) * 1e-3);
+    return (uint64_t)least;
 }
 
-qd_status cl_profile_trace(void *device, const char *path) {
+/* Transfers are in a line of their own, each stage of each compute unit, too. */
+static qd_trace_span span_of(const cl_device_state *d, const cl_trace_event *t, uint64_t shift) {
+    qd_trace_span s = {.name = t->variant == CL_TRACE_WRITE ? "write" : "read", .part = "", .category = "transfer"};
+    s.queued = t->queued + shift;
+    s.start = t->start + shift;
+    s.end = t->end + shift;
+    s.bytes = t->bytes;
+    if (t->variant < 0) return s;
+    const cl_variant *v = &d->variants[t->variant];
+    s.name = v->name;
+    s.part = qd_fpga_stage_name(cl_variant_stages(d, v), t->stage);
+    s.category = qd_op_get(v->op)->name;
+    s.line = 1 + t->unit * CL_STAGES + t->stage;
+    return s;
+}
+
+qd_status cl_profile_trace(void *device, qd_trace_span **spans, int *count) {
     cl_device_state *d = device;
     const qd_status status = collect(d);
-    if (status) return status;
-    FILE *f = fopen(path, "w");
-    if (!f) return qd_fail(QD_ERR_IO, "cannot write the trace to %s", path);
-    const uint64_t zero = d->n_trace ? d->trace[0].queued : 0;
-    fprintf(f, "{\"traceEvents\":[\n");
-    for (int i = 0; i < d->n_trace; i++) {
-        write_event(d, f, &d->trace[i], zero);
-        fprintf(f, "%s\n", i + 1 < d->n_trace ? "," : "");
-    }
-    fprintf(f, "]}\n");
-    const bool failed = ferror(f) != 0;
-    if (fclose(f) || failed) {
-        remove(path);
-        return qd_fail(QD_ERR_IO, "could not write the trace to %s (disk full?)", path);
-    }
+    if (status || !d->n_trace) return status;
+    qd_trace_span *grown = qd_realloc(*spans, ((size_t)*count + (size_t)d->n_trace) * sizeof *grown);
+    if (!grown) return QD_ERR_MEMORY;
+    *spans = grown;
+    const uint64_t shift = clock_shift(d);
+    for (int i = 0; i < d->n_trace; i++)
+        grown[(*count)++] = span_of(d, &d->trace[i], shift);
     return QD_OK;
 }

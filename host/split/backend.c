@@ -208,6 +208,18 @@ error:
     return status;
 }
 
+static qd_status split_trace(void *device, qd_trace_span **spans, int *count) {
+    split_device *d = device;
+    qd_status status = QD_OK;
+    for (int i = 0; i < d->n_parts && !status; i++) {
+        int at = *count;
+        if (d->parts[i].backend->trace) status = d->parts[i].backend->trace(d->parts[i].device, spans, count);
+        for (; at < *count; at++)
+            (*spans)[at].device = i;
+    }
+    return status;
+}
+
 static void split_profile_reset(void *device) {
     split_device *d = device;
     for (int i = 0; i < d->n_parts; i++) {
@@ -238,6 +250,7 @@ static void split_profile_reset(void *device) {
         .kernels = split_kernels,             \
         .profile = split_profile,             \
         .profile_reset = split_profile_reset, \
+        .trace = split_trace,                 \
     };
 SPLIT_BACKEND(layers)
 SPLIT_BACKEND(rows)

@@ -91,6 +91,14 @@ typedef struct qd_operand {
     size_t stride;
 } qd_operand;
 
+/** Something that a device did, for a trace. Times are nanoseconds of the host's monotonic clock. */
+typedef struct qd_trace_span {
+    const char *name, *part, *category; /* name and part make one word; they live as long as the device */
+    int device, line;                   /* of several devices; spans of a line are one after the other */
+    uint64_t queued, start, end;
+    double bytes;
+} qd_trace_span;
+
 struct qd_fpga_manifest;
 struct qd_sim_report;
 struct qd_tuning_way;
@@ -154,7 +162,8 @@ typedef struct qd_backend {
     qd_status (*kernels)(void *device, qd_kernel_info **out, int *count);
     qd_status (*profile)(void *device, qd_profile_row **out, int *count);
     void (*profile_reset)(void *device);
-    qd_status (*trace)(void *device, const char *path);
+    /** Appends what was recorded to an array grown with realloc. */
+    qd_status (*trace)(void *device, qd_trace_span **spans, int *count);
     /** Builds a binary, see qd_fpga_build. */
     qd_status (*build_binary)(void *device, const struct qd_fpga_manifest *m, const char *path);
     /** Of boards that are simulated: see qd_sim_report_device and qd_sim_seconds. */
