@@ -13,14 +13,23 @@ static const struct {
 };
 enum { SHAPES = sizeof shapes / sizeof shapes[0] };
 
+/* K is a whole number of blocks in each of the shapes. */
 static const struct {
-    qd_format weights, activations;
+    qd_op op;
+    qd_format weights;  /* of the operand */
+    const char *coding; /* of MATMUL_CODED */
+    qd_format activations;
     int first_shape, end_shape;
 } kinds[] = {
-    {QD_FORMAT_Q4_0, QD_FORMAT_A8, 0, SHAPES},
-    {QD_FORMAT_Q4_1, QD_FORMAT_A8, 0, SHAPES},
-    {QD_FORMAT_Q8_0, QD_FORMAT_A8, 0, SHAPES},
-    {QD_FORMAT_Q8_0, QD_FORMAT_F32, 1, 2},
+    {QD_OP_MATMUL, QD_FORMAT_Q4_0, NULL, QD_FORMAT_A8, 0, SHAPES},
+    {QD_OP_MATMUL, QD_FORMAT_Q4_1, NULL, QD_FORMAT_A8, 0, SHAPES},
+    {QD_OP_MATMUL, QD_FORMAT_Q8_0, NULL, QD_FORMAT_A8, 0, SHAPES},
+    {QD_OP_MATMUL, QD_FORMAT_Q8_0, NULL, QD_FORMAT_F32, 1, 2},
+    {QD_OP_MATMUL, QD_FORMAT_Q4_K, NULL, QD_FORMAT_A8, 2, 4},
+    {QD_OP_MATMUL, QD_FORMAT_Q6_K, NULL, QD_FORMAT_A8, 2, 4},
+    {QD_OP_MATMUL_INT, QD_FORMAT_I8, NULL, QD_FORMAT_U8, 1, 4},
+    {QD_OP_MATMUL_CODED, QD_FORMAT_U8, "int4-g64", QD_FORMAT_A8, 1, 2},
+    {QD_OP_MATMUL_CODED, QD_FORMAT_U8, "nf4", QD_FORMAT_A8, 1, 2},
 };
 enum { KINDS = sizeof kinds / sizeof kinds[0] };
 
@@ -93,34 +102,49 @@ static void fill_random(void *p, size_t bytes) {
     }
 }
 
-/* Scales are the halves that blocks begin with, low byte first. */
-void qd_bench_random_weights(qd_format f, int64_t rows, int64_t cols, unsigned char *data) {
-    const size_t bytes = (size_t)rows * qd_format_row_bytes(f, cols), block = (size_t)qd_format_get(f)->bytes;
-    fill_random(data, bytes);
-    for (size_t at = 0; at < bytes; at += block) {
-        data[at + 1] = (data[at + 1] & 0x83) | 0x20;
-        if (f == QD_FORMAT_Q4_1) data[at + 3] = (data[at + 3] & 0x83) | 0x20;
-    }
-}
-
-bool qd_bench_random_activations(qd_context *c, qd_format f, int64_t rows, int64_t cols, qd_tensor **out) {
-    const size_t count = (size_t)(rows * cols);
-    const qd_tensor_desc d = qd_desc(f, rows, cols, 0, 0);
+/* Values -1 … 1; NULL, and a message: there is no memory. To be freed. */
+static float *random_values(size_t count) {
     int32_t *bits = malloc(count * sizeof *bits);
     float *values = malloc(count * sizeof *values);
-    unsigned char *data = malloc(qd_desc_bytes(&d));
-    bool ok = bits && values && data;
-    if (!ok) qd_cli_fail("out of memory");
-    if (ok) {
+    if (bits && values) {
         fill_random(bits, count * sizeof *bits);
         for (size_t i = 0; i < count; i++)
             values[i] = (float)bits[i] * 0x1p-31f;
-        ok = qd_quantize(f, values, rows, cols, data) == QD_OK && qd_tensor_create(c, &d, out) == QD_OK &&
-             qd_tensor_write(*out, 0, data, qd_desc_bytes(&d)) == QD_OK;
-        if (!ok) qd_cli_failed();
+    } else {
+        qd_cli_fail("out of memory");
+        free(values);
+        values = NULL;
     }
     free(bits);
+    return values;
+}
+
+bool qd_bench_random_weights(qd_format f, int64_t rows, int64_t cols, void *data) {
+    enum { FEW = 16 }; /* some formats take long to quantize */
+    const int64_t few = rows < FEW ? rows : FEW;
+    const size_t row = qd_format_row_bytes(f, cols);
+    float *values = random_values((size_t)(few * cols));
+    const bool ok = values && (qd_quantize(f, values, few, cols, data) == QD_OK || qd_cli_failed() == QD_EXIT_OK);
+    for (int64_t r = few; ok && r < rows; r++)
+        memcpy((char *)data + (size_t)r * row, (char *)data + (size_t)(r % few) * row, row);
     free(values);
+    return ok;
+}
+
+bool qd_bench_random_activations(qd_context *c, qd_format f, int64_t rows, int64_t cols, qd_tensor **out) {
+    const qd_tensor_desc d = qd_desc(f, rows, cols, 0, 0);
+    const size_t bytes = qd_desc_bytes(&d);
+    void *data = malloc(bytes);
+    bool ok = data || qd_cli_fail("out of memory") == QD_EXIT_OK;
+    if (ok && qd_format_get(f)->kind == QD_KIND_INTEGER) {
+        fill_random(data, bytes);
+    } else if (ok) {
+        float *values = random_values((size_t)(rows * cols));
+        ok = values && (qd_quantize(f, values, rows, cols, data) == QD_OK || qd_cli_failed() == QD_EXIT_OK);
+        free(values);
+    }
+    if (ok && (qd_tensor_create(c, &d, out) != QD_OK || qd_tensor_write(*out, 0, data, bytes) != QD_OK))
+        ok = qd_cli_failed() == QD_EXIT_OK;
     free(data);
     return ok;
 }
@@ -129,21 +153,52 @@ bool qd_bench_random_activations(qd_context *c, qd_format f, int64_t rows, int64
 
 /* Copies of one matrix; they borrow the same bytes, and each is on the device by itself. */
 typedef struct matrix {
-    unsigned char *data;
-    qd_tensor *copies[QD_BENCH_MAX_COPIES];
+    void *data;
+    float *side_data;
+    qd_attrs attrs; /* of the operator */
+    qd_tensor *copies[QD_BENCH_MAX_COPIES], *side;
     int count;
 } matrix;
 
-static bool make_matrix(qd_context *c, qd_format f, int64_t n, int64_t k, matrix *w) {
+/* The weights' operand, and the coding if there is one. */
+static qd_tensor_desc weights_of(int kind, int64_t n, int64_t k, qd_coding *coding) {
+    if (kinds[kind].coding && qd_coding_parse(kinds[kind].coding, coding) == QD_OK)
+        k = (int64_t)qd_coding_row_bytes(coding, k);
+    return qd_desc(kinds[kind].weights, n, k, 0, 0);
+}
+
+/* What all rows of a coding share is an operand of its own. */
+static bool make_coded(qd_context *c, int64_t n, int64_t k, matrix *w) {
+    const qd_coding *coding = &w->attrs.coded.coding;
+    const qd_tensor_desc side = qd_desc(QD_FORMAT_F32, qd_coding_side_count(coding, n, k), 0, 0, 0);
+    float *values = random_values((size_t)(n * k));
+    w->side_data = malloc(qd_desc_bytes(&side));
+    bool ok = values != NULL;
+    if (ok && !w->side_data) ok = qd_cli_fail("out of memory") == QD_EXIT_OK;
+    if (ok && (qd_coding_quantize(coding, values, n, k, NULL, w->data, w->side_data) != QD_OK ||
+               qd_tensor_constant(c, &side, w->side_data, &w->side) != QD_OK))
+        ok = qd_cli_failed() == QD_EXIT_OK;
+    free(values);
+    return ok;
+}
+
+static bool make_matrix(qd_context *c, int kind, int64_t n, int64_t k, matrix *w) {
     enum { LEAST = 64 << 20, MOST = 256 << 20 };
-    const qd_tensor_desc d = qd_desc(f, n, k, 0, 0);
+    const qd_tensor_desc d = weights_of(kind, n, k, &w->attrs.coded.coding);
     const size_t bytes = qd_desc_bytes(&d);
     size_t wanted = 2 * qd_bench_cache_bytes();
     wanted = wanted < LEAST ? LEAST : wanted > MOST ? MOST : wanted;
     wanted = (wanted + bytes - 1) / bytes;
     w->data = malloc(bytes);
     if (!w->data) return qd_cli_fail("out of memory") == QD_EXIT_OK;
-    qd_bench_random_weights(f, n, k, w->data);
+    if (kinds[kind].coding) {
+        w->attrs.coded.cols = k;
+        if (!make_coded(c, n, k, w)) return false;
+    } else if (kinds[kind].op == QD_OP_MATMUL_INT) {
+        fill_random(w->data, bytes);
+    } else if (!qd_bench_random_weights(d.format, n, k, w->data)) {
+        return false;
+    }
     while (w->count < QD_BENCH_MAX_COPIES && (size_t)w->count < wanted) {
         if (qd_tensor_constant(c, &d, w->data, &w->copies[w->count]) != QD_OK) return qd_cli_failed() == QD_EXIT_OK;
         w->count++;
@@ -154,12 +209,19 @@ static bool make_matrix(qd_context *c, qd_format f, int64_t n, int64_t k, matrix
 static void free_matrix(matrix *w) {
     for (int i = 0; i < w->count; i++)
         qd_tensor_free(w->copies[i]);
+    qd_tensor_free(w->side);
+    free(w->side_data);
     free(w->data);
+}
+
+static qd_format results_of(int kind) {
+    return kinds[kind].op == QD_OP_MATMUL_INT ? QD_FORMAT_I32 : QD_FORMAT_F32;
 }
 
 /* Makes the plans of one row and measures them. */
 static bool measure_row(qd_context *c, const qd_bench_effort *effort, const matrix *w, qd_bench_matmul *row) {
-    const qd_tensor_desc y_desc = qd_desc(QD_FORMAT_F32, row->m, row->n, 0, 0);
+    const qd_op op = kinds[row->kind].op;
+    const qd_tensor_desc y_desc = qd_desc(results_of(row->kind), row->m, row->n, 0, 0);
     qd_tensor *x = NULL, *y = NULL;
     qd_bench_plans *p = calloc(1, sizeof *p);
     row->copies = row->m <= ROTATED_ROWS ? w->count : 1;
@@ -169,8 +231,9 @@ static bool measure_row(qd_context *c, const qd_bench_effort *effort, const matr
     if (ok) {
         qd_status status = qd_tensor_create(c, &y_desc, &y);
         while (!status && p->count < row->copies && !qd_cli_stopped()) {
-            status = qd_plan_create(c, QD_OP_MATMUL, NULL, (qd_tensor *[]){w->copies[p->count], x}, 2, &y, 1,
-                                    &p->plans[p->count]);
+            qd_tensor *coded[] = {w->copies[p->count], w->side, x}, *plain[] = {w->copies[p->count], x};
+            status =
+                qd_plan_create(c, op, &w->attrs, w->side ? coded : plain, w->side ? 3 : 2, &y, 1, &p->plans[p->count]);
             if (!status) p->count++;
         }
         if (!status && p->count == row->copies) status = measure(c, effort, p, &row->seconds);
@@ -191,10 +254,12 @@ static int list_rows(qd_bench_matmul *rows) {
         for (int s = kinds[kind].first_shape; s < kinds[kind].end_shape; s++) {
             for (int r = 0; r < ROW_COUNTS && row_counts[r] <= shapes[s].most_rows; r++) {
                 qd_bench_matmul *row = &rows[count++];
-                const qd_tensor_desc w = qd_desc(kinds[kind].weights, shapes[s].n, shapes[s].k, 0, 0);
+                qd_coding coding;
+                const qd_tensor_desc w = weights_of(kind, shapes[s].n, shapes[s].k, &coding);
                 const qd_tensor_desc x = qd_desc(kinds[kind].activations, row_counts[r], shapes[s].k, 0, 0);
-                const qd_tensor_desc y = qd_desc(QD_FORMAT_F32, row_counts[r], shapes[s].n, 0, 0);
-                *row = (qd_bench_matmul){.weights = w.format, .activations = x.format, .m = row_counts[r]};
+                const qd_tensor_desc y = qd_desc(results_of(kind), row_counts[r], shapes[s].n, 0, 0);
+                *row = (qd_bench_matmul){.kind = kind, .activations = x.format, .m = row_counts[r]};
+                row->weights = kinds[kind].coding ? kinds[kind].coding : qd_format_get(w.format)->name;
                 row->n = shapes[s].n;
                 row->k = shapes[s].k;
                 row->bytes = (double)(qd_desc_bytes(&w) + qd_desc_bytes(&x) + qd_desc_bytes(&y));
@@ -218,7 +283,7 @@ static bool measure_matrix(qd_context *c, const qd_bench_effort *effort, qd_benc
             row->expected = expected;
             continue;
         }
-        if (!w.data) ok = make_matrix(c, row->weights, row->n, row->k, &w);
+        if (!w.data) ok = make_matrix(c, row->kind, row->n, row->k, &w);
         ok = ok && measure_row(c, effort, &w, row);
         const double seen = ok && row->seconds.median > 0 ? row->operations / row->seconds.median : 0;
         if (seen > *rate) *rate = seen;
@@ -236,7 +301,7 @@ bool qd_bench_matmuls(qd_context *c, const qd_bench_effort *effort, qd_bench_mat
     for (int first = 0, end; ok && first < *count; first = end) {
         const qd_bench_matmul *f = &(*rows)[first];
         for (end = first + 1; end < *count && (*rows)[end].m > f->m; end++) {}
-        if (first > 0 && (f[-1].weights != f->weights || f[-1].activations != f->activations)) rate = 0;
+        if (first > 0 && f[-1].kind != f->kind) rate = 0;
         ok = measure_matrix(c, effort, *rows, first, end, *count, &rate);
     }
     qd_cli_progress("matrix products", 1, 1);

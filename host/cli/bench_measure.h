@@ -56,16 +56,19 @@ typedef struct qd_bench_plans {
 /** Runs the plans in turn, and waits for the last. */
 qd_status qd_bench_run_plans(qd_context *c, qd_bench_plans *p, int64_t calls);
 void qd_bench_free_plans(qd_bench_plans *p);
-/** Blocks with any codes, under scales (and minimums) of 2^-7 … 2^-6 and either sign. data: [rows][bytes of a row]. */
-void qd_bench_random_weights(qd_format f, int64_t rows, int64_t cols, unsigned char *data);
-/** A tensor of random values -1 … 1. Prints a message and returns false on failure. */
+/** Random values -1 … 1 of few rows, over and over, in a format for floats. data: [rows][bytes of a row]. Prints a
+ *  message and returns false on failure. */
+bool qd_bench_random_weights(qd_format f, int64_t rows, int64_t cols, void *data);
+/** A tensor of random values -1 … 1, or of random codes. Prints a message and returns false on failure. */
 bool qd_bench_random_activations(qd_context *c, qd_format f, int64_t rows, int64_t cols, qd_tensor **out);
 
 /* ---- Matrix products ---------------------------------------------------------------------------------------- */
 
 /** y[M,N] = x[M,K] · w[N,K]ᵀ */
 typedef struct qd_bench_matmul {
-    qd_format weights, activations;
+    int kind;            /* row of the list in bench_matmul.c */
+    const char *weights; /* format or coding */
+    qd_format activations;
     int64_t m, n, k;
     char kernel[48];         /* the variant that ran */
     int copies;              /* of the weights, used in turn */

@@ -77,7 +77,7 @@ static bool make_weights(qd_bench_own *o, const qd_tensor_desc *d) {
     if (w->kind == QD_BENCH_GEMV) {
         o->weights = malloc(qd_desc_bytes(d));
         ok = o->weights != NULL || qd_cli_fail("out of memory") == QD_EXIT_OK;
-        if (ok) qd_bench_random_weights(w->weights, w->n, w->k, o->weights);
+        ok = ok && qd_bench_random_weights(w->weights, w->n, w->k, o->weights);
     } else {
         ok = make_bytes(w->weights, (size_t)(w->n * w->k), SEED_W, &o->weights);
     }

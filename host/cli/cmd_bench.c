@@ -9,8 +9,9 @@
 static const char about[] =
     "Measures speeds, each next to a roof: the fastest that this machine could be.\n"
     "\n"
-    "Without a model: products of a matrix of weights (N rows of K) and M rows of activations. M = 1 is one generated\n"
-    "token, larger M is a prompt. Up to M = 16, several copies of the weights (column `copies`) are used in turn, "
+    "Without a model: products of a matrix of weights (N rows of K; blocks, integer codes, codings) and M rows of\n"
+    "activations. M = 1 is one generated token, larger M is a prompt. Up to M = 16, several copies of the weights "
+    "(column `copies`) are used in turn, "
     "which\n"
     "together are larger than the caches: in a model, too, weights come from memory.\n"
     "With a model: tokens per second of a prompt in an empty context, and of tokens that come one by one; each waits "
@@ -106,12 +107,12 @@ static const char *time_text(double seconds, char text[24]) {
 
 static void print_products(const report *r, const roofs *best) {
     char text[24];
-    printf("%-7s %-4s %4s %6s %6s  %-22s %6s %10s %7s %8s %9s  %s\n", "weights", "act.", "M", "N", "K", "kernel",
+    printf("%-8s %-4s %4s %6s %6s  %-22s %6s %10s %7s %8s %9s  %s\n", "weights", "act.", "M", "N", "K", "kernel",
            "copies", "time", "+-", "GB/s", "GOP/s", "of roof");
     for (int i = 0; i < r->count; i++) {
         const qd_bench_matmul *row = &r->rows[i];
-        printf("%-7s %-4s %4lld %6lld %6lld  ", qd_format_get(row->weights)->name,
-               qd_format_get(row->activations)->name, (long long)row->m, (long long)row->n, (long long)row->k);
+        printf("%-8s %-4s %4lld %6lld %6lld  ", row->weights, qd_format_get(row->activations)->name, (long long)row->m,
+               (long long)row->n, (long long)row->k);
         if (row->expected > 0) {
             printf("left out: would take about %s (see --seconds)\n", time_text(row->expected, text));
             continue;
@@ -157,7 +158,7 @@ static int print_tables(const report *r) {
 static void add_product(cJSON *list, const qd_bench_matmul *row, const roofs *best) {
     cJSON *o = cJSON_CreateObject();
     cJSON_AddItemToArray(list, o);
-    cJSON_AddStringToObject(o, "weights", qd_format_get(row->weights)->name);
+    cJSON_AddStringToObject(o, "weights", row->weights);
     cJSON_AddStringToObject(o, "activations", qd_format_get(row->activations)->name);
     cJSON_AddNumberToObject(o, "m", (double)row->m);
     cJSON_AddNumberToObject(o, "n", (double)row->n);
