@@ -42,7 +42,7 @@ static cJSON *way_json(const qd_tuning_way *w) {
 static cJSON *result_json(const qd_tune_class *c, const qd_tune_result *r) {
     cJSON *o = cJSON_CreateObject();
     cJSON_AddStringToObject(o, "op", qd_op_get(c->op)->name);
-    cJSON_AddStringToObject(o, "weights", qd_format_get(c->weights)->name);
+    cJSON_AddStringToObject(o, "weights", qd_format_get(c->w)->name);
     cJSON_AddStringToObject(o, "x", qd_format_get(c->x)->name);
     cJSON_AddNumberToObject(o, "rows", (double)qd_tuning_least_rows(c->rows_class));
     cJSON_AddBoolToObject(o, "large", c->large);
@@ -128,8 +128,10 @@ int qd_cmd_tune(int argc, char **argv) {
         QD_CLI_DEVICE_OPTION(common),
         {"model", 'm', QD_CLI_TEXT, &common.model, 0, 0, "FILE",
          "tune for the matrices of this model, a GGUF file (default: for common sizes)"},
-        {"op", 0, QD_CLI_TEXT, &op, 0, 0, "OP", "only this operator: matmul or matmul_int"},
-        {"format", 0, QD_CLI_TEXT, &format, 0, 0, "FORMAT", "only weights in this format, as q4_1"},
+        {"op", 0, QD_CLI_TEXT, &op, 0, 0, "OP",
+         "only this operator: matmul, matmul_int, matmul_group, conv_int or attention"},
+        {"format", 0, QD_CLI_TEXT, &format, 0, 0, "FORMAT",
+         "only weights (attention: queries) in this format, as q4_1"},
         {"seconds", 's', QD_CLI_REAL, &seconds, 0.001, 1e6, "S",
          "time for measuring, building kernels not included (default 240)"},
         {"output", 'o', QD_CLI_TEXT, &out, 0, 0, "FILE", "the file that is written (default: the device's own)"},
@@ -141,9 +143,11 @@ int qd_cmd_tune(int argc, char **argv) {
     int code;
     if (!qd_cli_parse(
             argc, argv, "tune [options]",
-            "Measures the ways that a device has to compute matrix products - kernel variants, numbers of work-groups, "
-            "sizes of\n"
-            "tiles - for each operator, format, number of rows and size of weights, against the way it goes now; and "
+            "Measures the ways that a device has to compute products, convolutions and attention - kernel variants, "
+            "numbers "
+            "of\n"
+            "work-groups, sizes of tiles - for each operator, format, number of rows and size of weights, against the "
+            "way it goes now; and "
             "writes those\n"
             "that were faster by more than the measurements spread to the device's file, which every later program "
             "with qdot reads.\n"

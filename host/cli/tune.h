@@ -5,19 +5,54 @@
 #include "cli/bench_measure.h"
 #include "qdot/qdot_tuning.h"
 
-enum { QD_TUNE_SHAPES = 16 };
+enum { QD_TUNE_SHAPES = 48, QD_TUNE_INPUTS = 6 };
 
-/** A class of problems, by products that stand for it: y[M,N] = x[M,K] · w[N,K]ᵀ of each shape. */
+/** A problem of a class: of the members behind the rows, those of its operator. */
+typedef struct qd_tune_shape {
+    int64_t rows; /* of a run */
+    struct {      /* y[rows,N] = x[rows,K] · w[N,K]ᵀ */
+        int64_t n, k;
+    } product;
+    struct { /* square images and windows; padded by half a window */
+        int64_t image, channels, outputs, kernel, stride, groups;
+    } conv;
+    struct {
+        int64_t heads, kv_heads, head_dim, positions; /* the run's rows are the last of them */
+    } attention;
+} qd_tune_shape;
+
+/** A class of problems, by some that stand for it. */
 typedef struct qd_tune_class {
-    qd_op op; /* MATMUL, or MATMUL_INT with sums as results */
-    qd_format weights, x;
+    qd_op op;       /* MATMUL, MATMUL_INT with sums as results, MATMUL_GROUP with rows as groups, CONV_INT, ATTENTION */
+    qd_format w, x; /* of the first two inputs */
     int rows_class;
     bool large;
-    struct {
-        int64_t m, n, k;
-    } shapes[QD_TUNE_SHAPES];
+    qd_tune_shape shapes[QD_TUNE_SHAPES];
     int n_shapes;
 } qd_tune_class;
+
+/** The problems of a class with memory for their operands. */
+typedef struct qd_tune_problems {
+    qd_context *c;
+    const qd_tune_class *what;
+    struct {
+        qd_attrs attrs;
+        qd_tensor *in[QD_TUNE_INPUTS], *y; /* in[0]: NULL where there are copies of it */
+        int n_in;
+        void *data[QD_TUNE_INPUTS]; /* that constants borrow */
+    } of[QD_TUNE_SHAPES];
+    qd_tensor **w; /* [copy][shape] */
+    int copies; /* of the weights: several, which no cache holds, where their way from memory matters; 0: no weights */
+    int count;  /* of problems, copies included */
+} qd_tune_problems;
+
+/** Allocates everything; what is to be freed is then in *out, also on failure, which prints a message. */
+bool qd_tune_make_problems(qd_context *c, const qd_tune_class *what, qd_tune_problems *out);
+void qd_tune_free_problems(qd_tune_problems *p);
+/** A plan for problem i of p->count: shape i % n_shapes. */
+qd_status qd_tune_plan(const qd_tune_problems *p, int i, qd_plan **out);
+/** The first input: the weights, where there are any. */
+qd_tensor_desc qd_tune_weights(const qd_tune_class *c, const qd_tune_shape *s);
 
 /** A ratio of times, default to candidate, measured in turns: its median, and what that lies between. */
 typedef struct qd_tune_ratio {

@@ -7,90 +7,19 @@
 
 #include "cli/tune.h"
 
-/* For fewer rows the weights' way from memory matters, as in bench_matmul.c. */
-enum { ROTATED_ROWS = 16 };
 /* Pairs of samples, seconds of one, and how much faster a candidate must be at least. */
 enum { LEAST_ROUNDS = 7, MOST_ROUNDS = 401 };
 static const double sample = 3e-4, least_gain = 0.02;
 /* A candidate is measured anew from the best one's place as long as that gets better. */
 enum { PASSES = 3, MOST_SEEN = 256 };
 
-/* ---- Operands ----------------------------------------------------------------------------------------------- */
-
-typedef struct problem {
-    qd_context *c;
-    const qd_tune_class *what;
-    unsigned char *data[QD_TUNE_SHAPES];
-    qd_tensor *x[QD_TUNE_SHAPES], *y[QD_TUNE_SHAPES], **w;
-    int copies; /* w[copy * n_shapes + shape] */
-} problem;
-
-static qd_status make_plan(const problem *p, int i, qd_plan **out) {
-    static const qd_attrs attrs = {0};
-    const int s = i % p->what->n_shapes;
-    return qd_plan_create(p->c, p->what->op, &attrs, (qd_tensor *[]){p->w[i], p->x[s]}, 2, &p->y[s], 1, out);
-}
-
-static void free_problem(problem *p) {
-    for (int i = 0; p->w && i < p->copies * p->what->n_shapes; i++)
-        qd_tensor_free(p->w[i]);
-    free(p->w);
-    for (int s = 0; s < QD_TUNE_SHAPES; s++) {
-        qd_tensor_free(p->x[s]);
-        qd_tensor_free(p->y[s]);
-        free(p->data[s]);
-    }
-}
-
-/* Copies of the weights that together no cache holds; one where many rows share them. */
-static int copies_of(const qd_tune_class *t) {
-    enum { LEAST = 32 << 20, MOST = 128 << 20 };
-    size_t bytes = 0, wanted = qd_bench_cache_bytes() * 3 / 2;
-    for (int s = 0; s < t->n_shapes; s++)
-        bytes += (size_t)t->shapes[s].n * qd_format_row_bytes(t->weights, t->shapes[s].k);
-    if (qd_tuning_least_rows(t->rows_class) >= ROTATED_ROWS) return 1;
-    wanted = wanted < LEAST ? LEAST : wanted > MOST ? MOST : wanted;
-    const size_t n = (wanted + bytes - 1) / bytes, most = (size_t)(QD_BENCH_MAX_COPIES / t->n_shapes);
-    return (int)(n < most ? n : most);
-}
-
-static bool make_problem(problem *p) {
-    const qd_tune_class *t = p->what;
-    p->copies = copies_of(t);
-    p->w = calloc((size_t)(p->copies * t->n_shapes), sizeof(qd_tensor *));
-    if (!p->w) return qd_cli_fail("out of memory") == QD_EXIT_OK;
-    for (int s = 0; s < t->n_shapes; s++) {
-        const int64_t m = t->shapes[s].m, n = t->shapes[s].n, k = t->shapes[s].k;
-        const qd_tensor_desc w = qd_desc(t->weights, n, k, 0, 0);
-        const qd_tensor_desc y = qd_desc(t->op == QD_OP_MATMUL ? QD_FORMAT_F32 : QD_FORMAT_I32, m, n, 0, 0);
-        p->data[s] = malloc(qd_desc_bytes(&w));
-        if (!p->data[s]) return qd_cli_fail("out of memory") == QD_EXIT_OK;
-        if (qd_format_get(t->weights)->kind == QD_KIND_BLOCKED) {
-            qd_bench_random_weights(t->weights, n, k, p->data[s]);
-        } else { /* codes or floats of any small values: 1.19 in each byte of a float's */
-            memset(p->data[s], 0x3f, qd_desc_bytes(&w));
-        }
-        if (t->x == QD_FORMAT_U8) {
-            const qd_tensor_desc x = qd_desc(t->x, m, k, 0, 0);
-            if (qd_tensor_create(p->c, &x, &p->x[s]) != QD_OK) return qd_cli_failed() == QD_EXIT_OK;
-        } else if (!qd_bench_random_activations(p->c, t->x, m, k, &p->x[s])) {
-            return false;
-        }
-        if (qd_tensor_create(p->c, &y, &p->y[s]) != QD_OK) return qd_cli_failed() == QD_EXIT_OK;
-        for (int i = s; i < p->copies * t->n_shapes; i += t->n_shapes) {
-            if (qd_tensor_constant(p->c, &w, p->data[s], &p->w[i]) != QD_OK) return qd_cli_failed() == QD_EXIT_OK;
-        }
-    }
-    return true;
-}
-
 /* ---- One candidate ------------------------------------------------------------------------------------------ */
 
-static qd_status make_plans(const problem *p, qd_bench_plans **out) {
+static qd_status make_plans(const qd_tune_problems *p, qd_bench_plans **out) {
     qd_bench_plans *plans = calloc(1, sizeof *plans);
     qd_status status = plans ? QD_OK : QD_ERR_MEMORY;
-    while (!status && plans->count < p->copies * p->what->n_shapes) {
-        status = make_plan(p, plans->count, &plans->plans[plans->count]);
+    while (!status && plans->count < p->count) {
+        status = qd_tune_plan(p, plans->count, &plans->plans[plans->count]);
         plans->count += status == QD_OK;
     }
     if (!status) {
@@ -107,7 +36,7 @@ static void drop_plans(qd_bench_plans *plans) {
     free(plans);
 }
 
-static qd_status time_plans(const problem *p, qd_bench_plans *plans, int64_t calls, double *seconds) {
+static qd_status time_plans(const qd_tune_problems *p, qd_bench_plans *plans, int64_t calls, double *seconds) {
     const double start = qd_cli_clock(p->c);
     const qd_status status = qd_bench_run_plans(p->c, plans, calls);
     *seconds = (qd_cli_clock(p->c) - start) / (double)calls;
@@ -117,7 +46,7 @@ static qd_status time_plans(const problem *p, qd_bench_plans *plans, int64_t cal
 /* The default and a candidate in turn, for so many seconds; who begins changes. Short samples, many of them: most lie
  * between the moments when the machine does something else. The bounds are those of the median's 95 % confidence
  * interval, by the sign test: n / 2 ± 0.98 √n in order, whatever the ratios' distribution. */
-static qd_status compare(const problem *p, qd_bench_plans *was, qd_bench_plans *now, double seconds,
+static qd_status compare(const qd_tune_problems *p, qd_bench_plans *was, qd_bench_plans *now, double seconds,
                          qd_tune_ratio *out) {
     double ratios[MOST_ROUNDS], before[MOST_ROUNDS], after[MOST_ROUNDS], once;
     qd_status status = qd_bench_run_plans(p->c, now, p->what->n_shapes);
@@ -159,7 +88,7 @@ static bool wins(const qd_tune_ratio *r) {
 /* ---- The search --------------------------------------------------------------------------------------------- */
 
 typedef struct search {
-    problem p;
+    qd_tune_problems p;
     qd_bench_plans *was; /* in the way without tuning */
     double until, each;  /* time for all, and for one candidate */
     void (*step)(void *user, const qd_tuning_way *way, const qd_tune_ratio *ratio);
@@ -202,7 +131,7 @@ static qd_status pass(search *s, const qd_tuning_way *from, qd_tuning_way *best,
     qd_tuning_way *ways = NULL;
     int count = 0;
     qd_status status = qd_plan_choose(s->was->plans[0], from);
-    if (!status) status = make_plan(&s->p, 0, &plan);
+    if (!status) status = qd_tune_plan(&s->p, 0, &plan);
     if (!status) status = qd_plan_ways(plan, &ways, &count);
     qd_plan_free(plan);
     for (int i = 0; i < count && !status && !qd_cli_stopped() && qd_cli_seconds() < s->until; i++) {
@@ -230,7 +159,7 @@ static qd_status find(search *s) {
     double ratio = 1;
     bool refused = false;
     qd_plan *first = NULL;
-    qd_status status = make_plan(&s->p, 0, &first);
+    qd_status status = qd_tune_plan(&s->p, 0, &first);
     if (!status) status = qd_plan_choose(first, NULL);
     qd_plan_free(first);
     if (!status) status = make_plans(&s->p, &s->was);
@@ -264,12 +193,12 @@ bool qd_tune_search(qd_context *c, const qd_tune_class *what, double seconds,
     *out = (qd_tune_result){0};
     search *s = calloc(1, sizeof *s);
     if (!s) return qd_cli_fail("out of memory") == QD_EXIT_OK;
-    *s = (search){.p = {.c = c, .what = what}, .each = seconds, .step = step, .user = user, .out = out};
+    *s = (search){.each = seconds, .step = step, .user = user, .out = out};
     s->until = qd_cli_seconds() + seconds;
-    bool ok = make_problem(&s->p);
+    bool ok = qd_tune_make_problems(c, what, &s->p);
     if (ok && find(s) != QD_OK) ok = qd_cli_failed() == QD_EXIT_OK;
     drop_plans(s->was);
-    free_problem(&s->p);
+    qd_tune_free_problems(&s->p);
     free(s);
     return ok;
 }

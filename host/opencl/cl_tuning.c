@@ -18,16 +18,11 @@ static const struct {
 };
 enum { TUNABLES = sizeof tunables / sizeof tunables[0] };
 
-enum { SMALL, LARGE, ANY }; /* weights */
-/* The last row ends the table, which may have no other. */
-static const struct {
-    const char *variant;
-    int rows, weights, groups;
-    const char *options;
-} tuned[] = {
-#define QD_TUNED(variant, rows, weights, groups, options) {#variant, rows, weights, groups, options},
+static const cl_tuned_row tuned[] = {
+#define QD_TUNED(variant, rows, weights, groups, options) {#variant, rows, CL_TUNED_##weights, groups, options},
 #include "kernels_cl/tuned.def"
-    {NULL, 0, 0, 0, NULL}};
+    {.variant = NULL}};
+const cl_tuned_row *cl_tuned_rows = tuned;
 
 /* ---- Classes ------------------------------------------------------------------------------------------------ */
 
@@ -154,12 +149,11 @@ void cl_tuning_close(cl_device_state *d) {
 qd_status cl_tuned(cl_device_state *d, int base, const cl_class *of, int *variant, int *groups) {
     *variant = base;
     *groups = d->variants[base].groups;
-    for (int i = 0; tuned[i].variant; i++) {
-        if (strcmp(tuned[i].variant, d->variants[base].name) != 0 || qd_tuning_rows_class(tuned[i].rows) != of->rows)
-            continue;
-        if (tuned[i].weights != ANY && (tuned[i].weights == LARGE) != of->large) continue;
-        *groups = tuned[i].groups;
-        return cl_variant_with(d, base, tuned[i].options, variant);
+    for (const cl_tuned_row *row = cl_tuned_rows; row->variant; row++) {
+        if (strcmp(row->variant, d->variants[base].name) != 0 || qd_tuning_rows_class(row->rows) != of->rows) continue;
+        if (row->weights != CL_TUNED_ANY && (row->weights == CL_TUNED_LARGE) != of->large) continue;
+        *groups = row->groups;
+        return cl_variant_with(d, base, row->options, variant);
     }
     return QD_OK;
 }

@@ -24,6 +24,18 @@ typedef struct cl_choice {
 
 enum { CL_MOST_CHOICES = 1024, CL_MOST_GROUPS = 256 };
 
+/** A row of tuned.def. */
+typedef enum cl_tuned_weights { CL_TUNED_SMALL, CL_TUNED_LARGE, CL_TUNED_ANY } cl_tuned_weights;
+typedef struct cl_tuned_row {
+    const char *variant; /* of kernels.def; NULL: the end of the table */
+    int rows;            /* least number of a class */
+    cl_tuned_weights weights;
+    int groups;
+    const char *options;
+} cl_tuned_row;
+/** The table. Tests put another in its place. */
+extern const cl_tuned_row *cl_tuned_rows;
+
 /* ---- cl_tuning.c -------------------------------------------------------------------------------------------- */
 
 /** False for what was written for other kinds of devices. */

@@ -41,6 +41,14 @@ changed=$(python3 -c 'import json, sys; print(json.load(sys.stdin)["changed"])' 
 head -n 1 "$tuned" | grep -qx 'qdot-tuning 1' || say_bad "the file's first line"
 tail -n 1 "$tuned" | grep -qx "end $changed" || say_bad "the file's last line"
 
+# The other operators: classes of their sizes, each by plans of that operator.
+for pair in matmul_int:8 matmul_group:8 conv_int:2 attention:4; do
+    op=${pair%:*}
+    run 0 tune --op "$op" --seconds 0.01 --json -o "$work/others.txt"
+    json 'len(o["classes"]) == '"${pair#*:}"
+    json 'all(c["op"] == "'"$op"'" and c["before"]["variant"].startswith("'"$op"'") for c in o["classes"])'
+done
+
 # The next program uses a file with a choice of its own, and the results are those of the reference.
 {
     sed '/^end/d; /^matmul/d' "$tuned"

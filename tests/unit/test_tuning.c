@@ -1,5 +1,5 @@
-/* Tuning: the file's text, damaged in every way; ways of a plan, chosen, written, read again; runs of few and of many
- * rows that go different ways; always the reference's bytes. */
+/* Tuning: the file's text, damaged in every way; ways of a plan, chosen, written, read again; the rows that ship; runs
+ * of few and of many rows that go different ways; always the reference's bytes. */
 #include <unistd.h>
 
 #include "opencl/cl_tuning.h"
@@ -313,6 +313,73 @@ START_TEST(test_file) {
 }
 END_TEST
 
+/* ---- The rows that ship -------------------------------------------------------------------------------------- */
+
+/* Each names a kernel, a class and options that exist: the host does not check them. */
+START_TEST(test_shipped) {
+    for (const cl_tuned_row *r = cl_tuned_rows; r->variant; r++) {
+        int i = 0;
+        while (i < cl_variant_count && strcmp(cl_variants[i].name, r->variant) != 0)
+            i++;
+        ck_assert_msg(i < cl_variant_count, "no kernel %s", r->variant);
+        ck_assert_msg(r->rows == qd_tuning_least_rows(qd_tuning_rows_class(r->rows)), "%s: %d rows", r->variant,
+                      r->rows);
+        ck_assert(r->groups >= 1 && r->groups <= CL_MOST_GROUPS);
+        ck_assert_msg(cl_options_valid(cl_variants[i].file, r->options), "%s: %s", r->variant, r->options);
+        for (const cl_tuned_row *other = cl_tuned_rows; other < r; other++) {
+            ck_assert_msg(strcmp(other->variant, r->variant) != 0 || other->rows != r->rows ||
+                              (other->weights != r->weights && other->weights != CL_TUNED_ANY),
+                          "%s, %d rows: an earlier row goes before", r->variant, r->rows);
+        }
+    }
+}
+END_TEST
+
+/* Rows for the kernel that the device uses: its classes go their ways, other ones as before, and what a file or the
+ * caller chose goes before. A row whose options do not build is as if it were not there. */
+START_TEST(test_rows_used) {
+    if (!have_opencl()) return;
+    static bed b;
+    make_bed(&b);
+    const cl_tuned_row *const shipped = cl_tuned_rows;
+    const qd_context_options o = {.tuning = ""};
+    qd_context *c;
+    qd_tensor *t[3];
+    qd_tuning_way *ways;
+    int count;
+    qd_plan *p = plan_with_ways(&b, &c, t, &ways, &count);
+    const qd_tuning_way plain = ways[0];
+    free_plan(p, t);
+    qd_context_free(c);
+    const cl_tuned_row rows[] = {{"matmul_int", 16, CL_TUNED_ANY, 7, "QD_TOKENS=4"}, /* another kernel's */
+                                 {plain.variant, 16, CL_TUNED_LARGE, 6, ""},
+                                 {plain.variant, 16, CL_TUNED_SMALL, 5, "QD_TOKENS=2"},
+                                 {plain.variant, 128, CL_TUNED_ANY, plain.groups + 1, ""},
+                                 {plain.variant, 2, CL_TUNED_ANY, 9, "QD_TOKENS=0.5"},
+                                 {.variant = NULL}};
+    cl_tuned_rows = rows;
+    ck_ok(qd_context_create("opencl", &o, &c));
+    const qd_tuning_way some = way_now(c, &b, 20), many = way_now(c, &b, 130), one = way_now(c, &b, 1),
+                        few = way_now(c, &b, 3);
+    ck_assert_msg(some.groups == 5 && !strcmp(some.options, "QD_TOKENS=2"), "x%d %s", some.groups, some.options);
+    ck_assert_str_eq(some.variant, plain.variant);
+    ck_assert(many.groups == plain.groups + 1 && !many.options[0]);
+    ck_assert(same_way(&one, &plain) && same_way(&few, &plain));
+    p = make_plan(c, &b, 20, t);
+    ck_ok(qd_plan_choose(p, &plain));
+    const qd_tuning_way chosen = way_now(c, &b, 20);
+    ck_assert(same_way(&chosen, &plain));
+    ck_ok(qd_plan_choose(p, NULL));
+    const qd_tuning_way again = way_now(c, &b, 20);
+    ck_assert(same_way(&again, &some));
+    cl_tuned_rows = shipped;
+    qd_ways_free(ways);
+    free_plan(p, t);
+    qd_context_free(c);
+    free_bed(&b);
+}
+END_TEST
+
 /* ---- Runs of any number of rows ------------------------------------------------------------------------------ */
 
 /* Each class goes another way; a graph's runs take theirs, in any order, and the results stay the same. */
@@ -392,6 +459,8 @@ int main(void) {
     tcase_add_test(tc, test_rows);
     tcase_add_test(tc, test_ways);
     tcase_add_test(tc, test_file);
+    tcase_add_test(tc, test_shipped);
+    tcase_add_test(tc, test_rows_used);
     tcase_add_loop_test(tc, test_graph, 0, 2);
     return run_tests(tc, "tuning");
 }
