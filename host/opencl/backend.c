@@ -12,7 +12,7 @@ enum { MOST_PARTS = 64 };
 static pthread_mutex_t parts_lock = PTHREAD_MUTEX_INITIALIZER;
 static struct {
     cl_device_id whole, part;
-    int threads, users;
+    int first, threads, users; /* cores [first, first + threads) */
 } parts[MOST_PARTS];
 static int part_count;
 
@@ -29,12 +29,22 @@ static cl_int make_parts(cl_device_id whole, int threads, int units) {
     for (cl_uint i = 0; i < n && e == CL_SUCCESS; i++) {
         parts[part_count].whole = whole;
         parts[part_count].part = made[i];
+        parts[part_count].first = (int)i * threads;
         parts[part_count++].threads = threads;
     }
     return e;
 }
 
-/* The part that fewest contexts use, so that contexts have cores of their own as long as there are enough. */
+/* Contexts on a part's cores: on any device, for PoCL may have several on the same ones. */
+static int part_load(int part) {
+    const int first = parts[part].first, end = first + parts[part].threads;
+    int load = 0;
+    for (int i = 0; i < part_count; i++)
+        load += parts[i].first < end && first < parts[i].first + parts[i].threads ? parts[i].users : 0;
+    return load;
+}
+
+/* The part with fewest contexts, so that they have cores of their own as long as there are enough. */
 static cl_int take_part(cl_device_id whole, int threads, int units, cl_device_id *out) {
     cl_int e = CL_SUCCESS;
     int best = -1;
@@ -42,8 +52,7 @@ static cl_int take_part(cl_device_id whole, int threads, int units, cl_device_id
     for (int turn = 0; turn < 2 && best < 0 && e == CL_SUCCESS; turn++) {
         if (turn) e = make_parts(whole, threads, units);
         for (int i = 0; i < part_count; i++) {
-            if (parts[i].whole == whole && parts[i].threads == threads &&
-                (best < 0 || parts[i].users < parts[best].users))
+            if (parts[i].whole == whole && parts[i].threads == threads && (best < 0 || part_load(i) < part_load(best)))
                 best = i;
         }
     }

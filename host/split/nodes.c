@@ -16,7 +16,8 @@ typedef struct piece {
 
 /* What stands behind node->kernel. */
 typedef struct split_node {
-    int home; /* the part that has all of it, or what is not shared out */
+    int home;   /* the part that has all of it, or what is not shared out */
+    bool fresh; /* its results have no bytes before that it could leave as they were */
     int n_pieces;
     piece *pieces[SPLIT_MOST];
 } split_node;
@@ -32,6 +33,20 @@ static double cost_of(const qd_node *n) {
     return bytes;
 }
 
+/* Leaves some rows of its results as they are: those that no index names, or whose index is outside. */
+static bool writes_part(const qd_node *n) {
+    switch (n->op) {
+        case QD_OP_KV_STORE:
+        case QD_OP_SET_ROWS:
+        case QD_OP_GET_ROWS:
+        case QD_OP_GET_ROWS_CODED:
+        case QD_OP_MATMUL_EXPERTS:
+            return true;
+        default:
+            return false;
+    }
+}
+
 /* The part where an operator belongs because of what it writes, or reads of others' writing, for longer than a run. */
 static int home_of(const qd_node *n) {
     for (int i = 0; i < QD_MAX_IN + QD_MAX_OUT; i++) {
@@ -41,12 +56,28 @@ static int home_of(const qd_node *n) {
     return -1;
 }
 
+static const qd_tensor *owner_of(const qd_tensor *t) {
+    return t && t->base ? t->base : t;
+}
+
 static void settle(const qd_node *n, int part) {
     for (int i = 0; i < QD_MAX_OUT; i++) {
-        const qd_tensor *t = n->out[i];
-        const qd_tensor *owner = t && t->base ? t->base : t;
+        const qd_tensor *owner = owner_of(n->out[i]);
         if (owner && !owner->graph && owner->buffer->home < 0) owner->buffer->home = part;
     }
+}
+
+/* In a run of a graph, tensors of its own mean nothing until they are written: what the run before left there, maybe on
+ * another part, need not be waited for. */
+static bool is_fresh(qd_node *const nodes[], int i) {
+    for (int k = 0; k < QD_MAX_OUT; k++) {
+        const qd_tensor *t = owner_of(nodes[i]->out[k]);
+        if (t && !t->graph) return false;
+        for (int j = 0; t && j < i * QD_MAX_OUT; j++) {
+            if (owner_of(nodes[j / QD_MAX_OUT]->out[j % QD_MAX_OUT]) == t) return false;
+        }
+    }
+    return true;
 }
 
 static split_node *new_node(qd_node *n) {
@@ -69,6 +100,7 @@ qd_status split_plan(void *device, qd_node *const nodes[], int n) {
         if (!x) return QD_ERR_MEMORY;
         const int home = home_of(nodes[i]);
         x->home = home < 0 ? part : home;
+        x->fresh = writes_part(nodes[i]) && is_fresh(nodes, i);
         settle(nodes[i], x->home);
     }
     return QD_OK;
@@ -175,30 +207,17 @@ void split_retire(void *device, qd_node *n) {
 
 /* ---- Runs --------------------------------------------------------------------------------------------------- */
 
-/* Leaves some rows of its results as they are: those that no index names, or whose index is outside. */
-static bool writes_part(const qd_node *n) {
-    switch (n->op) {
-        case QD_OP_KV_STORE:
-        case QD_OP_SET_ROWS:
-        case QD_OP_GET_ROWS:
-        case QD_OP_GET_ROWS_CODED:
-        case QD_OP_MATMUL_EXPERTS:
-            return true;
-        default:
-            return false;
-    }
-}
-
 /* True when every byte from its first element to its last is one of an element. */
 static bool is_dense(const qd_tensor *t) {
     return !t->window && !t->strided && t->stride == qd_format_row_bytes(t->desc.format, qd_columns(t));
 }
 
 /* What a piece reads, and what lies between what it writes. */
-static qd_status bring_operands(split_device *d, piece *p, int64_t rows) {
+static qd_status bring_operands(split_device *d, const split_node *x, piece *p, int64_t rows) {
     for (int i = 0; i < QD_MAX_IN + QD_MAX_OUT; i++) {
         const qd_tensor *t = &p->tensors[i];
-        if (!p->buffers[i] || (i >= QD_MAX_IN && is_dense(t) && !writes_part(&p->node))) continue;
+        if (!p->buffers[i]) continue;
+        if (i >= QD_MAX_IN && is_dense(t) && (x->fresh || !writes_part(&p->node))) continue;
         const qd_status status = split_bring(d, p->buffers[i], t->offset, qd_host_extent(t, rows), p->part);
         if (status) return status;
     }
@@ -243,7 +262,7 @@ static qd_status run_shared(split_device *d, split_node *x, int64_t rows) {
     piece *home = x->pieces[0];
     qd_status status = QD_OK;
     for (int i = 0; i < x->n_pieces; i++)
-        QD_TRY(bring_operands(d, x->pieces[i], rows));
+        QD_TRY(bring_operands(d, x, x->pieces[i], rows));
     for (int i = 0; i < x->n_pieces; i++) {
         const split_part *on = &d->parts[x->pieces[i]->part];
         QD_TRY(on->backend->enqueue(on->device, &x->pieces[i]->node, rows, NULL, 0));
@@ -264,6 +283,6 @@ qd_status split_enqueue(void *device, qd_node *n, int64_t rows, qd_node *const w
     split_node *x = n->kernel;
     (void)wait, (void)n_wait;
     if (x->n_pieces > 1) return run_shared(d, x, rows);
-    const qd_status status = bring_operands(d, x->pieces[0], rows);
+    const qd_status status = bring_operands(d, x, x->pieces[0], rows);
     return status ? status : start_piece(d, x->pieces[0], rows);
 }

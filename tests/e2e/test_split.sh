@@ -24,12 +24,12 @@ try() {
     }
 }
 
-# at_once DEVICE: both parts work at the same time while they read a long prompt, on the trace's clock. The machine may keep
+# at_once DEVICE OPTION…: both parts work at the same time while they read a long prompt, on the trace's clock. The machine may keep
 # one of them from work: the best of several tries counts.
 at_once() {
     text=$(printf 'Once upon a time there was a fox. %.0s' $(seq 80))
     for _ in 1 2 3 4 5 6; do
-        if "$qdot" run -m "$m" -d "$1" -p "$text" -n 1 --greedy --trace "$work/trace" >"$work/out" 2>"$work/err" </dev/null &&
+        if "$qdot" run -m "$m" -d "$@" -p "$text" -n 1 --greedy --trace "$work/trace" >"$work/out" 2>"$work/err" </dev/null &&
             python3 - "$work/trace" <<'PYTHON'; then return; fi
 import json, sys
 spans = {1: [], 2: []}
@@ -56,10 +56,10 @@ PYTHON
 try "$pocl"
 try "layers:$pocl:0,$pocl:1"
 try "rows:$pocl:0=2,$pocl:1=1"
+if [ "$(nproc)" -gt 1 ]; then at_once "layers:$pocl:0,$pocl:1" --threads "$(($(nproc) / 2))"; fi
 if [ -n "$intel" ]; then
     try "layers:$pocl:0,$intel"
     try "rows:$intel,$pocl:0"
-    at_once "layers:$pocl:0,$intel"
 else
     echo "ABSENT: Intel's CPU runtime (sh tests/opencl_runtimes.sh installs it)"
 fi

@@ -3,7 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "unit/devices.h"
+#include "unit/graph_bed.h"
 #include "unit/model_image.h"
 
 enum { TOKENS = 20, CHUNK = 8, MOST_VOCAB = 128 };
@@ -136,6 +136,38 @@ START_TEST(test_shares) {
 }
 END_TEST
 
+/* Rows of a tensor of the graph, of which another device wrote the other ones before; both devices write it in turns.
+ */
+static void make_rows(graph_bed *b, qd_context *c) {
+    enum { V = 8, C = 64, FEW = 2 };
+    const int32_t ids[FEW] = {6, 1};
+    const qd_tensor_desc f = qd_desc(QD_FORMAT_F32, V, C, 0, 0), w = qd_desc(QD_FORMAT_F32, C, C, 0, 0);
+    bed_open(b, c, V, 7);
+    qd_tensor *all = bed_inside(b, f), *y = bed_inside(b, f), *x = bed_input(b, f);
+    qd_tensor *rows[] = {bed_input(b, qd_desc(QD_FORMAT_F32, FEW, C, 0, 0)),
+                         bed_keep(b, tensor_with(c, qd_desc(QD_FORMAT_I32, FEW, 0, 0, 0), ids))};
+    bed_add(b, QD_OP_MATMUL, NULL, (qd_tensor *[]){bed_weights(b, w), x}, 2, all);
+    bed_add(b, QD_OP_MATMUL, NULL, (qd_tensor *[]){bed_weights(b, w), x}, 2, y);
+    bed_add(b, QD_OP_SET_ROWS, NULL, rows, 2, all);
+    bed_add(b, QD_OP_ADD, NULL, (qd_tensor *[]){all, y}, 2, bed_output(b, f));
+    bed_run(b, V);
+    ck_ok(qd_graph_run(b->g, V));
+}
+
+START_TEST(test_rows_left) {
+    graph_bed want, got;
+    const qd_context_options o = {.no_fuse = true};
+    qd_context *ref = model_context("ref", &o), *several = model_context("layers:ref,ref", &o);
+    make_rows(&want, ref);
+    make_rows(&got, several);
+    bed_compare(&got, &want, "rows that set_rows leaves");
+    bed_close(&got);
+    bed_close(&want);
+    qd_context_free(several);
+    qd_context_free(ref);
+}
+END_TEST
+
 /* A budget is each device's own; what does not fit is told, and nothing is lost. */
 START_TEST(test_budget) {
     const qd_tensor_desc d = qd_desc(QD_FORMAT_F32, 64, 64, 0, 0);
@@ -199,6 +231,7 @@ int main(void) {
     tcase_add_loop_test(tc, test_model, 0, DEVICES);
     tcase_add_loop_test(tc, test_fuzz, 0, DEVICES);
     tcase_add_loop_test(tc, test_shares, 0, 4);
+    tcase_add_test(tc, test_rows_left);
     tcase_add_test(tc, test_budget);
     tcase_add_test(tc, test_names);
     return run_tests(tc, "split");
