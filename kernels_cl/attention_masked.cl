@@ -292,14 +292,14 @@ static inline void output(const qd_attention_masked_params *p, team *t, const in
 }
 
 __kernel void attention_masked(QD_IN(q), QD_IN(k), QD_IN(v), QD_IN(mask), QD_IN(slopes), QD_OUT(y),
-                               const qd_attention_masked_params p, __global uchar *scratch, const int rows) {
+                               const qd_attention_masked_params p, __global uchar *scratch, const int rows QD_WORK) {
     const int D = p.q.n[3], vectors = (p.y.n[3] + 15) / 16;
     const ulong room = ((ulong)p.k.n[2] + 15) / 16 * 16;
-    __global float *e = (__global float *)scratch + get_global_id(0) * room * QD_QUERIES;
+    __global float *e = (__global float *)scratch + QD_ITEM * room * QD_QUERIES;
     const int group = p.q.n[1] / p.k.n[1], queries = p.q.n[2] * group;
     const ulong kv_heads = (ulong)rows * p.k.n[1];
     int size = QD_QUERIES;
-    while (size > 1 && kv_heads * ((queries + size - 1) / size) < get_global_size(0) / ITEMS_PER_UNIT)
+    while (size > 1 && kv_heads * ((queries + size - 1) / size) < QD_ITEMS / ITEMS_PER_UNIT)
         size--;
     const int teams = (queries + size - 1) / size;
     team t;

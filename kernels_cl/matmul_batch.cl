@@ -21,7 +21,7 @@ static inline void unit(const qd_matmul_batch_params *p, const qd_tile *t) {
     }
 }
 
-__kernel void matmul_batch(QD_IN(w), QD_IN(x), QD_OUT(y), const qd_matmul_batch_params p, const int rows) {
+__kernel void matmul_batch(QD_IN(w), QD_IN(x), QD_OUT(y), const qd_matmul_batch_params p, const int rows QD_WORK) {
     const int A = p.rows_at == 0 ? rows : p.y.n[0], B = p.rows_at == 1 ? rows : p.y.n[1];
     const int M = p.rows_at == 2 ? rows : p.y.n[2], N = p.y.n[3];
     const int row_blocks = (N + QD_TILE_ROWS - 1) / QD_TILE_ROWS;

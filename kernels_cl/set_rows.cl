@@ -134,7 +134,7 @@ static inline void put_numbers(const qd_set_rows_params *p, __global const uchar
     }
 }
 
-__kernel void set_rows(QD_IN(x), QD_IN(ids), QD_OUT(y), const qd_set_rows_params p, const int rows) {
+__kernel void set_rows(QD_IN(x), QD_IN(ids), QD_OUT(y), const qd_set_rows_params p, const int rows QD_WORK) {
     const uint4 n = qd_loop_sizes(&p.x, p.rows_at, rows);
     QD_FOR_UNITS(u, qd_loop_units(n, n.w)) {
         const uint4 at = qd_loop_start(n, n.w, (uint)u);

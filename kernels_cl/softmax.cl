@@ -16,7 +16,8 @@ static inline float16 load_mask(const qd_softmax_params *p, __global const uchar
     return p->mask_format == QD_NUMBERS_F32 ? qd_values16(QD_NUMBERS_F32, row, c) : qd_values16(QD_NUMBERS_F16, row, c);
 }
 
-__kernel void softmax(QD_IN(x), QD_IN(mask), QD_IN(slopes), QD_OUT(y), const qd_softmax_params p, const int rows) {
+__kernel void softmax(QD_IN(x), QD_IN(mask), QD_IN(slopes), QD_OUT(y), const qd_softmax_params p,
+                      const int rows QD_WORK) {
     const int cols = p.x.n[3];
     const long step = p.y.step[3];
     QD_FOR_UNITS(u, p.rows ? (ulong)rows * p.rows : 1) {

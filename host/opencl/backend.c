@@ -319,6 +319,7 @@ static qd_status cl_finish(void *device) {
     qd_status status = QD_OK;
     QD_TRY(cl_alive(d));
     CL_TRY(d, clFinish(d->queue), "waiting for the device");
+    d->in_flight = 0;
     cl_pending_reap(d, true);
 error:
     return status;

@@ -80,6 +80,10 @@ static bool find_op(const qd_node *n, qd_op op, const char **name, int64_t *shar
         OP(SOFTMAX_INT, 0);
         OP(COPY, 0);
         OP(ELEMENTWISE, 0);
+        OP(SET_ROWS, (qd_columns(n->in[0]) + RUN - 1) / RUN);
+        OP(SOFTMAX, 0);
+        OP(MATMUL_BATCH, 0);
+        OP(ATTENTION_MASKED, 0);
         default:
             return false;
     }
@@ -161,6 +165,7 @@ static qd_status find_addresses(cl_device_state *d, cl_program code, const cl_st
             if (!b || b->address) continue;
             CL_TRY(d, clSetKernelArg(kernel, 0, sizeof b->mem, &b->mem), "setting a kernel's arguments");
             CL_TRY(d, clSetKernelArg(kernel, 1, sizeof result->mem, &result->mem), "setting a kernel's arguments");
+            d->in_flight++;
             CL_TRY(d, clEnqueueNDRangeKernel(d->queue, kernel, 1, NULL, &one, &one, 0, NULL, NULL),
                    "starting a kernel");
             QD_TRY(cl_buffer_read(d, result, 0, &b->address, sizeof b->address));
@@ -372,6 +377,7 @@ static qd_status run_link(cl_device_state *d, const cl_chain *c, const link *l, 
         CL_TRY(d, clSetKernelArg(c->kernel, 2 + i, sizeof numbers[i], &numbers[i]), "setting a kernel's arguments");
     CL_TRY(d, clEnqueueNDRangeKernel(d->queue, c->kernel, 1, NULL, &global, &local, 0, NULL, NULL), "starting a chain");
     d->chained = true;
+    d->in_flight++;
 error:
     return status;
 }

@@ -137,7 +137,7 @@ typedef struct cl_device {
     int n_pending, pending_cap;
     cl_trace_event *trace;
     int n_trace, trace_cap, trace_read;
-    int in_flight;           /* out-of-order queues: commands since the last wait for all, at most */
+    int in_flight;           /* commands since the last wait for all, at most; 0: none is under way */
     qd_buffer *scratch;      /* shared by all kernels that need some: they run one after the other */
     unsigned scratch_number; /* grows with each scratch */
     int scratch_users;

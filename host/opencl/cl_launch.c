@@ -458,6 +458,7 @@ static qd_status start_launches(cl_device_state *d, const qd_node *n, cl_node *x
     const int stages = cl_variant_stages(d, v), units = cl_variant_units(d, v);
     cl_event done = NULL;
     qd_status status = QD_OK;
+    d->in_flight += x->n_launches;
     if (stages > 1 || units > 1) {
         QD_TRY(cl_pipeline_enqueue(d, n, v, rows, x->kernels, x->n_launches, list, n_list, x->events, &done));
     } else {
@@ -469,7 +470,6 @@ static qd_status start_launches(cl_device_state *d, const qd_node *n, cl_node *x
                    "starting a kernel");
         }
     }
-    d->in_flight += x->n_launches;
     for (int i = 0; profile && i < x->n_launches; i++) {
         clRetainEvent(x->events[i]);
         cl_profile_add(d, x->variant, i / stages % units, i % stages, n, rows, x->events[i]);

@@ -6,17 +6,23 @@
 
 /* ---- Order --------------------------------------------------------------------------------------------------- */
 
+/* Waits for all that was given, unless it is known to have finished. */
+static qd_status wait_for_all(cl_device_state *d) {
+    qd_status status = QD_OK;
+    if (!d->in_flight) return QD_OK;
+    CL_TRY(d, clFinish(d->queue), "waiting for the device");
+    d->in_flight = 0;
+error:
+    return status;
+}
+
 qd_status cl_order(cl_device_state *d) {
     /* PoCL's barriers depend on every command that has not finished: the work would grow with their square. */
     enum { IN_FLIGHT = 256 };
     qd_status status = cl_alive(d);
     if (status || !d->out_of_order) return status;
-    if (d->in_flight++ < IN_FLIGHT) {
-        CL_TRY(d, clEnqueueBarrierWithWaitList(d->queue, 0, NULL, NULL), "a barrier");
-    } else {
-        CL_TRY(d, clFinish(d->queue), "waiting for the device");
-        d->in_flight = 0;
-    }
+    if (d->in_flight++ >= IN_FLIGHT) return wait_for_all(d);
+    CL_TRY(d, clEnqueueBarrierWithWaitList(d->queue, 0, NULL, NULL), "a barrier");
 error:
     return status;
 }
@@ -118,6 +124,7 @@ qd_status cl_buffer_alloc(void *device, size_t bytes, qd_buffer **out) {
     const cl_uchar zero = 0;
     QD_TRY(cl_order(d));
     cl_event cleared;
+    d->in_flight++;
     CL_TRY(d, clEnqueueFillBuffer(d->queue, b->mem, &zero, 1, 0, b->bytes, 0, NULL, &cleared), "clearing a buffer");
     cl_buffer_used(d, b, cleared);
     clReleaseEvent(cleared);
@@ -223,6 +230,12 @@ error:
     return status;
 }
 
+/* Memory of a chain (see cl_chain.c) is the process's own: its bytes are copied while nothing is under way, without the
+ * commands, for each of which a thread of the driver would have to wake. */
+static char *host_bytes(const qd_buffer *b) {
+    return (char *)(uintptr_t)b->address;
+}
+
 qd_status cl_buffer_write(void *device, qd_buffer *b, size_t offset, const void *src, size_t bytes) {
     /* Small writes (the token and its position) go through a copy, so that nothing waits for the device. */
     enum { STAGED = 65536 };
@@ -233,6 +246,11 @@ qd_status cl_buffer_write(void *device, qd_buffer *b, size_t offset, const void 
     if (d->transfers) return overlapped(d, b, offset, src, NULL, bytes);
     QD_TRY(cl_order(d));
     cl_pending_reap(d, false);
+    if (b->address && (bytes > STAGED || !d->in_flight)) {
+        QD_TRY(wait_for_all(d));
+        memcpy(host_bytes(b) + offset, src, bytes);
+        return QD_OK;
+    }
     if (bytes > STAGED) {
         CL_TRY(d, clEnqueueWriteBuffer(d->queue, b->mem, CL_TRUE, offset, bytes, src, 0, NULL, NULL),
                "writing a buffer");
@@ -241,6 +259,7 @@ qd_status cl_buffer_write(void *device, qd_buffer *b, size_t offset, const void 
     staging = qd_alloc(bytes);
     if (!staging) return QD_ERR_MEMORY;
     memcpy(staging, src, bytes);
+    d->in_flight++;
     CL_TRY(d, clEnqueueWriteBuffer(d->queue, b->mem, CL_FALSE, offset, bytes, staging, 0, NULL, &event),
            "writing a buffer");
     void *kept = staging;
@@ -258,8 +277,14 @@ qd_status cl_buffer_read(void *device, qd_buffer *b, size_t offset, void *dst, s
     qd_status status = QD_OK;
     if (d->transfers) return overlapped(d, b, offset, NULL, dst, bytes);
     QD_TRY(cl_order(d));
-    CL_TRY(d, clEnqueueReadBuffer(d->queue, b->mem, CL_TRUE, offset, bytes, dst, 0, NULL, NULL), "reading a buffer");
-    d->in_flight = 0;
+    if (b->address) {
+        QD_TRY(wait_for_all(d));
+        memcpy(dst, host_bytes(b) + offset, bytes);
+    } else {
+        CL_TRY(d, clEnqueueReadBuffer(d->queue, b->mem, CL_TRUE, offset, bytes, dst, 0, NULL, NULL),
+               "reading a buffer");
+        d->in_flight = 0;
+    }
     cl_pending_reap(d, false);
 error:
     return status;
@@ -317,6 +342,7 @@ static qd_status fill_part(cl_device_state *d, qd_tensor *t, qd_layout layout, c
                                     NULL, NULL, &e);
         CL_TRY(d, e, "mapping a buffer");
         status = pack_rows(t, layout, part, mapped);
+        d->in_flight++;
         CL_TRY(d, clEnqueueUnmapMemObject(d->queue, part->buffer->mem, mapped, 0, NULL, NULL), "unmapping a buffer");
         return status;
     }

@@ -8,11 +8,15 @@
 #define QD_OPERANDS_3 QD_OPERANDS_2, QD_OPERAND(6)
 #define QD_OPERANDS_4 QD_OPERANDS_3, QD_OPERAND(9)
 #define QD_OPERANDS_5 QD_OPERANDS_4, QD_OPERAND(12)
-#define QD_OPERANDS_7 QD_OPERANDS_5, QD_OPERAND(15), QD_OPERAND(18)
+#define QD_OPERANDS_6 QD_OPERANDS_5, QD_OPERAND(15)
+#define QD_OPERANDS_7 QD_OPERANDS_6, QD_OPERAND(18)
 #define QD_OPERANDS_8 QD_OPERANDS_7, QD_OPERAND(21)
 #define QD_OPERANDS_9 QD_OPERANDS_8, QD_OPERAND(24)
-/* An operator with n operands and parameters, which stand behind these. */
-#define QD_CALL(op, n, params) op(QD_OPERANDS_##n, *(__global const params *)(args + 3 * n), rows, item, items)
+/* An operator with n operands and parameters, which stand behind these; and one with scratch behind those. */
+#define QD_PARAMS(n, params) *(__global const params *)(args + 3 * n)
+#define QD_CALL(op, n, params) op(QD_OPERANDS_##n, QD_PARAMS(n, params), rows, item, items)
+#define QD_CALL_SCRATCH(op, n, params) \
+    op(QD_OPERANDS_##n, QD_PARAMS(n, params), QD_ADDRESS(3 * n + (sizeof(params) + 7) / 8), rows, item, items)
 
 void QD_STEP(__global const ulong *args, const int rows, const ulong item, const ulong items) {
 #if defined(QD_STEP_GET_ROWS)
@@ -79,6 +83,14 @@ void QD_STEP(__global const ulong *args, const int rows, const ulong item, const
     QD_CALL(copy, 2, qd_copy_params);
 #elif defined(QD_STEP_ELEMENTWISE)
     QD_CALL(elementwise, 3, qd_elementwise_params);
+#elif defined(QD_STEP_SET_ROWS)
+    QD_CALL(set_rows, 3, qd_set_rows_params);
+#elif defined(QD_STEP_SOFTMAX)
+    QD_CALL(softmax, 4, qd_softmax_params);
+#elif defined(QD_STEP_MATMUL_BATCH)
+    QD_CALL(matmul_batch, 3, qd_matmul_batch_params);
+#elif defined(QD_STEP_ATTENTION_MASKED)
+    QD_CALL_SCRATCH(attention_masked, 6, qd_attention_masked_params);
 #else
 #error "x86/step.h: define QD_STEP_<OPERATOR>"
 #endif

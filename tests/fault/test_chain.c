@@ -3,6 +3,7 @@
 #include <stdio.h>
 
 #include "fault/cache_folder.h"
+#include "unit/graph_bed.h"
 #include "unit/model_image.h"
 
 #define POCL "opencl:Portable Computing Language"
@@ -94,7 +95,7 @@ START_TEST(test_one_launch) {
     inject_clear();
     model_eval(b.model, tokens + 1, 1, got);
     ck_assert_int_eq(inject_calls(FN_clEnqueueNDRangeKernel), 1 + 3); /* and the head's three operators */
-    ck_assert_int_eq(inject_calls(FN_clEnqueueWriteBuffer), 2);       /* the token and its position */
+    ck_assert_int_eq(inject_calls(FN_clEnqueueWriteBuffer), 0); /* the token and its position are the chain's memory */
     model_close(&b);
     qd_context_free(c);
     model_parts_free(&p);
@@ -122,6 +123,96 @@ START_TEST(test_kinds) {
         model_parts_free(&p);
     }
     qd_context_free(c);
+}
+END_TEST
+
+/* Attention as runtimes have it, with caches that they see: rows stored by their numbers, then one operator with a
+ * mask, and then softmax between two products. Six operators for each layer. */
+enum { RT_LAYERS = 6, RT_HEADS = 4, RT_GROUPS = 2, RT_DIM = 32, RT_PLACES = 24 };
+
+typedef struct runtime_graph {
+    graph_bed bed;
+    qd_tensor *q, *ids, *y;
+} runtime_graph;
+
+static qd_tensor *cache_window(graph_bed *b, qd_tensor *whole, bool by_column) {
+    const int64_t row = RT_GROUPS * RT_DIM * 2,
+                  steps[][QD_MAX_RANK] = {{0, RT_DIM * 2, row, 2}, {0, RT_DIM * 2, 2, row}};
+    const qd_tensor_desc d = by_column ? qd_desc(QD_FORMAT_F16, 1, RT_GROUPS, RT_DIM, RT_PLACES)
+                                       : qd_desc(QD_FORMAT_F16, 1, RT_GROUPS, RT_PLACES, RT_DIM);
+    qd_tensor *w;
+    ck_ok(qd_tensor_window(whole, 0, &d, steps[by_column], &w));
+    return bed_keep(b, w);
+}
+
+static void make_runtime_graph(runtime_graph *r, qd_context *c) {
+    graph_bed *b = &r->bed;
+    const qd_tensor_desc heads = qd_desc(QD_FORMAT_F32, 1, RT_HEADS, 1, RT_DIM),
+                         tokens_first = qd_desc(QD_FORMAT_F32, 1, 1, RT_HEADS, RT_DIM),
+                         places = qd_desc(QD_FORMAT_F32, 1, RT_HEADS, 1, RT_PLACES),
+                         row = qd_desc(QD_FORMAT_F32, 1, RT_GROUPS * RT_DIM, 0, 0),
+                         stored = qd_desc(QD_FORMAT_F16, RT_PLACES, RT_GROUPS * RT_DIM, 0, 0);
+    const qd_attrs masked = {.attention_masked = {.scale = 0.2f}}, soft = {.softmax = {.scale = 0.2f}};
+    bed_open(b, c, 1, 5);
+    r->q = bed_input(b, heads);
+    r->ids = bed_input(b, qd_desc(QD_FORMAT_I32, 1, 0, 0, 0));
+    qd_tensor *const k = bed_input(b, row), *const v = bed_input(b, row);
+    qd_tensor *const mask = bed_input(b, qd_desc(QD_FORMAT_F16, 1, 1, 1, RT_PLACES));
+    qd_tensor *x = r->q, *mixed;
+    r->y = bed_output(b, heads);
+    for (int i = 0; i < RT_LAYERS; i++) {
+        qd_tensor *const keys = bed_input(b, stored), *const values = bed_input(b, stored);
+        bed_add(b, QD_OP_SET_ROWS, NULL, (qd_tensor *[]){k, r->ids}, 2, keys);
+        bed_add(b, QD_OP_SET_ROWS, NULL, (qd_tensor *[]){v, r->ids}, 2, values);
+        qd_tensor *const K = cache_window(b, keys, false), *const V = cache_window(b, values, false),
+                         *const turned = cache_window(b, values, true);
+        mixed = bed_inside(b, tokens_first);
+        bed_add(b, QD_OP_ATTENTION_MASKED, &masked, (qd_tensor *[]){x, K, V, mask}, 4, mixed);
+        ck_ok(qd_graph_reshape(b->g, mixed, &heads, &x));
+        qd_tensor *const scores = bed_inside(b, places), *const weights = bed_inside(b, places);
+        bed_add(b, QD_OP_MATMUL_BATCH, NULL, (qd_tensor *[]){K, x}, 2, scores);
+        bed_add(b, QD_OP_SOFTMAX, &soft, (qd_tensor *[]){scores, mask}, 2, weights);
+        x = i == RT_LAYERS - 1 ? r->y : bed_inside(b, heads);
+        bed_add(b, QD_OP_MATMUL_BATCH, NULL, (qd_tensor *[]){turned, weights}, 2, x);
+    }
+}
+
+START_TEST(test_runtime_graph) {
+    runtime_graph ours, expected;
+    if (!have_x86_pocl()) return;
+    qd_context *c = model_context(POCL, NULL), *ref = model_context("ref", NULL);
+    make_runtime_graph(&ours, c);
+    make_runtime_graph(&expected, ref);
+    for (int turn = 0; turn < 3; turn++) {
+        const float fill = 0.25f * (float)turn;
+        const int32_t place = 7 * turn;
+        float q[RT_HEADS * RT_DIM];
+        for (int i = 0; i < RT_HEADS * RT_DIM; i++)
+            q[i] = fill + 0.01f * (float)i;
+        inject_clear();
+        for (int who = 0; who < 2; who++) {
+            runtime_graph *r = who ? &ours : &expected;
+            ck_ok(qd_tensor_write(r->q, 0, q, sizeof q));
+            ck_ok(qd_tensor_write(r->ids, 0, &place, sizeof place));
+            if (!turn) {
+                const qd_graph_info info = bed_run(&r->bed, 1);
+                ck_assert_int_eq(info.chained, who ? info.ops : 0);
+                ck_assert_int_eq(info.ops, 6 * RT_LAYERS);
+            } else {
+                ck_ok(qd_graph_run(r->bed.g, 1));
+            }
+        }
+        bed_compare(&ours.bed, &expected.bed, "a runtime's graph");
+        if (!turn) continue;
+        /* What is written and read is memory of the chain: no command but its launch. */
+        ck_assert_int_eq(inject_calls(FN_clEnqueueNDRangeKernel), 1);
+        ck_assert_int_eq(inject_calls(FN_clFinish), 1);
+        ck_assert_int_eq(inject_calls(FN_clEnqueueWriteBuffer) + inject_calls(FN_clEnqueueReadBuffer), 0);
+    }
+    bed_close(&ours.bed);
+    bed_close(&expected.bed);
+    qd_context_free(c);
+    qd_context_free(ref);
 }
 END_TEST
 
@@ -219,14 +310,16 @@ START_TEST(test_calls_fail) {
 }
 END_TEST
 
-/* Each write of an evaluation fails once: then it is as if it had not been asked for. */
+/* Each write of an evaluation fails once: then it is as if it had not been asked for. Without a chain, whose memory is
+ * written without a call that could fail. */
 START_TEST(test_writes_fail) {
     enum { PROMPT = 5 };
     if (!have_x86_pocl()) return;
     model_parts p = make_parts(QD_FORMAT_Q4_1);
     const qd_model_options o = model_options(8, QD_FORMAT_A8);
+    const qd_context_options alone = {.no_fuse = true};
     reference(&p, QD_FORMAT_A8);
-    qd_context *c = model_context(POCL, NULL);
+    qd_context *c = model_context(POCL, &alone);
     model_bed b = model_open(&p, c, &o);
     eval_all(b.model, got);
     for (long n = 0; n < 3; n++) {
@@ -253,6 +346,7 @@ int main(void) {
     tcase_add_loop_test(tc, test_same_bytes, 0, sizeof ways / sizeof ways[0]);
     tcase_add_test(tc, test_one_launch);
     tcase_add_test(tc, test_kinds);
+    tcase_add_test(tc, test_runtime_graph);
     tcase_add_loop_test(tc, test_mistakes, 0, sizeof mistakes / sizeof mistakes[0]);
     tcase_add_test(tc, test_calls_fail);
     tcase_add_test(tc, test_writes_fail);

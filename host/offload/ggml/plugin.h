@@ -31,6 +31,7 @@ typedef struct qg_counts {
     uint64_t graphs, compiled; /* graphs computed, and those of them that had to be compiled */
     uint64_t nodes;            /* of ggml, views left out */
     uint64_t operators;        /* of the library */
+    uint64_t chained;          /* of them in chains: many in one launch */
     uint64_t fallbacks;        /* of them on the reference */
     double compute_seconds;    /* in graph_compute, compiling included */
     double compile_seconds;

@@ -147,6 +147,7 @@ static qd_status run(qg_device *d, qg_program *p) {
         status = qd_graph_describe(at->graph, &info);
         if (!status) status = qd_graph_run(at->graph, 1);
         all.ops += info.ops;
+        all.chained += info.chained;
         all.fallbacks += info.fallbacks;
     }
     if (!status) status = qd_context_finish(d->context);
@@ -158,6 +159,7 @@ static qd_status run(qg_device *d, qg_program *p) {
     d->counts.graphs++;
     d->counts.nodes += (uint64_t)p->nodes;
     d->counts.operators += (uint64_t)all.ops;
+    d->counts.chained += (uint64_t)all.chained;
     d->counts.fallbacks += (uint64_t)all.fallbacks;
     return QD_OK;
 }

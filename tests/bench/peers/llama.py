@@ -12,10 +12,13 @@ import sys
 def main():
     threads, version, program, *plugin = sys.argv[1:]
     environment = dict(os.environ)
-    command = [program, "-t", threads, "-o", "json"]
+    command = [program, "-o", "json"]
     if plugin:
+        # The host looks up a token's embedding, no more: threads of its own would only wait, in loops, on qdot's cores.
         environment["GGML_BACKEND_PATH"] = plugin[0]
-        command += ["-ngl", "99"]
+        command += ["-ngl", "99", "-t", "1"]
+    else:
+        command += ["-t", threads]
     print(f"qdot-peer 1 llama.cpp{'+qdot' if plugin else ''} {version}", flush=True)
     work = None
     for line in sys.stdin:
