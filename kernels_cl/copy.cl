@@ -97,7 +97,8 @@ static inline void copy_line(const qd_copy_params *p, __global const uchar *x, _
 }
 
 /* 16 elements of 16 lines that lie side by side in x: vectors across the lines, turned around. Four times vector i and
- * i + 8 are put together lane by lane, and make vectors 2i and 2i + 1. */
+ * i + 8 are put together lane by lane, and make vectors 2i and 2i + 1. And one element of each of 16 such lines: where
+ * lines are short, as pixels of a few channels are. */
 #define LOW(a, b) a.s0, b.s0, a.s1, b.s1, a.s2, b.s2, a.s3, b.s3, a.s4, b.s4, a.s5, b.s5, a.s6, b.s6, a.s7, b.s7
 #define HIGH(a, b) a.s8, b.s8, a.s9, b.s9, a.sa, b.sa, a.sb, b.sb, a.sc, b.sc, a.sd, b.sd, a.se, b.se, a.sf, b.sf
 #define DEFINE_TILE(name, X, X16, Y, WIDE)                                                                      \
@@ -117,6 +118,13 @@ static inline void copy_line(const qd_copy_params *p, __global const uchar *x, _
             const X16 v = tile[l];                                                                              \
             vstore16(WIDE, 0, (__global Y *)(y + l * y_line));                                                  \
         }                                                                                                       \
+    }                                                                                                           \
+    static inline void name##_column(__global const uchar *x, __global uchar *y, const long y_line) {           \
+        const X16 v = vload16(0, (__global const X *)x);                                                        \
+        Y lanes[16];                                                                                            \
+        vstore16(WIDE, 0, lanes);                                                                               \
+        for (uint l = 0; l < 16; l++)                                                                           \
+            *(__global Y *)(y + l * y_line) = lanes[l];                                                         \
     }
 
 DEFINE_TILE(tile_1, uchar, uchar16, uchar, v)
@@ -124,24 +132,34 @@ DEFINE_TILE(tile_2, ushort, ushort16, ushort, v)
 DEFINE_TILE(tile_4, uint, uint16, uint, v)
 DEFINE_TILE(tile_f32_to_f16, uint, uint16, ushort, qd_float_to_half16(v))
 
+/* The conversions that `tiles` of the host's rules names. */
+#define TILED(shape, ...)                    \
+    if (p->conversion == QD_COPY_4) {        \
+        tile_4##shape(__VA_ARGS__);          \
+    } else if (p->conversion == QD_COPY_1) { \
+        tile_1##shape(__VA_ARGS__);          \
+    } else if (p->conversion == QD_COPY_2) { \
+        tile_2##shape(__VA_ARGS__);          \
+    } else {                                 \
+        tile_f32_to_f16##shape(__VA_ARGS__); \
+    }
+
 /* The same piece of several lines that lie side by side in x. */
 static inline void copy_tiles(const qd_copy_params *p, __global const uchar *x, __global uchar *y, const uint lines,
                               const uint first, const uint end) {
     const long x_step = p->x.step[3], y_step = p->y.step[3], y_line = p->y.step[2];
-    uint c = first;
-    for (; lines == 16 && c + 16 <= end; c += 16) {
-        if (p->conversion == QD_COPY_4) {
-            tile_4(x + c * x_step, x_step, y + c * y_step, y_line);
-        } else if (p->conversion == QD_COPY_1) {
-            tile_1(x + c * x_step, x_step, y + c * y_step, y_line);
-        } else if (p->conversion == QD_COPY_2) {
-            tile_2(x + c * x_step, x_step, y + c * y_step, y_line);
-        } else {
-            tile_f32_to_f16(x + c * x_step, x_step, y + c * y_step, y_line);
-        }
+    if (lines < 16) {
+        for (uint l = 0; l < lines; l++)
+            copy_line(p, x + l * p->x.step[2], y + l * y_line, first, end);
+        return;
     }
-    for (uint l = 0; l < lines; l++)
-        copy_line(p, x + l * p->x.step[2], y + l * y_line, c, end);
+    uint c = first;
+    for (; c + 16 <= end; c += 16) {
+        TILED(, x + c * x_step, x_step, y + c * y_step, y_line)
+    }
+    for (; c < end; c++) {
+        TILED(_column, x + c * x_step, y + c * y_step, y_line)
+    }
 }
 
 __kernel void copy(QD_IN(x), QD_OUT(y), const qd_copy_params p, const int rows QD_WORK) {

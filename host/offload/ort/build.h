@@ -32,7 +32,7 @@ qd_status qep_view(qep_build *b, qd_tensor *t, int rank, const int64_t *dims, qd
 qd_status qep_alias(qep_build *b, int to, int from, const qep_shape *shape);
 /** A window onto the tensor that holds a value (unit.windows says so beforehand); steps in bytes. */
 qd_status qep_window(qep_build *b, int value, const qd_tensor_desc *d, const int64_t *steps, qd_tensor **out);
-/** Zero points as i32, [n] or as many dimensions as asked; NULL when the value is -1. */
+/** Zero points as i32, [n] or as many dimensions as asked; NULL when the value is -1, or constants that are all 0. */
 qd_status qep_zero(qep_build *b, const qep_unit *u, int slot, int value, int rank, const int64_t *dims,
                    qd_tensor **out);
 /** Appends an operator. */

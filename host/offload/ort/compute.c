@@ -101,6 +101,19 @@ static OrtStatus *deliver(compute *c, OrtKernelContext *context, size_t index, c
 
 /* ---- Running ------------------------------------------------------------------------------------------------ */
 
+static void log_program(const compute *c, const qep_program *p) {
+    qd_graph_info one, all = {.ops = 0};
+    for (int i = 0; i < p->n_steps && !qd_graph_describe(p->steps[i].graph, &one); i++) {
+        all.ops += one.ops;
+        all.chained += one.chained;
+        all.copies += one.copies;
+        all.fallbacks += one.fallbacks;
+    }
+    qep_log(&c->ep->host, ORT_LOGGING_LEVEL_INFO,
+            "%s: %d operators, %d of them in chains, %d that turn images, %d on the reference", c->name, all.ops,
+            all.chained, all.copies, all.fallbacks);
+}
+
 /* The program for the arguments, found or built; it moves to the front. */
 static OrtStatus *find_program(compute *c, qep_program **out) {
     int at = 0;
@@ -112,6 +125,7 @@ static OrtStatus *find_program(compute *c, qep_program **out) {
         if (qep_program_create(c->ep->context, &c->part, c->arguments, &found, message, sizeof message)) {
             return qep_error(&c->ep->host, ORT_EP_FAIL, "%s", message);
         }
+        log_program(c, found);
         if (at == PROGRAMS) qep_program_free(c->programs[--at]);
     }
     memmove(c->programs + 1, c->programs, (size_t)at * sizeof *c->programs);

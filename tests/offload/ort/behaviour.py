@@ -5,6 +5,7 @@ import glob
 import io
 import json
 import os
+import re
 import sys
 import tempfile
 import threading
@@ -301,6 +302,27 @@ def test_too_many_dimensions():
     message = fails(lambda: plugin.session(m.bytes()).run(None, {name: np.zeros([1] * 9, np.uint8)}))
     need(message, "node 'n_%s' (DequantizeLinear)" % y, "input '%s' has 9 dimensions" % name)
     assert np.array_equal(plugin.session(m.bytes()).run(None, m.feeds)[0], cpu(m)[0])
+
+
+def test_network_in_one_piece():
+    """Convolutions one behind the other: images are turned where the network begins and where it ends, and nowhere else, and
+    all operators share launches, as PoCL has them on x86 CPUs with AVX2."""
+    layers, channels = 40, 16
+    m = models.Model(np.random.default_rng(6))
+    scale, zero = m.const(np.float32(0.01)), m.const(np.uint8(128))
+    y = m.input(m.codes((1, channels, 5, 5), np.uint8))
+    for _ in range(layers):
+        w = m.const(m.codes((channels, channels, 1, 1), np.int8))
+        y = m.node("QLinearConv", [y, scale, zero, w, scale, m.const(np.int8(0)), scale, zero])
+    m.output(y, np.uint8)
+    with open("/proc/cpuinfo") as f:
+        capable = {"avx2", "f16c"} <= set(f.read().split())
+    stayed, text = agree(m, {"device": "opencl:Portable Computing Language"}, level=1)
+    assert stayed == []
+    found = re.search(r"(\d+) operators, (\d+) of them in chains, (\d+) that turn images, (\d+) on the reference", text)
+    operators, chained, turned, reference = map(int, found.groups())
+    assert operators == layers + turned and reference == 0, found[0]
+    assert not capable or (turned == 2 and chained == operators), found[0]
 
 
 def test_threads():
