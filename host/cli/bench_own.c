@@ -7,10 +7,6 @@
 
 #include "cli/bench_works.h"
 
-/* Operands that peers make by the same rule: see tests/bench/README.md. */
-enum { SEED_X = 1, SEED_W = 2, ZERO = 128 };
-static const float x_scale = 0x1p-6f;
-
 struct qd_bench_own {
     const qd_bench_work *work;
     qd_context *c;
@@ -21,9 +17,10 @@ struct qd_bench_own {
     qd_tensor *w[QD_BENCH_MAX_COPIES];
     int count;
     qd_tensor *x, *x_zero, *requants, *y;
+    qd_bench_network network;
 };
 
-static int32_t const_zero = ZERO; /* borrowed by constants */
+static int32_t const_zero = QD_BENCH_ZERO; /* borrowed by constants */
 
 /* Byte i of a sequence: a multiplicative hash with its bits mixed (finalizer of Murmur3, Appleby 2011, shortened). */
 static uint8_t byte_at(uint32_t i, uint32_t seed) {
@@ -45,7 +42,7 @@ static bool make_requant(qd_bench_own *o) {
     if (!ok) qd_cli_fail("out of memory");
     for (int64_t i = 0; ok && i < w->n; i++)
         scales[i] = 0x1p-7f * (1 + (float)(i % 7) / 8);
-    if (ok && (qd_requantize_table(QD_ROUND_FLOAT, x_scale, scales, w->n, w->y_scale, o->requant) != QD_OK ||
+    if (ok && (qd_requantize_table(QD_ROUND_FLOAT, QD_BENCH_SCALE, scales, w->n, w->y_scale, o->requant) != QD_OK ||
                qd_tensor_constant(o->c, &d, o->requant, &o->requants) != QD_OK ||
                qd_tensor_constant(o->c, &one, &const_zero, &o->x_zero) != QD_OK))
         ok = qd_cli_failed() == QD_EXIT_OK;
@@ -53,19 +50,18 @@ static bool make_requant(qd_bench_own *o) {
     return ok;
 }
 
-/* Codes of 8 bits, or the floats (code - 128) / 128. */
-static bool make_bytes(qd_format f, size_t count, uint32_t seed, void **out) {
+bool qd_bench_make_values(qd_format f, size_t count, uint32_t seed, void **out) {
     void *data = malloc(count * (f == QD_FORMAT_F32 ? sizeof(float) : 1));
     *out = data;
     if (!data) return qd_cli_fail("out of memory") == QD_EXIT_OK;
     for (size_t i = 0; i < count; i++) {
         const int code = byte_at((uint32_t)i, seed);
         if (f == QD_FORMAT_F32) {
-            ((float *)data)[i] = (float)(code - ZERO) / ZERO;
+            ((float *)data)[i] = (float)(code - QD_BENCH_ZERO) / QD_BENCH_ZERO;
         } else if (f == QD_FORMAT_U8) {
             ((uint8_t *)data)[i] = (uint8_t)code;
         } else {
-            ((int8_t *)data)[i] = (int8_t)(code == 0 ? -127 : code - ZERO);
+            ((int8_t *)data)[i] = (int8_t)(code == 0 ? -127 : code - QD_BENCH_ZERO);
         }
     }
     return true;
@@ -79,7 +75,7 @@ static bool make_weights(qd_bench_own *o, const qd_tensor_desc *d) {
         ok = o->weights != NULL || qd_cli_fail("out of memory") == QD_EXIT_OK;
         ok = ok && qd_bench_random_weights(w->weights, w->n, w->k, o->weights);
     } else {
-        ok = make_bytes(w->weights, (size_t)(w->n * w->k), SEED_W, &o->weights);
+        ok = qd_bench_make_values(w->weights, (size_t)(w->n * w->k), QD_BENCH_SEED_W, &o->weights);
     }
     while (ok && o->count < w->copies && !qd_cli_stopped()) {
         ok = qd_tensor_constant(o->c, d, o->weights, &o->w[o->count]) == QD_OK || qd_cli_failed() == QD_EXIT_OK;
@@ -98,11 +94,17 @@ static bool make_input(qd_bench_own *o, const qd_tensor_desc *d) {
     if (w->kind == QD_BENCH_GEMV) return qd_bench_random_activations(o->c, d->format, w->m, w->k, &o->x);
     void *data;
     const size_t size = d->format == QD_FORMAT_F32 ? sizeof(float) : 1;
-    bool ok = make_bytes(d->format, qd_desc_bytes(d) / size, SEED_X, &data);
+    bool ok = qd_bench_make_values(d->format, qd_desc_bytes(d) / size, QD_BENCH_SEED_X, &data);
     if (ok && (qd_tensor_create(o->c, d, &o->x) != QD_OK || qd_tensor_write(o->x, 0, data, qd_desc_bytes(d)) != QD_OK))
         ok = qd_cli_failed() == QD_EXIT_OK;
     free(data);
     return ok;
+}
+
+static bool compile(qd_graph *g) {
+    const qd_status status = qd_graph_compile(g, go_on, NULL);
+    if (qd_cli_stopped()) return qd_cli_fail("stopped") == QD_EXIT_OK;
+    return status == QD_OK || qd_cli_failed() == QD_EXIT_OK;
 }
 
 static bool make_graph(qd_bench_own *o, qd_op op, const qd_attrs *attrs) {
@@ -113,9 +115,15 @@ static bool make_graph(qd_bench_own *o, qd_op op, const qd_attrs *attrs) {
         status = qd_graph_add(o->graph, op, attrs, in, n_in, &o->y, 1);
         if (!i && !status) status = qd_plan_create(o->c, op, attrs, in, n_in, &o->y, 1, &o->first);
     }
-    if (!status) status = qd_graph_compile(o->graph, go_on, NULL);
-    if (qd_cli_stopped()) return qd_cli_fail("stopped") == QD_EXIT_OK;
-    return status == QD_OK || qd_cli_failed() == QD_EXIT_OK;
+    if (status) return qd_cli_failed() == QD_EXIT_OK;
+    return compile(o->graph);
+}
+
+static bool make_network(qd_bench_own *o) {
+    if (!qd_bench_network_create(&o->network, o->c, o->work)) return false;
+    o->graph = o->network.graph;
+    o->y = o->network.y;
+    return compile(o->graph);
 }
 
 /* ---- The work ----------------------------------------------------------------------------------------------- */
@@ -129,7 +137,11 @@ qd_bench_own *qd_bench_own_create(qd_context *c, qd_model *m, const qd_bench_wor
     o->work = w;
     o->c = c;
     o->model = m;
-    if (w->tokens > 0) return o;
+    if (w->tokens > 0 || (w->layers && make_network(o))) return o;
+    if (w->layers) {
+        qd_bench_own_free(o);
+        return NULL;
+    }
     const bool codes = w->weights == QD_FORMAT_I8;
     qd_tensor_desc weights = qd_desc(w->weights, w->n, w->k, 0, 0);
     qd_tensor_desc x = qd_desc(w->kind == QD_BENCH_GEMV ? QD_FORMAT_A8
@@ -137,7 +149,7 @@ qd_bench_own *qd_bench_own_create(qd_context *c, qd_model *m, const qd_bench_wor
                                                         : w->weights,
                                w->m, w->k, 0, 0);
     qd_tensor_desc y = qd_desc(codes ? QD_FORMAT_U8 : QD_FORMAT_F32, w->m, w->n, 0, 0);
-    const qd_requant requant = {.rounding = QD_ROUND_FLOAT, .zero_point = ZERO};
+    const qd_requant requant = {.rounding = QD_ROUND_FLOAT, .zero_point = QD_BENCH_ZERO};
     qd_attrs attrs = {.matmul_int = {.y = requant}};
     qd_op op = codes ? QD_OP_MATMUL_INT : QD_OP_MATMUL;
     if (w->kind == QD_BENCH_CONV) {
@@ -159,6 +171,11 @@ qd_bench_own *qd_bench_own_create(qd_context *c, qd_model *m, const qd_bench_wor
 
 void qd_bench_own_free(qd_bench_own *o) {
     if (!o) return;
+    if (o->work->layers) {
+        qd_bench_network_free(&o->network);
+        free(o);
+        return;
+    }
     qd_plan_free(o->first);
     qd_graph_free(o->graph);
     for (int i = 0; i < o->count; i++)

@@ -12,21 +12,28 @@ typedef struct row {
     int64_t m, n, k;
     int64_t image, channels, kernel, stride, groups;
     qd_format weights;
+    const char *layers;
 } row;
 
 static const row rows[] = {
-#define QD_BENCH_GEMM(of, m, n, k) {QD_BENCH_GEMM, of, m, n, k, 0, 0, 0, 0, 1, QD_FORMAT_I8},
-#define QD_BENCH_CONV(of, image, channels, outputs, kernel, stride, groups)                                    \
-    {QD_BENCH_CONV, of,     0,      outputs,     (kernel) * (kernel) * (channels) / (groups), image, channels, \
-     kernel,        stride, groups, QD_FORMAT_I8},
-#define QD_BENCH_GEMV(format, n, k) {QD_BENCH_GEMV, #format, 1, n, k, 0, 0, 0, 0, 1, QD_FORMAT_##format},
-#define QD_BENCH_SGEMM(of, m, n, k) {QD_BENCH_SGEMM, of, m, n, k, 0, 0, 0, 0, 1, QD_FORMAT_F32},
+#define QD_BENCH_GEMM(of, m, n, k) {QD_BENCH_GEMM, of, m, n, k, 0, 0, 0, 0, 1, QD_FORMAT_I8, NULL},
+#define QD_BENCH_CONV(of, image, channels, outputs, kernel, stride, groups)                 \
+    {QD_BENCH_CONV, of,       0,      outputs, (kernel) * (kernel) * (channels) / (groups), \
+     image,         channels, kernel, stride,  groups,                                      \
+     QD_FORMAT_I8,  NULL},
+#define QD_BENCH_GEMV(format, n, k) {QD_BENCH_GEMV, #format, 1, n, k, 0, 0, 0, 0, 1, QD_FORMAT_##format, NULL},
+#define QD_BENCH_SGEMM(of, m, n, k) {QD_BENCH_SGEMM, of, m, n, k, 0, 0, 0, 0, 1, QD_FORMAT_F32, NULL},
+#define QD_BENCH_NETWORK(of, rows, image, channels, layers) \
+    {QD_BENCH_NETWORK, of, rows, 0, 0, image, channels, 0, 0, 1, QD_FORMAT_I8, layers},
 #include "cli/bench_works.def"
 };
 enum { ROWS = sizeof rows / sizeof rows[0] };
 
+/* A rounding in another direction moves a mark of 64 codes by 1/64 on average. */
+static const double code_tolerance = 0.3;
+
 const char *qd_bench_kind_name(qd_bench_kind kind) {
-    static const char *const names[QD_BENCH_KINDS] = {"gemm", "conv", "gemv", "sgemm", "prompt", "generate"};
+    static const char *const names[QD_BENCH_KINDS] = {"gemm", "conv", "gemv", "sgemm", "network", "prompt", "generate"};
     return (unsigned)kind < QD_BENCH_KINDS ? names[kind] : "";
 }
 
@@ -36,6 +43,9 @@ static void name_work(qd_bench_work *w, const char *of) {
         snprintf(w->name, sizeof w->name, "%s %s %s%lldx%lld/%lld %lld-%lld @%lld", kind, of, w->groups > 1 ? "dw" : "",
                  (long long)w->kernel, (long long)w->kernel, (long long)w->stride, (long long)w->channels,
                  (long long)w->n, (long long)w->image);
+    } else if (w->kind == QD_BENCH_NETWORK) {
+        snprintf(w->name, sizeof w->name, "%s %s %s%lld", kind, of, w->rows ? "" : "@",
+                 (long long)(w->rows ? w->rows : w->image));
     } else {
         snprintf(w->name, sizeof w->name, "%s %s %lldx%lldx%lld", kind, of, (long long)w->m, (long long)w->n,
                  (long long)w->k);
@@ -55,7 +65,25 @@ static int copies_of(const qd_bench_work *w) {
     return copies < FEW ? FEW : copies > MOST ? MOST : (int)copies;
 }
 
+/* What it computes, and weights, inputs and results of each layer. */
+static qd_bench_work make_network(const row *r) {
+    qd_bench_work w = {.kind = r->kind, .rows = r->m, .image = r->image, .channels = r->channels};
+    w.layers = r->layers;
+    w.weights = r->weights;
+    w.copies = 1;
+    w.tolerance = code_tolerance;
+    qd_bench_layer l = qd_bench_first_layer(&w);
+    for (const char *text = r->layers; qd_bench_next_layer(&text, &l);) {
+        w.operations += 2.0 * (double)l.m * (double)l.outputs * (double)l.k;
+        w.bytes += (double)(l.outputs * l.k + l.image * l.image * l.channels + l.m * l.outputs);
+        if (!l.image) w.bytes += (double)(l.m * l.channels);
+    }
+    name_work(&w, r->of);
+    return w;
+}
+
 static qd_bench_work make_work(const row *r) {
+    if (r->layers) return make_network(r);
     qd_bench_work w = {.kind = r->kind, .m = r->m, .n = r->n, .k = r->k, .weights = r->weights, .image = r->image};
     w.channels = r->channels;
     w.kernel = r->kernel;
@@ -76,8 +104,7 @@ static qd_bench_work make_work(const row *r) {
     /* Sums of K products of even codes deviate by about sqrt(K) · 74², which makes the codes of y deviate by about 60.
      */
     w.y_scale = codes ? (float)(sqrt((double)w.k) * 0x1p-6) : 0;
-    /* A rounding in another direction moves a mark of 64 codes by 1/64 on average. */
-    w.tolerance = codes ? 0.3 : r->kind == QD_BENCH_SGEMM ? 0.01 : 0;
+    w.tolerance = codes ? code_tolerance : r->kind == QD_BENCH_SGEMM ? 0.01 : 0;
     name_work(&w, r->of);
     return w;
 }
@@ -123,7 +150,10 @@ void qd_bench_model_works(const char *path, const qd_gguf *g, int64_t prompt, in
 bool qd_bench_work_line(const qd_bench_work *w, char *line, size_t size) {
     const char *kind = qd_bench_kind_name(w->kind);
     int n;
-    if (w->tokens > 0) {
+    if (w->layers) {
+        n = snprintf(line, size, "%s rows=%lld image=%lld channels=%lld layers=%s", kind, (long long)w->rows,
+                     (long long)w->image, (long long)w->channels, w->layers);
+    } else if (w->tokens > 0) {
         n = snprintf(line, size, "%s tokens=%lld model=%s", kind, (long long)w->tokens, w->path);
     } else if (w->kind == QD_BENCH_CONV) {
         n = snprintf(line, size,

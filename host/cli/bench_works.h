@@ -9,6 +9,7 @@ typedef enum qd_bench_kind {
     QD_BENCH_CONV,
     QD_BENCH_GEMV,
     QD_BENCH_SGEMM,
+    QD_BENCH_NETWORK,
     QD_BENCH_PROMPT,
     QD_BENCH_GENERATE,
     QD_BENCH_KINDS
@@ -23,6 +24,8 @@ typedef struct qd_bench_work {
     /* y[M,N] of K products each; a convolution's M are the elements of its image */
     int64_t m, n, k;
     int64_t image, channels, kernel, stride, groups; /* of a convolution; the sides of the square images */
+    const char *layers; /* of a network: see bench_works.def; else NULL. image and channels are those of its input */
+    int64_t rows;       /* of a network of products; 0: its input is an image */
     qd_format weights;
     int copies;               /* of the weights; a pass uses each once */
     int64_t tokens;           /* of a model's pass; else 0 */
@@ -39,6 +42,40 @@ bool qd_bench_list_works(const char *pattern, qd_bench_work **works, int *count)
 void qd_bench_model_works(const char *path, const qd_gguf *g, int64_t prompt, int64_t generate, qd_bench_work works[2]);
 /** The work as peers are told: see tests/bench/README.md. Prints a message and returns false when it is too long. */
 bool qd_bench_work_line(const qd_bench_work *w, char *line, size_t size);
+
+/* ---- Networks ----------------------------------------------------------------------------------------------- */
+
+/** A layer: what it reads, y[m, outputs] of k products each, and the side of its square result; 0: rows of a matrix. */
+typedef struct qd_bench_layer {
+    int64_t image, channels, outputs, kernel, stride, groups, side, m, k;
+} qd_bench_layer;
+/** What the first layer reads, as if a layer had made it. */
+qd_bench_layer qd_bench_first_layer(const qd_bench_work *w);
+/** Reads the layer at *text, which follows that in *l, and moves *text behind it. False: there is none. */
+bool qd_bench_next_layer(const char **text, qd_bench_layer *l);
+
+/* ---- Operands that peers make by the same rule: see tests/bench/README.md ------------------------------------ */
+
+enum { QD_BENCH_SEED_X = 1, QD_BENCH_SEED_W = 2, QD_BENCH_ZERO = 128 };
+#define QD_BENCH_SCALE 0x1p-6f /* of x */
+/** `count` codes of 8 bits, or the floats (code - 128) / 128; to be freed with free(). Prints a message and returns
+ * false when memory is short. */
+bool qd_bench_make_values(qd_format f, size_t count, uint32_t seed, void **out);
+
+/* ---- qdot's own part ---------------------------------------------------------------------------------------- */
+
+enum { QD_BENCH_MOST_LAYERS = 128 };
+/** A network's graph, and what it is made of; all zero before. */
+typedef struct qd_bench_network {
+    qd_graph *graph;
+    qd_tensor *y; /* the last layer's; owned below */
+    qd_tensor *kept[2 * QD_BENCH_MOST_LAYERS + 3];
+    void *memory[QD_BENCH_MOST_LAYERS], *weights;
+    int n_kept, n_memory;
+} qd_bench_network;
+/** The graph is not compiled. Prints a message and returns false on failure; to be freed, also then. */
+bool qd_bench_network_create(qd_bench_network *n, qd_context *c, const qd_bench_work *w);
+void qd_bench_network_free(qd_bench_network *n);
 
 /** What qdot itself needs to do a work. */
 typedef struct qd_bench_own qd_bench_own;

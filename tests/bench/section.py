@@ -72,8 +72,7 @@ def aims():
                          f"{ratio(w, 'llama.cpp') or 'no peer'}; {rate:.0f} tokens/s"))
     if first:
         rows.append((f"start to first token, prompt of {first['tokens']}", "0.4 s", f"{statistics.median(first['seconds']):.2f} s"))
-    for o, kind, peer in ((works, "gemm", "onnxruntime+qdot"), (works, "conv", "onnxruntime+qdot"),
-                          (works, "gemm", "tflite+qdot"), (works, "conv", "tflite+qdot"),
+    for o, kind, peer in ((works, "network", "onnxruntime+qdot"), (works, "network", "tflite+qdot"),
                           (models["q4_1"], "generate", "llama.cpp+qdot"), (models["q4_1"], "prompt", "llama.cpp+qdot")):
         s = summary(o, kind, peer) if o else None
         if s:
@@ -115,7 +114,7 @@ if others:
     out.append(f"Other programs used {100 * statistics.median(others):.0f} % of the cores, at most {100 * max(others):.0f} %."
                + (" **Not a quiet run: the ratios say little.**" if statistics.median(others) > 0.1 else ""))
 aims()
-for kind in ("gemm", "conv", "gemv", "sgemm"):
+for kind in ("gemm", "conv", "network", "gemv", "sgemm"):
     all_works(kind)
 section = "\n".join(out) + "\n"
 print(section)

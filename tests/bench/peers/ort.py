@@ -1,7 +1,7 @@
 """ONNX Runtime as a peer of `qdot bench --peers` (README.md has the protocol): ort.py THREADS [PLUGIN].
 
-Each work is a graph whose nodes differ only in which copy of the weights they read, so that what Python does once a run
-counts little. With a plug-in (libqdot_ort_ep.so), qdot computes instead of ONNX Runtime's own kernels.
+Each work is a network, or a graph whose nodes differ only in which copy of the weights they read, so that what Python does
+once a run counts little. With a plug-in (libqdot_ort_ep.so), qdot computes instead of ONNX Runtime's own kernels.
 """
 import os
 import sys
@@ -10,18 +10,18 @@ import numpy as np
 import onnxruntime as ort
 from onnx import TensorProto, helper
 
-from peer import ZERO, Cannot, codes, floats, inputs, output_side, scales, serve, weights
+from peer import ZERO, Cannot, codes, floats, inputs, layers, output_side, scales, serve, weights
 
 PLUGIN = "QdotExecutionProvider"
 FLOAT, U8 = TensorProto.FLOAT, TensorProto.UINT8
 
 
 class Graph:
-    """Nodes that each read x and a copy of the weights."""
+    """Nodes and what they read; results are those of a shape."""
 
     def __init__(self, x, y_type, y_shape):
         self.x, self.y_type, self.y_shape = x, y_type, y_shape
-        self.nodes, self.constants, self.results = [], [], []
+        self.nodes, self.constants, self.results, self.count = [], [], [], 0
 
     def constant(self, name, array):
         t = TensorProto()
@@ -39,10 +39,13 @@ class Graph:
                 "ys": self.constant("ys", np.array(y_scale, np.float32)),
                 "yz": self.constant("yz", np.array(ZERO, np.uint8))}
 
-    def node(self, op, operands, domain="", **attributes):
-        name = f"y{len(self.results)}"
+    def node(self, op, operands, domain="", result=True, **attributes):
+        name = f"y{self.count}"
+        self.count += 1
         self.nodes.append(helper.make_node(op, operands, [name], domain=domain, **attributes))
-        self.results.append(helper.make_tensor_value_info(name, self.y_type, self.y_shape))
+        if result:
+            self.results.append(helper.make_tensor_value_info(name, self.y_type, self.y_shape))
+        return name
 
     def session(self, threads, plugin):
         x_type = helper.np_dtype_to_tensor_dtype(self.x.dtype)
@@ -87,6 +90,26 @@ def conv(o, plugin):
     return g
 
 
+def network(o, _):
+    """The standard's operators in its order, channels first; a session puts channels last, once, as it likes."""
+    all_layers = list(layers(o))
+    last, image = all_layers[-1], o["image"]
+    x = inputs((1, image, image, o["channels"])).transpose(0, 3, 1, 2) if image else inputs((o["rows"], o["channels"]))
+    side = output_side(last) if image else 0
+    g = Graph(np.ascontiguousarray(x), U8, [1, last["outputs"], side, side] if image else [o["rows"], last["outputs"]])
+    value, scale = "x", g.constant("s", np.array(2.0**-6, np.float32))
+    zero = g.constant("z", np.array(ZERO, np.uint8))
+    for i, l in enumerate(all_layers):
+        n, kernel = l["outputs"], l["kernel"]
+        w = weights((n, kernel, kernel, l["channels"] // l["groups"]))
+        w = np.ascontiguousarray(w.transpose(0, 3, 1, 2) if image else w.reshape(n, -1).T)
+        operands = [value, scale, zero, g.constant(f"w{i}", w), g.constant(f"ws{i}", l["w_scale"]),
+                    g.constant(f"wz{i}", np.zeros(n, np.int8)), scale, zero]
+        window = {"kernel_shape": [kernel] * 2, "strides": [l["stride"]] * 2, "pads": [l["pad"]] * 4, "group": l["groups"]}
+        value = g.node("QLinearConv" if image else "QLinearMatMul", operands, result=l is last, **(window if image else {}))
+    return g
+
+
 def gemv(o, _):
     """Blocks of 32 with a scale each, activations in 8 bits: MatMulNBits at accuracy level 4."""
     bits = {"q4_0": 4, "q8_0": 8}.get(o["format"])
@@ -111,7 +134,7 @@ def sgemm(o, _):
     return g
 
 
-KINDS = {"gemm": gemm, "conv": conv, "gemv": gemv, "sgemm": sgemm}
+KINDS = {"gemm": gemm, "conv": conv, "gemv": gemv, "sgemm": sgemm, "network": network}
 
 
 class Work:
@@ -124,7 +147,7 @@ class Work:
         self.binding.bind_cpu_input("x", g.x)
         for r in g.results:
             self.binding.bind_output(r.name)
-        self.kind, self.channels_first = kind, kind == "conv" and plugin
+        self.kind, self.channels_first = kind, bool(o.get("image")) and (kind == "network" or plugin)
 
     def once(self):
         self.session.run_with_iobinding(self.binding)

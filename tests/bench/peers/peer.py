@@ -47,10 +47,22 @@ def output_side(o):
     return (o["image"] + 2 * o["pad"] - o["kernel"]) // o["stride"] + 1
 
 
+def layers(o):
+    """A network's, each with what it reads and makes: image is None where there are rows of a matrix."""
+    image, channels = o["image"] or None, o["channels"]
+    for words in o["layers"].split(","):
+        n, kernel, stride, groups = map(int, words.split("/")) if image else (int(words), 1, 1, 1)
+        k = kernel * kernel * channels // groups
+        layer = {"image": image, "channels": channels, "outputs": n, "kernel": kernel, "stride": stride, "pad": kernel // 2,
+                 "groups": groups, "w_scale": (1.25 * 2.0**-7 / k**0.5 * (1 + (np.arange(n) % 7) / 8)).astype(np.float32)}
+        yield layer
+        image, channels = image and output_side(layer), n
+
+
 def options(words):
-    """Of a work, by name: whole numbers but for y_scale and format."""
+    """Of a work, by name: whole numbers but for these."""
     given = dict(w.split("=", 1) for w in words)
-    kinds = {"y_scale": float, "format": str}
+    kinds = {"y_scale": float, "format": str, "layers": str}
     return {k: kinds.get(k, int)(v) for k, v in given.items()}
 
 
