@@ -58,10 +58,15 @@ void qd_bench_describe_machine(qd_bench_machine *out) {
     static const char *const wanted[] = {"sse4_1",   "avx",     "avx2",     "fma",         "f16c",
                                          "avx_vnni", "avx512f", "avx512bw", "avx512_vnni", "avx512_bf16",
                                          "amx_int8", "asimd",   "asimddp",  "i8mm",        "sve"};
-    char flags[4096] = "";
+    char flags[4096] = "", family[12] = "";
     *out = (qd_bench_machine){.processors = sysconf(_SC_NPROCESSORS_ONLN)};
     snprintf(out->processor, sizeof out->processor, "unknown processor");
     cpu_fact("model name", out->processor, sizeof out->processor);
+    cpu_fact("cpu family", family, sizeof family);
+    if (*family) { /* a virtual machine's name may be that of several generations */
+        const size_t n = strlen(out->processor);
+        snprintf(out->processor + n, sizeof out->processor - n, " (family %s)", family);
+    }
     cpu_fact("flags", flags, sizeof flags);
     if (!*flags) cpu_fact("Features", flags, sizeof flags);
     size_t used = 0;

@@ -8,29 +8,29 @@
 
 /* Parts of CPU devices with so many compute units each. They live as long as the process: PoCL's threads may still be
  * in their last command's event when the last context is closed, and would use a released one. */
-enum { MOST_PARTS = 64 };
 static pthread_mutex_t parts_lock = PTHREAD_MUTEX_INITIALIZER;
-static struct {
+static struct part {
     cl_device_id whole, part;
     int first, threads, users; /* cores [first, first + threads) */
-} parts[MOST_PARTS];
+} * parts;
 static int part_count;
 
-/* Cuts a device of `units` into as many parts as there is room for. */
+/* Cuts the first parts out of a device of `units`: more contexts than these share them. */
 static cl_int make_parts(cl_device_id whole, int threads, int units) {
-    cl_device_partition_property how[MOST_PARTS + 3] = {CL_DEVICE_PARTITION_BY_COUNTS};
-    cl_device_id made[MOST_PARTS];
+    enum { MOST = 8 };
+    cl_device_partition_property how[MOST + 3] = {CL_DEVICE_PARTITION_BY_COUNTS};
+    cl_device_id made[MOST];
     cl_uint n = 0;
-    while (n < (cl_uint)(units / threads) && part_count + (int)n < MOST_PARTS)
+    while (n < (cl_uint)(units / threads) && n < MOST)
         how[++n] = threads;
-    if (!n) return CL_OUT_OF_RESOURCES;
     how[n + 1] = CL_DEVICE_PARTITION_BY_COUNTS_LIST_END;
+    struct part *grown = qd_realloc(parts, ((size_t)part_count + n) * sizeof *grown);
+    if (!grown) return CL_OUT_OF_HOST_MEMORY;
+    parts = grown;
     const cl_int e = clCreateSubDevices(whole, how, n, made, NULL);
     for (cl_uint i = 0; i < n && e == CL_SUCCESS; i++) {
-        parts[part_count].whole = whole;
-        parts[part_count].part = made[i];
-        parts[part_count].first = (int)i * threads;
-        parts[part_count++].threads = threads;
+        parts[part_count++] =
+            (struct part){.whole = whole, .part = made[i], .first = (int)i * threads, .threads = threads};
     }
     return e;
 }

@@ -45,13 +45,17 @@ static bool cpu_has_f16c(void) {
 #endif
 
 #if defined(__x86_64__)
-/* Tiles are a process's only when it has asked for them. Linux grants that where the CPU has them, and with them, in
- * all CPUs so far, their products of bytes. */
-static bool may_use_amx(void) {
+/* Tiles are a process's only when it has asked for them, which makes its signals' frames larger: a context asks, a list
+ * of devices only looks whether the system and the CPU have them. With them come, in all CPUs so far, their products of
+ * bytes. */
+static bool may_use_amx(bool ask) {
 #ifdef __linux__
-    enum { ARCH_REQ_XCOMP_PERM = 0x1023, XTILEDATA = 18 };
-    return syscall(SYS_arch_prctl, ARCH_REQ_XCOMP_PERM, XTILEDATA) == 0;
+    enum { ARCH_GET_XCOMP_SUPP = 0x1021, ARCH_REQ_XCOMP_PERM = 0x1023, XTILEDATA = 18 };
+    unsigned long long has = 0;
+    if (syscall(SYS_arch_prctl, ARCH_GET_XCOMP_SUPP, &has) || !(has >> XTILEDATA & 1)) return false;
+    return !ask || syscall(SYS_arch_prctl, ARCH_REQ_XCOMP_PERM, XTILEDATA) == 0;
 #else
+    (void)ask;
     return false;
 #endif
 }
@@ -86,8 +90,10 @@ bool cl_device_has(cl_device_state *d, cl_needs needs, const char **why) {
     }
     *why = "this CPU has no AVX512-VNNI";
     if (!vnni || needs == CL_NEEDS_X86_AVX512_VNNI) return vnni;
-    *why = "this CPU has no AMX, or the system gives no leave to use it (Linux does since 5.16)";
-    return may_use_amx();
+    *why =
+        "this CPU has no AMX, or the system gives no leave to use it (Linux does since 5.16, to programs with large "
+        "enough signal stacks)";
+    return may_use_amx(d->context != NULL);
 #else
     (void)d;
     *why = "needs an x86-64 CPU";

@@ -532,7 +532,8 @@ QD_ALWAYS void gemm_all(const gemm *g, const void *source, const ulong positions
     gemm_block b = {.source = source, .first = positions, .chunk = g->k};
     int most = QD_BLOCK;
     if (!g->shift && !g->wide && !gemm_flip(g) && gemm_direct(source, 0, &b.pitch)) {
-        most = max(QD_BLOCK, QD_BLOCK_BYTES / g->k);
+        /* At most so many that count · tiles fits into an int. */
+        most = clamp(QD_BLOCK_BYTES / g->k, QD_BLOCK, 8192);
     } else {
         const bool fits = ((ulong)g->k + 128) * QD_POSITIONS * 2 <= QD_ROOM;
         b.chunk = fits && !((g->wide || g->shift) && g->k > QD_CHUNK) ? g->k : QD_CHUNK;

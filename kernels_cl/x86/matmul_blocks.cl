@@ -77,8 +77,8 @@
  * of d and Σx that minima meet, one for both where they have one minimum. */
 enum { X_PARTS = QD_TILE_HALVES < 2 ? 2 : QD_TILE_UNITS == 1 ? 1 : 2 };
 
-/* Words for the parts of a unit's rows. */
-enum { X_ROOM = 32768 };
+/* Words for the parts of a unit's rows: by AMX 16 rows of 65,536 codes are a unit. */
+enum { X_ROOM = QD_TOKENS > 8 ? 65536 : 32768 };
 
 /* Rows of x, and their parts: [group of QD_TOKENS rows][unit][part][row of the group]. */
 typedef struct x_rows {

@@ -1,14 +1,16 @@
 #!/bin/sh
 # The kernels that need AMX, byte for byte against the reference: on this CPU where it has AMX, else with its instructions
-# carried out by amx/emulator.c. Random problems, and mutants of the kernels, which must be refused.
-# --long: 20,000 problems of each operator, all formats of blocks, and the networks.
+# carried out by amx/emulator.c: random problems, and mutants of the kernels, which must be refused.
+# --long: 20,000 problems of each operator, all formats of blocks, all mutants, and two networks.
 set -eu
-cases=400
-formats="q4_0 q4_k"
+cases=100
+formats=q4_1
+mutants="AMX: the"
 long=
 if [ "${1:-}" = --long ]; then
     long=yes
     cases=20000
+    mutants=AMX
     formats=$(sed -n 's/^QD_KERNEL(matmul_\([a-z0-9_]*\)_amx, MATMUL, .*/\1/p' kernels_cl/kernels.def)
 fi
 build=${QDOT_BUILD_DIR:?}
@@ -66,7 +68,7 @@ done
 # shellcheck disable=SC2086
 [ -z "$long" ] || env $emulate QDOT_TEST_KERNELS=amx "$build/tests/e2e_test_networks"
 # shellcheck disable=SC2086
-env $emulate "$build/tests/fault_test_mutants" amx >"$work/log" 2>&1 || {
+env $emulate "$build/tests/fault_test_mutants" "$mutants" >"$work/log" 2>&1 || {
     cat "$work/log"
     exit 1
 }

@@ -109,8 +109,7 @@ void qg_device_report(qg_device *d) {
         const double own = c->compute_seconds - c->library_seconds - c->compile_seconds;
         GGML_LOG_INFO(
             "qdot: %llu graphs (%llu compiled in %.3f s), %llu nodes, %llu operators, %llu of them in chains, %llu of "
-            "them "
-            "on the reference; %.3f s, of which %.2f%% in this backend\n",
+            "them on the reference; %.3f s, of which %.2f%% in this backend\n",
             (unsigned long long)c->graphs, (unsigned long long)c->compiled, c->compile_seconds,
             (unsigned long long)c->nodes, (unsigned long long)c->operators, (unsigned long long)c->chained,
             (unsigned long long)c->fallbacks, c->compute_seconds - c->compile_seconds,

@@ -114,7 +114,8 @@ class Work:
         self.interpreter = interpreter(model, threads, plugin)
         self.interpreter.allocate_tensors()
         self.interpreter.set_tensor(self.interpreter.get_input_details()[0]["index"], x)
-        self.comparable = kind == "gemm" or (kind == "conv" and (o["stride"] == 1 or not o["pad"]))
+        self.comparable = kind == "gemm" or (kind == "network" and not o["image"]) or (
+            kind == "conv" and (o["stride"] == 1 or not o["pad"]))
 
     def once(self):
         self.interpreter.invoke()

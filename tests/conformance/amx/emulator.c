@@ -187,13 +187,17 @@ static void begin(void) {
 
 /* In place of the C library's. */
 long syscall(long number, ...) {
-    enum { ARCH_REQ_XCOMP_PERM = 0x1023, XTILEDATA = 18 };
+    enum { ARCH_GET_XCOMP_SUPP = 0x1021, ARCH_REQ_XCOMP_PERM = 0x1023, XTILEDATA = 18 };
     long a[6];
     va_list arguments;
     va_start(arguments, number);
     for (int i = 0; i < 6; i++)
         a[i] = va_arg(arguments, long);
     va_end(arguments);
+    if (number == SYS_arch_prctl && a[0] == ARCH_GET_XCOMP_SUPP) {
+        *(uint64_t *)a[1] = (uint64_t)1 << XTILEDATA;
+        return 0;
+    }
     if (number == SYS_arch_prctl && a[0] == ARCH_REQ_XCOMP_PERM && a[1] == XTILEDATA) {
         begin();
         return 0;
