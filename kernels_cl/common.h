@@ -12,6 +12,10 @@
 #define QD_COMMON_H
 
 #pragma OPENCL FP_CONTRACT OFF
+/* For CPUs without AVX-512 clang says how each function of the widest vectors would be called; all are inlined. */
+#ifdef __clang__
+#pragma clang diagnostic ignored "-Wpsabi"
+#endif
 #include "lanes.h"
 #include "qdot_num.h"
 

@@ -50,7 +50,7 @@ bool qd_cli_parse(int argc, char **argv, const char *usage, const char *about, c
 
 /** Options that several sub-commands have. */
 typedef struct qd_cli_common {
-    const char *model, *device, *activations, *kv;
+    const char *model, *device, *activations, *kv, *kernels;
     bool json, verbose;
     int64_t threads, context;
     uint64_t memory;
@@ -82,6 +82,11 @@ typedef struct qd_cli_common {
     { "verbose", 'v', QD_CLI_FLAG, &(c).verbose, 0, 0, NULL, "what the library does, on standard error" }
 #define QD_CLI_THREADS_OPTION(c) \
     { "threads", 't', QD_CLI_INT, &(c).threads, 0, 4096, "N", "compute threads of a CPU device; 0: all" }
+#define QD_CLI_KERNELS_OPTION(c)                                                                           \
+    {                                                                                                      \
+        "kernels", 0, QD_CLI_TEXT, &(c).kernels, 0, 0, "WORD",                                             \
+            "only kernel variants whose name contains WORD, where an operator has one (see: qdot devices)" \
+    }
 #define QD_CLI_MEMORY_OPTION(c) \
     { "memory", 0, QD_CLI_BYTES, &(c).memory, 0, 0, "BYTES", "device memory that may be used, as 512M or 2G" }
 #define QD_CLI_CONTEXT_OPTION(c) \

@@ -333,6 +333,7 @@ int qd_cmd_bench(int argc, char **argv) {
         {"peer-timeout", 0, QD_CLI_REAL, &s.patience, 1e-3, 86400, "S", "seconds that a peer may let wait (120)"},
         QD_CLI_ACTIVATIONS_OPTION(s.common),
         QD_CLI_KV_OPTION(s.common),
+        QD_CLI_KERNELS_OPTION(s.common),
         QD_CLI_THREADS_OPTION(s.common),
         QD_CLI_MEMORY_OPTION(s.common),
         QD_CLI_JSON_OPTION(s.common),

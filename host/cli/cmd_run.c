@@ -118,6 +118,7 @@ static int verify(const settings *s, const qd_generation *g, outcome *r) {
     qd_cli_common common = s->common;
     common.device = "ref";
     common.memory = 0;
+    common.kernels = NULL;
     common.context = g->proof->count;
     qd_cli_session reference;
     int code = QD_EXIT_FAILED;
@@ -337,6 +338,7 @@ int qd_cmd_run(int argc, char **argv) {
         {"verify", 0, QD_CLI_FLAG, &s.verify, 0, 0, NULL, "compare the logits' bytes with the C reference"},
         {"profile", 0, QD_CLI_FLAG, &s.profile, 0, 0, NULL, "print the device time of each kernel"},
         {"trace", 0, QD_CLI_TEXT, &s.trace, 0, 0, "FILE", "write a Chrome trace of the kernels"},
+        QD_CLI_KERNELS_OPTION(s.common),
         QD_CLI_THREADS_OPTION(s.common),
         QD_CLI_MEMORY_OPTION(s.common),
         QD_CLI_JSON_OPTION(s.common),

@@ -36,7 +36,6 @@ static bool show_row(void *user, const qd_verify_row *r) {
 
 typedef struct settings {
     qd_cli_common common;
-    const char *kernels;
     bool unproven;
     int64_t seed, cases;
     qd_cli_fuzz fuzz;
@@ -71,7 +70,6 @@ static int verify_table(const settings *s, qd_context *context, cJSON *json) {
 /* One device; adds to `array` when that is not NULL. Returns an exit code. */
 static int verify_device(const settings *s, const char *device, cJSON *array) {
     qd_context_options options = qd_cli_context_options(&s->common);
-    options.kernels = s->kernels;
     options.unproven = s->unproven;
     qd_context *context;
     if (qd_context_create(device, &options, &context) != QD_OK) return qd_cli_failed();
@@ -123,8 +121,7 @@ int qd_cmd_verify(int argc, char **argv) {
         {"size", 0, QD_CLI_INT, &s.fuzz.size, 0, 10, "S", "with --fuzz: of the shapes, 1 to 10 (default: mostly 1)"},
         {"coverage", 0, QD_CLI_FLAG, &s.fuzz.coverage, 0, 0, NULL, "with --fuzz: how often each choice was tried"},
         {"case", 0, QD_CLI_TEXT, &s.fuzz.repeat, 0, 0, "CASE", "instead: one case, as --fuzz printed it"},
-        {"kernels", 0, QD_CLI_TEXT, &s.kernels, 0, 0, "WORD",
-         "only kernel variants whose name contains WORD, where an operator has one (see: qdot devices)"},
+        QD_CLI_KERNELS_OPTION(s.common),
         {"unproven", 0, QD_CLI_FLAG, &s.unproven, 0, 0, NULL,
          "run kernels that nothing was tried with before: shows what is wrong with one that is refused otherwise"},
         {"vectors", 0, QD_CLI_TEXT, &s.vectors, 0, 0, "DIR",

@@ -14,7 +14,7 @@ static void print_log(void *unused, const char *line) {
 }
 
 qd_context_options qd_cli_context_options(const qd_cli_common *c) {
-    qd_context_options o = {.memory_budget = c->memory, .threads = (int)c->threads};
+    qd_context_options o = {.memory_budget = c->memory, .threads = (int)c->threads, .kernels = c->kernels};
     if (c->verbose) o.log = print_log;
     return o;
 }

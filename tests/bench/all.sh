@@ -27,13 +27,15 @@ trap 'exit 130' INT TERM
 keep=${KEEP:-$work}
 mkdir -p "$keep"
 
-# part NAME words…: the JSON of a run of qdot bench --peers, in $keep/NAME.json.
+# part NAME words…: the JSON of a run of qdot bench --peers, in $keep/NAME.json; $limits: variables of its environment.
+limits=
+# shellcheck disable=SC2086 # nothing, or words
 part() {
     name=$1
     shift
     [ ! -s "$keep/$name.json" ] || return 0
     echo "all.sh: $name" >&2
-    "$qdot" bench --peers --runs "${RUNS:-7}" --json "$@" >"$work/json"
+    env $limits "$qdot" bench --peers --runs "${RUNS:-7}" --json "$@" >"$work/json"
     mv "$work/json" "$keep/$name.json"
 }
 
@@ -67,6 +69,14 @@ for format in q4_1 q4_0; do
     part "$format" -m "$file" --prompt 128 --generate 64 --seconds 2
     part "$format-512" -m "$file" --prompt 512 --generate 16 --seconds 2
 done
+peers=${XDG_CACHE_HOME:-$HOME/.cache}/qdot/peers
+if [ -x "$peers-avx2/llama.cpp" ]; then
+    limits="LD_PRELOAD=$peers/.kit/avx2_only.so QDOT_PEERS=$peers-avx2"
+    for prompt in 128 512; do
+        part "avx2-$prompt" --kernels avx2 -m "$model" --prompt "$prompt" --generate 16 --seconds 2
+    done
+    limits=
+fi
 first_token
 [ -s "$keep/host.json" ] || ! command -v valgrind >/dev/null || QDOT_BUILD_DIR=${QDOT_BUILD_DIR:-build} \
     sh tests/bench/host_path.sh --json "$model" >"$keep/host.json" || rm -f "$keep/host.json"

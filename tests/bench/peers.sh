@@ -1,8 +1,10 @@
 #!/bin/sh
 # Brings the peers of `qdot bench --peers`: `sh tests/bench/peers.sh [onnxruntime] [onednn] [llama.cpp] [clblast]
-# [tflite]`, all of them without words. Each is a program in $XDG_CACHE_HOME/qdot/peers (else ~/.cache/…), its parts in .kit beside it;
+# [tflite] [avx2]`, all of them without words. Each is a program in $XDG_CACHE_HOME/qdot/peers (else ~/.cache/…), its parts in .kit
+# beside it;
 # nothing is fetched or built twice, but the programs are made anew. Where the build folder has plug-ins
-# (-DQDOT_OFFLOAD=ON), qdot in ONNX Runtime, in llama.cpp and in LiteRT are peers, too.
+# (-DQDOT_OFFLOAD=ON), qdot in ONNX Runtime, in llama.cpp and in LiteRT are peers, too. avx2 is llama.cpp as a processor without
+# AVX-512 runs it, in peers-avx2, and what lets PoCL compile for one; all.sh measures with it.
 #
 # Environment: QDOT_BUILD_DIR  folder of the built plug-ins (default: build)
 #              QDOT_JOBS       compilers at a time (default: one for each core)
@@ -42,7 +44,7 @@ logged() {
     return "$status"
 }
 
-# program NAME command…: a peer that runs the command, in which the word THREADS stands for their number.
+# program NAME command…: a peer that runs the command, in which the word THREADS stands for their number. NAME: below $folder.
 program() {
     {
         echo '#!/bin/sh'
@@ -121,13 +123,14 @@ bring_clblast() {
 }
 
 # GGML_NATIVE=OFF builds a baseline; each set of instructions that the processor has is then asked for by its name. (The
-# compiler would guess wrong about processors that it does not know.)
+# compiler would guess wrong about processors that it does not know.) $cpu_flags: what it is taken to have.
+cpu_flags=$(grep -m 1 '^flags' /proc/cpuinfo || true)
 cpu_options() {
     set -- avx2:AVX2 fma:FMA f16c:F16C bmi2:BMI2 avx512f:AVX512 avx512vbmi:AVX512_VBMI avx512_vnni:AVX512_VNNI \
         avx512_bf16:AVX512_BF16 avx_vnni:AVX_VNNI amx_tile:AMX_TILE amx_int8:AMX_INT8
     for pair; do
         state=OFF
-        if grep -m 1 '^flags' /proc/cpuinfo | grep -qw "${pair%%:*}"; then state=ON; fi
+        if echo "$cpu_flags" | grep -qw "${pair%%:*}"; then state=ON; fi
         printf ' -DGGML_%s=%s' "${pair##*:}" "$state"
     done
 }
@@ -158,20 +161,36 @@ build_llama() {
     find "$1/build" -mindepth 1 -maxdepth 1 ! -name bin -exec rm -rf {} +
 }
 
-bring_llama() {
-    bench=$kit/llama-$llama_release/build/bin/llama-bench
-    if [ ! -x "$bench" ]; then
-        say "building llama-bench (some minutes)"
-        rm -rf "$kit/llama-$llama_release"
-        mkdir -p "$kit/llama-$llama_release"
-        logged llama build_llama "$kit/llama-$llama_release" || return 1
-    fi
+# have_llama FOLDER: sets bench, the program, which is built where it is not there.
+have_llama() {
+    bench=$1/build/bin/llama-bench
     cp "$here/peers/llama.py" "$kit/llama.py"
+    [ ! -x "$bench" ] || return 0
+    say "building llama-bench (some minutes)"
+    rm -rf "$1"
+    mkdir -p "$1"
+    logged llama build_llama "$1"
+}
+
+bring_llama() {
+    have_llama "$kit/llama-$llama_release" || return 1
     program llama.cpp python3 "$kit/llama.py" THREADS "$llama_release" "$bench"
     plugin llama.cpp+qdot libggml-qdot.so python3 "$kit/llama.py" THREADS "$llama_release" "$bench"
 }
 
-[ $# -gt 0 ] || set -- onnxruntime onednn llama.cpp clblast tflite
+bring_avx2() {
+    echo "$cpu_flags" | grep -qw avx512_vnni || {
+        say "this processor has no AVX-512 VNNI to be left out"
+        return 0
+    }
+    cpu_flags="avx2 fma f16c bmi2"
+    have_llama "$kit/llama-$llama_release-avx2" || return 1
+    logged avx2 "${CC:-cc}" -O1 -std=gnu11 -shared -fPIC "$root/tests/conformance/avx2/avx2_only.c" -o "$kit/avx2_only.so" || return 1
+    mkdir -p "$folder-avx2"
+    program ../peers-avx2/llama.cpp python3 "$kit/llama.py" THREADS "$llama_release" "$bench"
+}
+
+[ $# -gt 0 ] || set -- onnxruntime onednn llama.cpp clblast tflite avx2
 mkdir -p "$kit"
 sh "$root/host/setup.sh" bench
 failed=0
@@ -183,8 +202,9 @@ for word; do
     llama.cpp) bring_llama || there= ;;
     clblast) bring_clblast || there= ;;
     tflite) bring_tflite || there= ;;
+    avx2) bring_avx2 || there= ;;
     *)
-        say "unknown word '$word' (known: onnxruntime, onednn, llama.cpp, clblast, tflite)"
+        say "unknown word '$word' (known: onnxruntime, onednn, llama.cpp, clblast, tflite, avx2)"
         exit 2
         ;;
     esac

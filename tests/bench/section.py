@@ -15,7 +15,7 @@ def load(name):
 
 
 works = load("works")
-models = {name: load(name) for name in ("q4_1", "q4_1-512", "q4_0", "q4_0-512")}
+models = {name: load(name) for name in ("q4_1", "q4_1-512", "q4_0", "q4_0-512", "avx2-128", "avx2-512")}
 first, host = load("first"), load("host")
 out = []
 
@@ -63,12 +63,14 @@ def aims():
     if gemv:
         shares = [w["of_roof"] for w in gemv]
         rows.append(("GEMV, share of the read bandwidth", "95 %", f"{100 * min(shares):.0f} … {100 * max(shares):.0f} %"))
-    for name, kind, aim in (("q4_1", "generate", "2"), ("q4_0", "generate", "2"), ("q4_1", "prompt", "5 (VNNI), 2 (AVX2)"),
-                            ("q4_1-512", "prompt", "5 (VNNI), 2 (AVX2)"), ("q4_0", "prompt", "5 (VNNI), 2 (AVX2)"),
-                            ("q4_0-512", "prompt", "5 (VNNI), 2 (AVX2)")):
+    either = "5 (VNNI), 2 (AVX2)"
+    for name, kind, aim in (("q4_1", "generate", "2"), ("q4_0", "generate", "2"), ("q4_1", "prompt", either),
+                            ("q4_1-512", "prompt", either), ("q4_0", "prompt", either), ("q4_0-512", "prompt", either),
+                            ("avx2-128", "prompt", "2"), ("avx2-512", "prompt", "2")):
         for w in parts(models[name], kind) if models[name] else []:
             rate = w["tokens"] / w["seconds"]["median"]
-            rows.append((f"SmolLM2 {name[:4].upper()} {w['name']}, llama.cpp", aim,
+            title = "Q4_1, both with AVX2 alone," if name.startswith("avx2") else name[:4].upper()
+            rows.append((f"SmolLM2 {title} {w['name']}, llama.cpp", aim,
                          f"{ratio(w, 'llama.cpp') or 'no peer'}; {rate:.0f} tokens/s"))
     if first:
         rows.append((f"start to first token, prompt of {first['tokens']}", "0.4 s", f"{statistics.median(first['seconds']):.2f} s"))

@@ -60,6 +60,10 @@ PYTHON
     holds 'exec(open("'"$work"'/check.py").read(), globals()) or all(map(right, [p for p in o["products"] if "seconds" in p]))'
     holds 'close(max(p.get("gop_per_s", 0) for p in o["products"]), o["roof"]["multiply_gop_per_s"])'
 done
+if "$qdot" devices --brief | grep -q x86-avx2; then
+    run 0 bench --json --runs 1 --seconds 0.001 --kernels avx2
+    holds 'all("avx2" in p["kernel"] for p in o["products"] if p["weights"] in ("q4_0", "q4_1", "q4_k", "i8") and "kernel" in p)'
+fi
 
 if [ -n "${QDOT_TEST_MODEL:-}" ]; then
     run 0 bench -m "$QDOT_TEST_MODEL" --json --runs 2 --seconds 0.001 --prompt 3 --generate 2
