@@ -143,17 +143,12 @@ int qd_cmd_tune(int argc, char **argv) {
     int code;
     if (!qd_cli_parse(
             argc, argv, "tune [options]",
-            "Measures the ways that a device has to compute products, convolutions and attention - kernel variants, "
-            "numbers "
-            "of\n"
-            "work-groups, sizes of tiles - for each operator, format, number of rows and size of weights, against the "
-            "way it goes now; and "
-            "writes those\n"
-            "that were faster by more than the measurements spread to the device's file, which every later program "
-            "with qdot reads.\n"
-            "The results keep their bytes: every kernel is proven before it is used. A file of another device, driver "
-            "or build is\n"
-            "not used, and one may be removed at any time. Let nothing else run meanwhile.\n\n"
+            "Measures the ways that a device has to compute products, convolutions and attention - kernel variants,\n"
+            "numbers of work-groups, sizes of tiles - for each operator, format, number of rows and size of weights,\n"
+            "against the way it goes now; and writes those that were faster by more than the measurements spread to\n"
+            "the device's file, which every later program with qdot reads. The results keep their bytes: every kernel\n"
+            "is proven before it is used. A file of another device, driver or build is not used, and one may be\n"
+            "removed at any time. Let nothing else run meanwhile.\n\n"
             "  qdot tune                          common sizes, on the default device\n"
             "  qdot tune -m model.gguf            the sizes of a model: fewer, so better measured\n"
             "  qdot tune --format q4_1 -s 60 -o mine.txt; QDOT_TUNING=mine.txt qdot run …\n"

@@ -25,7 +25,7 @@ static const struct {
     {"compare", qd_cmd_compare, "set two models side by side: size, speed, and what they predict"},
     {"bench", qd_cmd_bench, "measure speeds, next to what the machine could do"},
     {"tune", qd_cmd_tune, "find the fastest ways a device has, for every later program"},
-    {"sim", qd_cmd_sim, "the model of FPGA boards, against published measurements"},
+    {"sim", qd_cmd_sim, "simulated FPGA boards: reports, the search for designs, the model's error"},
     {"verify", qd_cmd_verify, "compare a device with the C reference, byte for byte"},
 };
 enum { COMMANDS = sizeof commands / sizeof commands[0] };

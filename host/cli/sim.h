@@ -39,8 +39,6 @@ typedef struct qd_cli_sim_found {
 qd_cli_sim_group *qd_cli_sim_groups(const qd_sim_report *r, int *count);
 /** Share of the array's time that a group's products would need at the least. */
 double qd_cli_sim_utilization(const qd_sim_report *r, const qd_cli_sim_group *g);
-/** Bytes of a step. */
-double qd_cli_sim_bytes(const qd_sim_step *s);
 
 /* ---- Reports ------------------------------------------------------------------------------------------------ */
 
@@ -63,10 +61,6 @@ void qd_cli_svg_front(FILE *f, const qd_cli_sim_found *found, bool alone);
 /** Writes a self-contained page. Prints a message and returns false on failure. */
 bool qd_cli_sim_write_page(const char *path, const qd_cli_sim_work *w);
 bool qd_cli_sim_write_front(const char *path, const qd_cli_sim_found *found);
-
-/** Writes the parameters of a design for hls/ and hls/rtl to a folder, which is made. Prints a message and returns
- * false on failure. */
-bool qd_cli_sim_emit(const char *folder, const qd_cli_sim_found *found, const qd_sim_candidate *c);
 
 /* ---- What is asked ------------------------------------------------------------------------------------------ */
 

@@ -75,7 +75,9 @@ static void write_rtl(FILE *f, const qd_cli_sim_found *found, const qd_sim_candi
     fprintf(f, "        .w_data(w_data),\n        .x_data(x_data),\n        .y_data(y_data)\n    );\nendmodule\n");
 }
 
-bool qd_cli_sim_emit(const char *folder, const qd_cli_sim_found *found, const qd_sim_candidate *c) {
+/* Writes the parameters of a design for hls/ and hls/rtl to a folder, which is made. Prints a message and returns false
+ * on failure. */
+static bool emit(const char *folder, const qd_cli_sim_found *found, const qd_sim_candidate *c) {
     static const struct {
         const char *name;
         void (*write)(FILE *f, const qd_cli_sim_found *found, const qd_sim_candidate *c);
@@ -192,7 +194,7 @@ int qd_cmd_sim_search(int argc, char **argv) {
     if (status) return qd_cli_failed();
     const qd_cli_sim_found found = {qd_cli_sim_name(&ask), ask.network ? "frames" : "tokens", 1, wide, s};
     code = (svg && !write_svg(svg, &found)) || (page && !qd_cli_sim_write_front(page, &found)) ||
-                   (folder && !qd_cli_sim_emit(folder, &found, &s->candidate[s->best]))
+                   (folder && !emit(folder, &found, &s->candidate[s->best]))
                ? QD_EXIT_FAILED
                : QD_EXIT_OK;
     if (code == QD_EXIT_OK) code = ask.common.json ? print_json(&found) : print_text(&found);

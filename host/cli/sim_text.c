@@ -6,7 +6,7 @@
 
 /* ---- Groups ------------------------------------------------------------------------------------------------- */
 
-double qd_cli_sim_bytes(const qd_sim_step *s) {
+static double step_bytes(const qd_sim_step *s) {
     double all = 0;
     for (int i = 0; i < QD_SIM_TRAFFIC; i++)
         all += (double)s->bytes[i];
@@ -29,7 +29,7 @@ qd_cli_sim_group *qd_cli_sim_groups(const qd_sim_report *r, int *count) {
         groups[g].count++;
         groups[g].cycles += (double)s->cycles;
         groups[g].macs += s->task.macs;
-        groups[g].bytes += qd_cli_sim_bytes(s);
+        groups[g].bytes += step_bytes(s);
         groups[g].could += (double)s->products;
         for (int c = 0; c < QD_SIM_CAUSES; c++)
             groups[g].cause[c] += (double)s->cause[c];

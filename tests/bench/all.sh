@@ -59,6 +59,37 @@ PYTHON
     mv "$work/json" "$keep/first.json"
 }
 
+# Shares of the time of generated tokens in which the thread that gives the work is at work itself.
+host_share() {
+    [ ! -s "$keep/share.json" ] || return 0
+    echo "all.sh: the host's share" >&2
+    python3 - "$qdot" "$model" >"$work/json" <<'PYTHON'
+import json, subprocess, sys, time
+qdot, model = sys.argv[1:]
+
+
+def seconds(pid):
+    """On a processor, of the process's first thread."""
+    return 1e-9 * int(open(f"/proc/{pid}/task/{pid}/schedstat").read().split()[0])
+
+
+shares = []
+for _ in range(7):
+    with subprocess.Popen([qdot, "run", "-m", model, "-p", "The licenses", "-n", "1500", "--greedy", "--no-stop"],
+                          stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as run:
+        run.stdout.read(40)  # it generates
+        start, spent = time.perf_counter(), seconds(run.pid)
+        time.sleep(1)
+        spent = seconds(run.pid) - spent
+        shares.append(spent / (time.perf_counter() - start))
+        if run.poll() is not None:
+            sys.exit("all.sh: qdot ended too early")
+        run.kill()
+print(json.dumps({"shares": shares[1:]}))
+PYTHON
+    mv "$work/json" "$keep/share.json"
+}
+
 part works --works "${WORKS:-.}" --seconds "${SECONDS_EACH:-0.5}" --svg "$keep/roofline.svg"
 for format in q4_1 q4_0; do
     file=$model
@@ -78,6 +109,7 @@ if [ -x "$peers-avx2/llama.cpp" ]; then
     limits=
 fi
 first_token
+host_share
 [ -s "$keep/host.json" ] || ! command -v valgrind >/dev/null || QDOT_BUILD_DIR=${QDOT_BUILD_DIR:-build} \
     sh tests/bench/host_path.sh --json "$model" >"$keep/host.json" || rm -f "$keep/host.json"
 python3 tests/bench/section.py "$keep" "$write"

@@ -16,7 +16,7 @@ def load(name):
 
 works = load("works")
 models = {name: load(name) for name in ("q4_1", "q4_1-512", "q4_0", "q4_0-512", "avx2-128", "avx2-512")}
-first, host = load("first"), load("host")
+first, share, host = load("first"), load("share"), load("host")
 out = []
 
 
@@ -74,6 +74,9 @@ def aims():
                          f"{ratio(w, 'llama.cpp') or 'no peer'}; {rate:.0f} tokens/s"))
     if first:
         rows.append((f"start to first token, prompt of {first['tokens']}", "0.4 s", f"{statistics.median(first['seconds']):.2f} s"))
+    if share:
+        rows.append(("of a generated token's time the host's thread is at work itself", "below 5 %",
+                     f"{100 * statistics.median(share['shares']):.1f} %"))
     for o, kind, peer in ((works, "network", "onnxruntime+qdot"), (works, "network", "tflite+qdot"),
                           (models["q4_1"], "generate", "llama.cpp+qdot"), (models["q4_1"], "prompt", "llama.cpp+qdot")):
         s = summary(o, kind, peer) if o else None

@@ -171,6 +171,11 @@ else
     done
 fi
 
+# Every format of weights that the library reads.
+for format in f32 f16 bf16 q8_0 q4_0 q4_1 q5_0 q5_1 q2_K q3_K q4_K q5_K q6_K iq4_nl iq4_xs mxfp4 nvfp4 tq1_0 tq2_0; do
+    check "test-backend-ops: matrices in $format" sh -c "cat '$work'/cases* | grep -q '^  MUL_MAT(type_a=$format,.*OK'"
+done
+
 # ---- A model ---------------------------------------------------------------------------------------------------------
 
 # layers_chained: but for the output head nearly all operators share launches, where PoCL's device can chain them.
