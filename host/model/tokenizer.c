@@ -89,7 +89,9 @@ static qd_status index_texts(qd_tokenizer *t) {
 
 /* ---- Reading the file --------------------------------------------------------------------------------------- */
 
-qd_status qd_vocab_int(const qd_gguf *g, const char *key, int64_t limit, int64_t fallback, int64_t *out) {
+/* Reads an optional integer or boolean of the file: `fallback` when the key is missing, QD_ERR_FILE when it is outside
+ * [0, limit). */
+static qd_status read_int(const qd_gguf *g, const char *key, int64_t limit, int64_t fallback, int64_t *out) {
     qd_gguf_value v;
     *out = fallback;
     if (qd_gguf_find(g, key, &v) != QD_OK) return QD_OK;
@@ -152,13 +154,13 @@ static qd_status read_special_ids(qd_tokenizer *t, const qd_gguf *g, bool llama,
     int64_t id;
     /* Files of the llama kind may leave out ids that SentencePiece always has: 0 unknown, 1 begin, 2 end. */
     const bool usual = llama && t->vocab > 2;
-    QD_TRY(qd_vocab_int(g, "tokenizer.ggml.bos_token_id", t->vocab, usual ? 1 : -1, &id));
+    QD_TRY(read_int(g, "tokenizer.ggml.bos_token_id", t->vocab, usual ? 1 : -1, &id));
     t->bos = (int32_t)id;
-    QD_TRY(qd_vocab_int(g, "tokenizer.ggml.unknown_token_id", t->vocab, usual ? 0 : -1, &id));
+    QD_TRY(read_int(g, "tokenizer.ggml.unknown_token_id", t->vocab, usual ? 0 : -1, &id));
     t->unknown = (int32_t)id;
     t->eos = -1;
     for (size_t i = 0; i < sizeof ending_keys / sizeof *ending_keys; i++) {
-        QD_TRY(qd_vocab_int(g, ending_keys[i], t->vocab, i == 0 && usual ? 2 : -1, &id));
+        QD_TRY(read_int(g, ending_keys[i], t->vocab, i == 0 && usual ? 2 : -1, &id));
         if (id < 0) continue;
         t->tokens[id].ends = true;
         if (i == 0) t->eos = (int32_t)id;
@@ -167,9 +169,9 @@ static qd_status read_special_ids(qd_tokenizer *t, const qd_gguf *g, bool llama,
         id = qd_vocab_find(t, ending_names[i], strlen(ending_names[i]));
         if (id >= 0 && t->tokens[id].type == QD_TOKEN_CONTROL) t->tokens[id].ends = true;
     }
-    QD_TRY(qd_vocab_int(g, "tokenizer.ggml.add_bos_token", 2, add_bos && t->bos >= 0, &id));
+    QD_TRY(read_int(g, "tokenizer.ggml.add_bos_token", 2, add_bos && t->bos >= 0, &id));
     t->add_bos = id != 0;
-    QD_TRY(qd_vocab_int(g, "tokenizer.ggml.add_space_prefix", 2, llama, &id));
+    QD_TRY(read_int(g, "tokenizer.ggml.add_space_prefix", 2, llama, &id));
     t->add_space_prefix = llama && id != 0;
     if (t->add_bos && t->bos < 0) {
         return qd_fail(QD_ERR_FILE, "the file asks for a begin token but names none (tokenizer.ggml.bos_token_id)");

@@ -45,10 +45,6 @@ struct qd_tokenizer {
 /** The token whose text in the file is `text`; -1 when there is none. */
 int32_t qd_vocab_find(const qd_tokenizer *t, const char *text, size_t size);
 
-/** Reads an optional integer or boolean of the file: `fallback` when the key is missing, QD_ERR_FILE when it is outside
- *  [0, limit). */
-qd_status qd_vocab_int(const qd_gguf *g, const char *key, int64_t limit, int64_t fallback, int64_t *out);
-
 /** A growing list of tokens. */
 typedef struct qd_token_list {
     int32_t *items;

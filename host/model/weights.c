@@ -127,7 +127,8 @@ static bool alike(const qd_weight *a, const qd_weight *b) {
     return a->int8.group == b->int8.group && qd_int8_same_input(&a->int8, &b->int8);
 }
 
-qd_status qd_weights_multiply(qd_model *m, qd_graph *g, const qd_weight w[], int n, qd_tensor *x, qd_tensor *y) {
+/* y = x · w[0]ᵀ, x · w[1]ᵀ … side by side in the columns of y: one operator when they have one format. */
+static qd_status multiply_all(qd_model *m, qd_graph *g, const qd_weight w[], int n, qd_tensor *x, qd_tensor *y) {
     enum { MOST = 8 };
     qd_status status = QD_OK;
     qd_tensor *parts[MOST];
@@ -173,7 +174,7 @@ qd_status qd_weights_apply(qd_model *m, qd_graph *g, const qd_weight w[], int n,
     if (n == 1) {
         QD_TRY(qd_weight_multiply(g, w, read, addend, y));
     } else {
-        QD_TRY(qd_weights_multiply(m, g, w, n, read, y));
+        QD_TRY(multiply_all(m, g, w, n, read, y));
     }
     QD_TRY(qd_lora_add(g, w, n, x, y));
 error:

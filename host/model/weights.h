@@ -35,7 +35,5 @@ qd_status qd_weight_multiply(qd_graph *g, const qd_weight *w, qd_tensor *x, qd_t
  * adapters. Floats are quantized where the matrices want that. */
 qd_status qd_weights_apply(qd_model *m, qd_graph *g, const qd_weight w[], int n, qd_tensor *x, qd_tensor *addend,
                            qd_tensor *y);
-/** y = x · w[0]ᵀ, x · w[1]ᵀ … side by side in the columns of y: one operator when they have one format. */
-qd_status qd_weights_multiply(qd_model *m, qd_graph *g, const qd_weight w[], int n, qd_tensor *x, qd_tensor *y);
 
 #endif

@@ -46,7 +46,8 @@ cl_choice *cl_choice_find(cl_device_state *d, const cl_class *of) {
     return NULL;
 }
 
-qd_status cl_choice_set(cl_device_state *d, const cl_choice *choice) {
+/* Adds it, or puts it in place of the class's. */
+static qd_status set_choice(cl_device_state *d, const cl_choice *choice) {
     cl_choice *c = cl_choice_find(d, &choice->of);
     if (!c && d->n_choices == CL_MOST_CHOICES)
         return qd_fail(QD_ERR_UNSUPPORTED, "%d classes have ways of their own: no more", CL_MOST_CHOICES);
@@ -258,5 +259,5 @@ qd_status cl_choose(void *device, const qd_node *n, const qd_tuning_way *way) {
     if (status) return status;
     if (d->proofs[choice.variant].verdict != CL_PASSED)
         return qd_fail(QD_ERR_UNSUPPORTED, "%s %s: %.200s", way->variant, way->options, d->proofs[choice.variant].why);
-    return cl_choice_set(d, &choice);
+    return set_choice(d, &choice);
 }

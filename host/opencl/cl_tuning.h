@@ -50,8 +50,6 @@ qd_status cl_variant_with(cl_device_state *d, int base, const char *options, int
 void cl_own_options(const cl_device_state *d, int variant, char *out, size_t capacity);
 /** What the class was told to use; NULL: nothing. */
 cl_choice *cl_choice_find(cl_device_state *d, const cl_class *of);
-/** Adds it, or puts it in place of the class's. */
-qd_status cl_choice_set(cl_device_state *d, const cl_choice *choice);
 /** Variant and groups of a row of kernels.def for a class, as tuned.def has them. */
 qd_status cl_tuned(cl_device_state *d, int base, const cl_class *of, int *variant, int *groups);
 /** The backend's `ways` and `choose`. */

@@ -93,7 +93,9 @@ static qd_status check_codes(qd_node *n, const char *op, qd_format codes, qd_qua
                    qd_format_get(codes)->name);
 }
 
-qd_status qd_linear_place(const qd_node *n, int axis, int64_t block, qd_quantize_linear_params *p) {
+/* Which scale an element has: fills size to zero of *p. The first inputs are x, scale and perhaps zero, the first
+ * result has x's shape. */
+static qd_status place_linear(const qd_node *n, int axis, int64_t block, qd_quantize_linear_params *p) {
     const char *op = qd_op_get(n->op)->name;
     const qd_tensor_desc x = qd_sized(n, n->in[0]), y = qd_sized(n, n->out[0]), scale = qd_sized(n, n->in[1]);
     if (!same_shape(&x, &y)) return qd_fail(QD_ERR_ARGUMENT, "%s: x and y must have the same shape", op);
@@ -138,7 +140,7 @@ static qd_status check_linear(qd_node *n, const qd_symbols *s) {
     const qd_tensor *codes = quantize ? n->out[0] : n->in[0], *values = quantize ? n->in[0] : n->out[0];
     p->is_f16 = values->desc.format == QD_FORMAT_F16;
     qd_status status = QD_OK;
-    QD_TRY(qd_linear_place(n, n->attrs.quantize_linear.axis, n->attrs.quantize_linear.block, p));
+    QD_TRY(place_linear(n, n->attrs.quantize_linear.axis, n->attrs.quantize_linear.block, p));
     QD_TRY(check_codes(n, qd_op_get(n->op)->name, codes->desc.format, p));
 error:
     return status;
@@ -370,7 +372,7 @@ static qd_status check_fake(qd_node *n, const qd_symbols *s) {
                        op, min, max);
     }
     qd_status status = QD_OK;
-    QD_TRY(qd_linear_place(n, n->attrs.fake_quantize.axis, 0, p));
+    QD_TRY(place_linear(n, n->attrs.fake_quantize.axis, 0, p));
     p->code = QD_CODE(32, 1);
     p->min = min;
     p->max = max;

@@ -72,9 +72,6 @@ qd_status qd_scale_check(const char *op, const char *name, float scale);
 qd_status qd_zero_check(const char *op, const char *name, int32_t zero_point, qd_format f);
 /** Refuses an x and a y of different shapes: the first input and the first output. */
 qd_status qd_same_shape_check(const char *op, const qd_node *n);
-/** Which scale an element has (rules/quantize.c): fills size to zero of *p. The first inputs are x, scale and perhaps
- * zero, the first result has x's shape. */
-qd_status qd_linear_place(const qd_node *n, int axis, int64_t block, qd_quantize_linear_params *p);
 /** Fails when a dimension or product of them does not fit the 32 bits that kernels count with. */
 qd_status qd_count_check(const char *op, int64_t count);
 
