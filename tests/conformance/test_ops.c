@@ -103,6 +103,69 @@ START_TEST(test_options) {
 }
 END_TEST
 
+/* ---- Lesser instructions ------------------------------------------------------------------------------------ */
+
+/* Whether one of the kernels is this one; it is marked. */
+static bool mark(const qd_kernel_info *kernels, int count, const char *variant, bool *ran) {
+    for (int i = 0; i < count; i++) {
+        if (strcmp(kernels[i].variant, variant) != 0) continue;
+        ran[i] = true;
+        return true;
+    }
+    return false;
+}
+
+static bool has_kernel(const qd_kernel_info *kernels, int count, const char *op, const char *word) {
+    for (int i = 0; i < count; i++) {
+        if (!strcmp(kernels[i].op, op) && strstr(kernels[i].variant, word)) return true;
+    }
+    return false;
+}
+
+/* Where a CPU has more than AVX2, nothing else chooses the kernels for it: each must run, with the reference's bytes.
+ */
+static void check_avx2(const qd_device_info *device) {
+    enum { CASES = 16 };
+    static const char word[] = "avx2";
+    const qd_context_options o = {.kernels = word};
+    qd_context *c;
+    qd_kernel_info *k;
+    int count;
+    uint64_t seed = 56;
+    if (!strstr(device->features, "x86-avx2")) return;
+    ck_ok(qd_context_create(device->id, &o, &c));
+    ck_ok(qd_context_kernels(c, &k, &count));
+    bool *ran = calloc((size_t)count, sizeof *ran);
+    ck_assert_ptr_nonnull(ran);
+    for (int op = 0; op < QD_OP_COUNT; op++) {
+        const char *name = qd_op_get((qd_op)op)->name;
+        qd_format formats[QD_OPERANDS];
+        if (!has_kernel(k, count, name, word)) continue;
+        for (int i = 0; qd_case_formats((qd_op)op, i, formats); i++) {
+            for (int n = 0; n < CASES; n++, seed++) {
+                qd_case x;
+                char variant[48], first[256] = "";
+                bool different = false;
+                ck_ok(qd_case_make((qd_op)op, formats, seed, n % 4 == 3 ? 6 : 1, NULL, 0, &x));
+                ck_ok(qd_case_run(c, &x, variant, sizeof variant, &different, first, sizeof first));
+                ck_assert_msg(!different, "%s: %s %s: %s", device->id, name, variant, first);
+                ck_assert_msg(mark(k, count, variant, ran), "%s: %s ran as %s", device->id, name, variant);
+                qd_case_free(&x);
+            }
+        }
+    }
+    for (int i = 0; i < count; i++)
+        ck_assert_msg(ran[i] || !strstr(k[i].variant, word), "%s: %s did not run", device->id, k[i].variant);
+    free(ran);
+    qd_kernels_free(k);
+    qd_context_free(c);
+}
+
+START_TEST(test_avx2) {
+    for_devices(check_avx2);
+}
+END_TEST
+
 /* ---- Small allocations -------------------------------------------------------------------------------------- */
 
 /* Bytes of the weights of a case, which may be cut; those of a batch, or of a convolution, are not. */
@@ -300,6 +363,7 @@ int main(void) {
     tcase_add_test(tc, test_variants);
     tcase_add_test(tc, test_devices);
     tcase_add_test(tc, test_options);
+    tcase_add_test(tc, test_avx2);
     tcase_add_test(tc, test_small_allocations);
     tcase_add_test(tc, test_parts);
     return run_tests(tc, "ops");
