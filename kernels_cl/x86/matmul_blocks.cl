@@ -40,16 +40,20 @@
 
 /* Bytes ahead at which codes are prefetched for a single row of x; 0: not at all. Where the bits of a code are in
  * several places, the processor does not find the order by itself: a single row of Q6_K takes three times as long
- * without. The AVX2 form works too long on a block for the processor to look far enough ahead; the other form loses by
- * it. */
+ * without. The AVX2 form works too long on a block for the processor to look far enough ahead. The other form loses by
+ * it, but where rows are no whole fours of units: there each of its loads leaves its stride at the end of every tile,
+ * and a row of Q4_1 takes twice as long without. */
 #ifndef QD_PREFETCH
-#if defined(QD_W_Q3_K) || defined(QD_W_Q5_K) || defined(QD_W_Q6_K)
+#if QD_V == 16 || defined(QD_W_Q3_K) || defined(QD_W_Q5_K) || defined(QD_W_Q6_K)
 #define QD_PREFETCH 4096
-#elif QD_V == 8
-#define QD_PREFETCH 1024
 #else
-#define QD_PREFETCH 0
+#define QD_PREFETCH 1024
 #endif
+#endif
+#if QD_V == 8 || defined(QD_W_Q3_K) || defined(QD_W_Q5_K) || defined(QD_W_Q6_K)
+#define PREFETCHED(units) (QD_PREFETCH > 0)
+#else
+#define PREFETCHED(units) (QD_PREFETCH > 0 && (units) % QD_BLOCK_LANES != 0)
 #endif
 
 /* Sums of the products of codes, which are of 8, 6 or fewer bits. */
@@ -203,8 +207,9 @@ QD_ALWAYS qd_tile16 unit_at(__global const uchar *tile, const int row, const int
 /* One row of x. */
 QD_ALWAYS qd_vf row_times_tile(__global const uchar *tile, const int row, const int units, __global const uchar *x) {
     qd_vf p[QD_BLOCK_LANES] = {0.0f};
+    const bool prefetched = PREFETCHED(units);
     for (int u = 0; u < units; u += QD_BLOCK_LANES) {
-        if (QD_PREFETCH) {
+        if (prefetched) {
             enum { UNIT = QD_TILE_BLOCK / QD_TILE_UNITS };
             __global const uchar *ahead = tile + (ulong)u * UNIT + QD_PREFETCH;
             for (int i = 0; i < QD_BLOCK_LANES * UNIT; i += 64)
