@@ -131,6 +131,13 @@ static void cpu_text(const cl_device_state *d, char *text, size_t capacity) {
 #endif
 }
 
+/* The environment that changes what a driver makes of a source. PoCL's binaries have no work-group functions for the
+ * sizes of launches where it says so, and a process that is not told would compile them, after the proof. */
+static const char *driver_text(void) {
+    const char *text = getenv("POCL_WORK_GROUP_SPECIALIZATION");
+    return text ? text : "";
+}
+
 static qd_status hash_texts(const char *const texts[], size_t n, char key[65]) {
     unsigned char digest[EVP_MAX_MD_SIZE];
     unsigned digest_bytes = 0;
@@ -172,7 +179,8 @@ qd_status cl_program_key(const cl_device_state *d, const cl_variant *v, char key
     cpu_text(d, cpu_features, sizeof cpu_features);
     const char *const parts[] = {qd_version(),    qd_proof_hash,       v->name,      text,
                                  options,         d->info.platform,    d->info.name, d->info.driver,
-                                 d->info.version, d->platform_version, cpu_features, d->info.features};
+                                 d->info.version, d->platform_version, cpu_features, d->info.features,
+                                 driver_text()};
     status = hash_texts(parts, sizeof parts / sizeof parts[0], key);
     if (status) {
         free(text);

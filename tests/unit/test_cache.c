@@ -150,6 +150,18 @@ START_TEST(test_hit) {
 }
 END_TEST
 
+/* Binaries without the functions that PoCL makes for the sizes of launches are not for a process that would have them
+ * made, and the other way round. */
+START_TEST(test_specialization) {
+    static const char *const settings[] = {"0", "1"};
+    if (!have_opencl()) return;
+    for (int i = 0; i < 4; i++) {
+        setenv("POCL_WORK_GROUP_SPECIALIZATION", settings[i % 2], 1);
+        ck_use(NULL, QD_FORMAT_F16, i < 2, settings[i % 2]);
+    }
+}
+END_TEST
+
 /* Where the cache is: the option, then QDOT_CACHE_DIR, XDG_CACHE_HOME, HOME; missing folders are made. */
 START_TEST(test_places) {
     char place[4][160], option[160];
@@ -404,6 +416,7 @@ int main(void) {
     TCase *tc = tcase_create("cache");
     tcase_add_checked_fixture(tc, make_folders, remove_folders);
     tcase_add_test(tc, test_hit);
+    tcase_add_test(tc, test_specialization);
     tcase_add_test(tc, test_places);
     tcase_add_test(tc, test_off);
     tcase_add_test(tc, test_truncated);
