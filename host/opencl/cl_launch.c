@@ -291,15 +291,17 @@ static qd_status find_parts(cl_device_state *d, const qd_node *n, cl_part *singl
 /* Bytes of scratch for each work-item, 0 when the operator needs none; *units is how many work-items there can be work
  * for. */
 static size_t scratch_of(const cl_device_state *d, const qd_node *n, size_t *units) {
-    if (n->op == QD_OP_ATTENTION) { /* heads, in teams of up to four work-items */
-        *units = 4 * (size_t)n->max_rows * (size_t)n->attrs.attention.heads;
-        return (size_t)n->in[1]->desc.shape[1] * sizeof(float);
+    const size_t team = d->is_cpu ? QD_ATTENTION_TEAM : 1;
+    if (n->op == QD_OP_ATTENTION) {
+        *units = (size_t)n->max_rows * (size_t)n->attrs.attention.heads;
+        const size_t dim = (size_t)n->attrs.attention.head_dim, positions = (size_t)n->in[1]->desc.shape[1];
+        return (dim + QD_ATTENTION_ROW(positions)) * team * sizeof(float);
     }
     if (n->op == QD_OP_ATTENTION_MASKED) {
         const qd_attention_masked_params *p = &n->params.attention_masked;
         const size_t positions = ((size_t)p->k.n[2] + 15) / 16 * 16;
         *units = (size_t)n->max_rows * (size_t)p->q.n[1] * (size_t)p->q.n[2];
-        return (positions ? positions : 16) * (d->is_cpu ? QD_ATTENTION_TEAM : 1) * sizeof(float);
+        return (positions ? positions : 16) * team * sizeof(float);
     }
     if (n->op == QD_OP_LORA) {
         const qd_lora_params *p = &n->params.lora;

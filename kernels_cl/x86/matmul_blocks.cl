@@ -235,11 +235,9 @@ QD_ALWAYS void times_tile(__global const uchar *tile, const int row, const int u
         sums[0] = row_times_tile(tile, row, units, x);
         return;
     }
-    /* The compiler would go from row to row by adding the stride, one addition waiting for the other. */
     __global const uchar *x_rows[QD_TOKENS];
     QD_UNROLL_ALL(t, tokens) {
-        x_rows[t] = x + (ulong)t * in->stride;
-        __asm__("" : "+r"(x_rows[t]));
+        x_rows[t] = QD_OPAQUE(x + (ulong)t * in->stride);
     }
     const int *parts = in->parts + (ulong)(r / QD_TOKENS) * units * X_PARTS * QD_TOKENS;
     qd_vf p[QD_BLOCK_LANES][QD_TOKENS];

@@ -32,6 +32,15 @@
  * where n is not known, unless they may only be unrolled as a whole. */
 #define QD_UNROLL_ALL(i, n) _Pragma("clang loop unroll(full)") for (int i = 0; i < (n); i++)
 
+/* A pointer of which the compiler does not know how it was made: it would go from row to row by adding the stride, one
+ * addition waiting for the other. */
+#define QD_OPAQUE(p)              \
+    ({                            \
+        __typeof__(p) same = (p); \
+        __asm__("" : "+r"(same)); \
+        same;                     \
+    })
+
 #if defined(QD_AVX512_VNNI)
 
 #define QD_V 16

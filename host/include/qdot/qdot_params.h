@@ -294,8 +294,11 @@ typedef struct qd_softmax_int_params {
 
 /** Most elements of a head of ATTENTION_MASKED. */
 #define QD_ATTENTION_MOST 576
-/** Queries of it that share what they read, on CPUs. */
+/** Queries of it, and of ATTENTION, that share what they read, on CPUs. */
 #define QD_ATTENTION_TEAM 8
+/** Floats from the scores of a query of ATTENTION to the next one's: positions are often a power of two, and rows so far
+ * apart would displace each other from a cache. */
+#define QD_ATTENTION_ROW(positions) ((positions) + 16)
 
 typedef struct qd_attention_masked_params {
     qd_strides q, k, v, mask, y; /* the mask's: of 1 where there is none */
