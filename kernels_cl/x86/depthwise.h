@@ -97,7 +97,7 @@ static void depthwise_open(depthwise *d, const int channel) {
         start[i] = of.start;
         a[i] = of.a;
         b[i] = of.b;
-        small = small && qd_v_small(of.a);
+        small = small && qd_v_small(g->y.mode, of.a, of.b);
     }
     depthwise_order(zero, d->zero);
     depthwise_order(start, d->start);

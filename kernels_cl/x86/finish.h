@@ -44,24 +44,39 @@ QD_ALWAYS qd_vi qd_v_fixed(const qd_vi x, const qd_vi a, const qd_vi b, const in
     return qd_v_clamp(whole, low, high);
 }
 
+/* qd_requantize_away of half a vector, m between -1 and 1: no product is beyond 32 bits, and what a float64 cannot hold
+ * is next to 0. The largest number below a half, added with the product's sign, carries halves and more over the next
+ * whole number, and nothing less. */
+QD_ALWAYS qd_hi qd_h_away(const qd_hi x, const qd_hl m) {
+    const qd_hd product = qd_h_double(x) * qd_h_as_double(m);
+    const qd_hl below_half = (qd_h_as_long(product) & (qd_hl)LONG_MIN) | (qd_hl)0x3fdfffffffffffffL;
+    return qd_h_int(product + qd_h_as_double(below_half));
+}
+
+QD_ALWAYS qd_vi qd_v_away(const qd_vi x, const qd_vi a, const qd_vi b) {
+    const qd_vl m = qd_v_long(b) << 32 | (qd_v_long(a) & (qd_vl)0xffffffffL);
+    return (qd_vi)(qd_h_away(x.lo, m.lo), qd_h_away(x.hi, m.hi));
+}
+
 /* QD_MODE_FLOAT where each multiplier is between -1 and 1: no product is beyond 32 bits. */
 #define QD_MODE_SMALL (-2)
 
-/* Whether all multipliers are so; NaN is not. */
-QD_ALWAYS bool qd_v_small(const qd_vi multipliers) {
+/* Whether the multipliers of y's mode are all so, where it asks for that; NaN is not. */
+QD_ALWAYS bool qd_v_small(const int mode, const qd_vi a, const qd_vi b) {
     int lanes[QD_V], most = 0;
-    qd_v_store_int(multipliers & INT_MAX, 0, lanes);
+    qd_v_store_int((mode == QD_MODE_AWAY ? b : a) & INT_MAX, 0, lanes);
     for (int i = 0; i < QD_V; i++)
         most = max(most, lanes[i]);
-    return most < 0x3f800000;
+    return most < (mode == QD_MODE_AWAY ? 0x3ff00000 : 0x3f800000);
 }
 
 /* Sums in the scale of y, of 8 bits, which are right within 16 bits, and beyond these where they are right beyond them.
- * Any mode but QD_MODE_AWAY. */
+ * QD_MODE_AWAY: only with multipliers between -1 and 1. */
 QD_ALWAYS qd_vi qd_v_scaled(const int mode, const qd_vi x, const qd_vi a, const qd_vi b) {
     if (mode == QD_MODE_SMALL) return qd_v_whole(qd_v_float(x) * qd_v_as_float(a));
     if (mode == QD_MODE_FLOAT) return qd_v_round(qd_v_float(x) * qd_v_as_float(a), -32768.0f, 32767.0f);
     if (mode == QD_MODE_FIXED) return qd_v_fixed(x, a, b, -32768, 32767);
+    if (mode == QD_MODE_AWAY) return qd_v_away(x, a, b);
     return qd_v_gemmlowp(x, a, b);
 }
 

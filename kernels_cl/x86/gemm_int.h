@@ -362,11 +362,12 @@ static void gemm_open(const gemm *g, const int channel, gemm_channels *c) {
     }
 }
 
-/* How sums become codes of 8 bits that are only requantized: y's mode, or, with `small` multipliers, QD_MODE_SMALL.
- * QD_ABSENT: they do not. */
+/* How sums become codes of 8 bits that are only requantized: y's mode, or, for QD_MODE_FLOAT with `small` multipliers,
+ * QD_MODE_SMALL; QD_MODE_AWAY needs them. QD_ABSENT: they do not. */
 QD_ALWAYS int gemm_mode(const gemm *g, const bool small) {
     if (g->wide || g->shift || g->x_zero == QD_EACH) return QD_ABSENT;
-    if (g->y.requant == QD_ABSENT || QD_CODE_BITS(g->y.code) != 8 || g->y.mode == QD_MODE_AWAY) return QD_ABSENT;
+    if (g->y.requant == QD_ABSENT || QD_CODE_BITS(g->y.code) != 8) return QD_ABSENT;
+    if (g->y.mode == QD_MODE_AWAY && !small) return QD_ABSENT;
     return g->y.mode == QD_MODE_FLOAT && small ? QD_MODE_SMALL : g->y.mode;
 }
 
@@ -375,7 +376,7 @@ static void gemm_open_part(const gemm *g, const int first, const int vectors, ge
     bool small = true;
     for (int j = 0; j < vectors; j++) {
         gemm_open(g, (first + j) * QD_V, &part->c[j]);
-        small = small && qd_v_small(part->c[j].a);
+        small = small && qd_v_small(g->y.mode, part->c[j].a, part->c[j].b);
     }
     part->vectors = vectors;
     part->n = min(vectors * QD_V, g->count - first * QD_V);
@@ -489,6 +490,9 @@ static void gemm_tile(const gemm *g, const gemm_part *part, gemm_block *b, const
             break;
         case QD_MODE_GEMMLOWP:
             gemm_end(g, part, tokens, &s, QD_MODE_GEMMLOWP, &to);
+            break;
+        case QD_MODE_AWAY:
+            gemm_end(g, part, tokens, &s, QD_MODE_AWAY, &to);
             break;
         case QD_MODE_FLOAT:
             gemm_end(g, part, tokens, &s, QD_MODE_FLOAT, &to);

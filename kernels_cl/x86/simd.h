@@ -20,11 +20,15 @@
  *   qd_v_look(table, index)           entries of a table of 16 bytes
  *   qd_v_whole(x)                     floats as the nearest ints, ties to even; INT_MIN where there is none
  *   qd_v_fma(a, b, c)                 a·b + c, rounded once; AVX-512 only
+ *   qd_hi, qd_hd                      half as many ints and doubles
+ *   qd_h_double(x), qd_h_int(x)       ints as doubles, exact; doubles as ints, less their fractions
  *   qd_v_put_bytes(v, p)              the low byte of each lane, to p; the lanes are codes of 8 bits */
 #ifndef QD_SIMD_H
 #define QD_SIMD_H
 
 #include "common.h"
+
+#pragma OPENCL EXTENSION cl_khr_fp64 : enable
 
 /* A loop over registers: without the pragma it is kept, and they live in memory. */
 #define QD_UNROLL(i, n) _Pragma("unroll") for (int i = 0; i < (n); i++)
@@ -45,6 +49,11 @@
 
 #define QD_V 16
 typedef float16 qd_vf;
+typedef int8 qd_hi;
+typedef double8 qd_hd;
+typedef long8 qd_hl;
+#define qd_h_as_double(v) as_double8(v)
+#define qd_h_as_long(v) as_long8(v)
 typedef int16 qd_vi;
 typedef long16 qd_vl;
 #define qd_v_load_int vload16
@@ -115,6 +124,11 @@ QD_ALWAYS void qd_v_put_bytes(const qd_vi v, __global uchar *p) {
 
 #define QD_V 8
 typedef float8 qd_vf;
+typedef int4 qd_hi;
+typedef double4 qd_hd;
+typedef long4 qd_hl;
+#define qd_h_as_double(v) as_double4(v)
+#define qd_h_as_long(v) as_long4(v)
 typedef int8 qd_vi;
 typedef long8 qd_vl;
 #define qd_v_load_int vload8
@@ -219,6 +233,18 @@ QD_ALWAYS void qd_v_put_bytes(const qd_vi v, __global uchar *p) {
     }
 QD_WIDEN(qd_v_signed, "vpmovsxbd")
 QD_WIDEN(qd_v_unsigned, "vpmovzxbd")
+
+QD_ALWAYS qd_hd qd_h_double(const qd_hi x) {
+    qd_hd v;
+    __asm__("vcvtdq2pd %1, %0" : "=v"(v) : "v"(x));
+    return v;
+}
+
+QD_ALWAYS qd_hi qd_h_int(const qd_hd x) {
+    qd_hi v;
+    __asm__("vcvttpd2dq %1, %0" : "=v"(v) : "v"(x));
+    return v;
+}
 
 /* Of a register's parts of 128 bits each. */
 #define QD_PARTWISE(instruction, a, b)                                             \

@@ -91,8 +91,28 @@ static void fill_long(qd_choices *c, const qd_tensor_desc *d, bool is_x, void *d
     memset(data, byte, (size_t)qd_span(d, 0, rank - 1) * qd_format_row_bytes(d->format, d->shape[rank - 1]));
 }
 
+/* Operands of sums that are small, and multiplied by a half to a sixteenth: codes within their range, many of them
+ * ties. */
+static bool fill_for_ties(qd_choices *c, const qd_problem *p, int i, void *data) {
+    const qd_tensor_desc *d = &p->desc[i];
+    const int64_t n = qd_span(d, 0, d->rank);
+    const size_t bytes = (size_t)qd_span(d, 0, d->rank - 1) * qd_format_row_bytes(d->format, d->shape[d->rank - 1]);
+    uint64_t stream = qd_stream(c, "ties");
+    if (i == 0) return false;
+    memset(data, 0, bytes);
+    for (int64_t k = 0; i == 5 && k < n / 2; k++) {
+        const float multiplier = ldexpf(1.0f, (int)qd_between(&stream, -4, -1));
+        qd_requantize_table(p->attrs.matmul_int.y.rounding, 1.0f, &multiplier, 1, 1.0f, (int32_t *)data + 2 * k);
+    }
+    for (size_t k = 0; i == 1 && k < bytes; k++)
+        ((unsigned char *)data)[k] = qd_between(&stream, 0, 3) == 0;
+    return true;
+}
+
 static bool fill_matmul_int(qd_choices *c, const qd_problem *p, int i, void *data) {
     const int64_t n = qd_span(&p->desc[i], 0, p->desc[i].rank);
+    const int others = p->attrs.matmul_int.y.rounding == QD_ROUND_AWAY ? 1 : 3; /* of ties, the first one is fond */
+    if (p->present[5] && !is_long(c) && qd_choose(c, "ties", 0, others) == 0) return fill_for_ties(c, p, i, data);
     switch (i) {
         case 0:
         case 1:
