@@ -303,6 +303,60 @@ error:
     return status;
 }
 
+static qd_status enqueue_nodes(qd_graph *g, int64_t rows) {
+    for (int i = 0; i < g->n_nodes; i++) {
+        graph_node *x = &g->nodes[i];
+        int n = 0;
+        for (int j = 0; j < x->n_wait; j++) {
+            qd_node *w = &g->nodes[x->wait[j]].node;
+            /* A fallback has finished already; what has no rows never starts. */
+            if (!w->fallback && w->max_rows) g->wait_list[n++] = w;
+        }
+        const qd_status status = qd_node_enqueue(g->context, &x->node, rows, g->wait_list, n);
+        if (status) return status;
+    }
+    return QD_OK;
+}
+
+static void forget_recording(qd_graph *g) {
+    if (g->recording) g->context->backend->recording_free(g->context->device, g->recording);
+    g->recording = NULL;
+    g->info.recorded = 0;
+}
+
+/* Records a run with so many rows. What fails is no loss: the operators are launched one by one then. */
+static void record(qd_graph *g, int64_t rows) {
+    const qd_backend *b = g->context->backend;
+    void *device = g->context->device;
+    g->unrecorded = true;
+    if (b->record(device) != QD_OK) return;
+    const qd_status status = enqueue_nodes(g, rows);
+    if (b->recorded(device, status == QD_OK, &g->recording) != QD_OK || status) return;
+    g->unrecorded = false;
+    g->recorded_rows = rows;
+    g->info.recorded = g->n_nodes;
+}
+
+/* A number of rows that comes twice in a row will come again: the second run is recorded, which then serves all of them
+ * until the number changes. When it comes back, a run that goes one by one gives the kernels their arguments again. */
+static qd_status run_nodes(qd_graph *g, int64_t rows) {
+    const qd_backend *b = g->context->backend;
+    const bool records = b->record && !g->unrecorded && !g->info.fallbacks && !g->context->options.verify;
+    for (int i = 0; i < 2 && records && rows == g->last_rows && !g->unrecorded; i++) {
+        if (!g->recording || g->recorded_rows != rows) {
+            forget_recording(g);
+            record(g, rows);
+            if (!g->recording) break;
+        }
+        const qd_status status = b->replay(g->context->device, g->recording);
+        if (status != QD_ERR_UNSUPPORTED) return status;
+        forget_recording(g);
+    }
+    const qd_status status = enqueue_nodes(g, rows);
+    g->last_rows = status ? 0 : rows;
+    return status;
+}
+
 qd_status qd_graph_run(qd_graph *g, int64_t rows) {
     if (!g || g->info.ops != g->n_nodes || !g->compiled) {
         return qd_fail(QD_ERR_ARGUMENT, "qd_graph_run: compile the graph first");
@@ -316,19 +370,7 @@ qd_status qd_graph_run(qd_graph *g, int64_t rows) {
     void *device = g->context->device;
     qd_status status = QD_OK;
     if (b->begin) QD_TRY(b->begin(device));
-    if (g->chain) {
-        QD_TRY(b->chain_run(device, g->chain, rows));
-    }
-    for (int i = 0; !g->chain && i < g->n_nodes; i++) {
-        graph_node *x = &g->nodes[i];
-        int n = 0;
-        for (int j = 0; j < x->n_wait; j++) {
-            qd_node *w = &g->nodes[x->wait[j]].node;
-            /* A fallback has finished already; what has no rows never starts. */
-            if (!w->fallback && w->max_rows) g->wait_list[n++] = w;
-        }
-        QD_TRY(qd_node_enqueue(g->context, &x->node, rows, g->wait_list, n));
-    }
+    QD_TRY(g->chain ? b->chain_run(device, g->chain, rows) : run_nodes(g, rows));
     if (b->submit) QD_TRY(b->submit(device));
 error:
     return status;
@@ -337,6 +379,7 @@ error:
 void qd_graph_free(qd_graph *g) {
     if (!g) return;
     if (g->chain) g->context->backend->chain_free(g->context->device, g->chain);
+    forget_recording(g);
     for (int i = 0; i < g->n_nodes; i++) {
         qd_node_retire(g->context, &g->nodes[i].node);
         free(g->nodes[i].wait);

@@ -27,6 +27,9 @@ struct qd_graph {
     qd_buffer *arena;
     qd_node **wait_list; /* room for the longest wait list */
     void *chain;         /* the backend's, of all nodes; NULL: they go one by one */
+    void *recording;     /* the backend's, of a run with so many rows; NULL: none */
+    int64_t recorded_rows, last_rows;
+    bool unrecorded; /* no recording can be made */
     qd_graph_info info;
 };
 

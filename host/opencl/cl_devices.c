@@ -143,6 +143,7 @@ static void probe(cl_device_state *d, cl_device_type type) {
     add_feature(info, (d->reported & 1u << CL_NEEDS_SUBGROUPS) != 0, "subgroups(reported)");
     add_feature(info, (d->reported & 1u << CL_NEEDS_INTEGER_DOT) != 0, "integer-dot(reported)");
     add_feature(info, (d->reported & 1u << CL_NEEDS_NV_DP4A) != 0, "nvidia(reported)");
+    add_feature(info, (d->reported & 1u << CL_NEEDS_COMMAND_BUFFERS) != 0, "command-buffers(reported)");
     add_feature(info, (d->reported & 1u << CL_NEEDS_CHANNELS) != 0, "channels(reported)");
 
     info->usable = true;

@@ -4,6 +4,7 @@
 
 #define CL_TARGET_OPENCL_VERSION 120
 #include <CL/cl.h>
+#include <CL/cl_ext.h>
 
 #include "core/status.h"
 #include "formats/pack.h"
@@ -22,7 +23,8 @@ typedef enum cl_needs {
     CL_NEEDS_INTEGER_DOT,
     CL_NEEDS_NV_DP4A,
     CL_NEEDS_SUBGROUPS_DOT, /* SUBGROUPS and INTEGER_DOT */
-    CL_NEEDS_CHANNELS,      /* reported; the canaries prove them */
+    CL_NEEDS_COMMAND_BUFFERS,
+    CL_NEEDS_CHANNELS, /* reported; the canaries prove them */
     CL_NEEDS_COUNT
 } cl_needs;
 
@@ -104,6 +106,15 @@ typedef struct cl_trace_event {
     uint64_t given;              /* of the host's, when its call had returned */
 } cl_trace_event;
 
+/** Functions of cl_khr_command_buffer; NULL: not asked for yet. */
+typedef struct cl_command_functions {
+    clCreateCommandBufferKHR_fn create;
+    clCommandNDRangeKernelKHR_fn launch;
+    clFinalizeCommandBufferKHR_fn finalize;
+    clEnqueueCommandBufferKHR_fn enqueue;
+    clReleaseCommandBufferKHR_fn release;
+} cl_command_functions;
+
 typedef struct cl_device {
     cl_platform_id platform;
     cl_device_id id;
@@ -142,10 +153,14 @@ typedef struct cl_device {
     unsigned scratch_number; /* grows with each scratch */
     int scratch_users;
     cl_event scratch_event; /* out-of-order queues: the last of them */
-    bool chained;           /* a chain may be under way: the driver does not know what memory it uses */
-    int canary_depth;       /* above 0: launches are not profiled */
-    int64_t canary_rows;    /* above 0: weights are cut into parts of so many rows */
-    bool canary_single;     /* one work-group only */
+    cl_command_functions commands;
+    struct cl_recording *recording;  /* that launches are added to in place of the queue, or NULL */
+    cl_sync_point_khr scratch_point; /* of the last of them that uses the scratch, where scratch_recorded */
+    bool scratch_recorded;
+    bool chained;        /* a chain may be under way: the driver does not know what memory it uses */
+    int canary_depth;    /* above 0: launches are not profiled */
+    int64_t canary_rows; /* above 0: weights are cut into parts of so many rows */
+    bool canary_single;  /* one work-group only */
 } cl_device_state;
 
 /** Copies of a constant on the device, one for each layout in use. Cut so that no part exceeds the largest allocation.
@@ -342,6 +357,23 @@ typedef struct cl_step {
 /** What a node's launches would be in a chain (*count of them; NULL: it cannot be in one, or has nothing to do), its
  * variant, and the work-items of a launch. */
 const cl_step *cl_node_steps(const qd_node *n, int *count, int *variant, size_t *items);
+
+/* ---- cl_recording.c ------------------------------------------------------------------------------------------ */
+
+/** Launches of a graph, to be given to the queue as a whole. */
+typedef struct cl_recording cl_recording;
+/** The backend's `record`, `recorded`, `replay` and `recording_free`. */
+qd_status cl_record(void *device);
+qd_status cl_recorded(void *device, bool whole, void **out);
+qd_status cl_replay(void *device, void *recording);
+void cl_recording_free(void *device, void *recording);
+/** Adds a launch to d->recording, after those whose n points are given. */
+qd_status cl_recording_add(cl_device_state *d, cl_kernel kernel, size_t global, size_t local,
+                           const cl_sync_point_khr points[], cl_uint n, cl_sync_point_khr *point);
+/** Its kernels use the device's scratch, as it is now. */
+void cl_recording_uses_scratch(cl_device_state *d);
+/** Runs the kernels, one after the other, in a command buffer, and that again. Waits. */
+qd_status cl_recording_probe(cl_device_state *d, const cl_kernel kernels[2]);
 
 /* ---- cl_chain.c --------------------------------------------------------------------------------------------- */
 

@@ -14,9 +14,10 @@ typedef struct cl_node {
     cl_kernel *kernels;
     cl_mem *params; /* of each part, where they are in memory; else NULL */
     int n_params;
-    cl_event *events;   /* of the last run; NULL entries where none was asked for */
-    cl_uint rows_index; /* the kernels' last argument */
-    int32_t rows;       /* its value */
+    cl_event *events;          /* of the last run; NULL entries where none was asked for */
+    cl_sync_point_khr *points; /* of the last recording */
+    cl_uint rows_index;        /* the kernels' last argument */
+    int32_t rows;              /* its value */
     size_t global, local;
     size_t scratch_bytes;    /* of the device's scratch that the kernel uses; 0: none */
     unsigned scratch_number; /* of the one that its argument names; 0: none */
@@ -328,6 +329,7 @@ static void free_one(cl_device_state *d, cl_node *x) {
     free(x->steps);
     free(x->kernels);
     free(x->events);
+    free(x->points);
     free(x);
 }
 
@@ -364,11 +366,12 @@ qd_status cl_node_create(cl_device_state *d, qd_node *n, int variant, int groups
     const bool in_memory = home == CL_HOME_FPGA && n->params_bytes;
     x->kernels = qd_alloc_zero(n_kernels, sizeof(cl_kernel));
     x->events = qd_alloc_zero(n_kernels, sizeof(cl_event));
+    x->points = qd_alloc_zero(n_kernels, sizeof *x->points);
     if (in_memory) x->params = qd_alloc_zero((size_t)n_parts, sizeof(cl_mem));
     x->n_params = in_memory ? n_parts : 0;
     const bool may_chain = cl_chain_takes(d, variant);
     if (may_chain) x->steps = qd_alloc_zero(n_kernels, sizeof *x->steps);
-    if (!x->kernels || !x->events || (in_memory && !x->params) || (may_chain && !x->steps)) {
+    if (!x->kernels || !x->events || !x->points || (in_memory && !x->params) || (may_chain && !x->steps)) {
         status = QD_ERR_MEMORY;
         goto error;
     }
@@ -430,8 +433,8 @@ static bool collect_events(qd_node *const wait[], int n_wait, cl_event list[], c
     return true;
 }
 
-/* Binds the device's scratch, which may have grown, and waits for the kernel that used it last. */
-static qd_status use_scratch(cl_device_state *d, cl_node *x, cl_event list[], cl_uint *n_list) {
+/* Binds the device's scratch, which may have grown. */
+static qd_status bind_scratch(cl_device_state *d, cl_node *x) {
     qd_status status = QD_OK;
     if (!x->scratch_bytes) return QD_OK;
     for (int i = 0; x->scratch_number != d->scratch_number && i < x->n_launches; i++) {
@@ -439,7 +442,34 @@ static qd_status use_scratch(cl_device_state *d, cl_node *x, cl_event list[], cl
                "setting a kernel's arguments");
     }
     x->scratch_number = d->scratch_number;
-    if (d->scratch_event) list[(*n_list)++] = d->scratch_event;
+error:
+    return status;
+}
+
+enum { MAX_WAIT = 32 };
+
+/* Adds a node's launches to the device's recording, behind those of wait[]. */
+static qd_status record_launches(cl_device_state *d, cl_node *x, qd_node *const wait[], int n_wait) {
+    cl_sync_point_khr list[MAX_WAIT + 1];
+    cl_uint n = 0;
+    qd_status status = QD_OK;
+    for (int i = 0; i < n_wait; i++) {
+        const cl_node *w = ((const cl_node *)wait[i]->kernel)->ran;
+        for (int j = 0; j < w->n_launches; j++) {
+            if (n == MAX_WAIT) return qd_fail(QD_ERR_UNSUPPORTED, "an operator waits for too many others");
+            list[n++] = w->points[j];
+        }
+    }
+    if (x->scratch_bytes) {
+        cl_recording_uses_scratch(d);
+        if (d->scratch_recorded) list[n++] = d->scratch_point;
+    }
+    for (int i = 0; i < x->n_launches; i++)
+        QD_TRY(cl_recording_add(d, x->kernels[i], x->global, x->local, list, n, &x->points[i]));
+    if (x->scratch_bytes) {
+        d->scratch_point = x->points[0];
+        d->scratch_recorded = true;
+    }
 error:
     return status;
 }
@@ -483,7 +513,6 @@ error:
 }
 
 qd_status cl_node_enqueue(void *device, qd_node *n, int64_t rows, qd_node *const wait[], int n_wait) {
-    enum { MAX_WAIT = 32 };
     cl_device_state *d = device;
     cl_node *first = n->kernel, *x = first;
     while (rows > x->most)
@@ -492,11 +521,12 @@ qd_status cl_node_enqueue(void *device, qd_node *n, int64_t rows, qd_node *const
     cl_event list[MAX_WAIT + 1]; /* and that of the scratch */
     cl_uint n_list = 0;
     QD_TRY(cl_alive(d));
-    if (d->out_of_order && !collect_events(wait, n_wait, list, MAX_WAIT, &n_list)) {
+    if (d->out_of_order && !d->recording && !collect_events(wait, n_wait, list, MAX_WAIT, &n_list)) {
         QD_TRY(cl_order(d));
         n_list = 0;
     }
-    QD_TRY(use_scratch(d, x, list, &n_list));
+    QD_TRY(bind_scratch(d, x));
+    if (x->scratch_bytes && d->scratch_event) list[n_list++] = d->scratch_event;
     /* Until all launches have it: a failure in their middle must not leave some with the old number. */
     const bool same_rows = x->rows == rows;
     x->rows = -1;
@@ -509,8 +539,8 @@ qd_status cl_node_enqueue(void *device, qd_node *n, int64_t rows, qd_node *const
         x->events[i] = NULL;
     }
     first->ran = x;
-    QD_TRY(start_launches(d, n, x, rows, list, n_list));
-    if (d->out_of_order && x->scratch_bytes) {
+    QD_TRY(d->recording ? record_launches(d, x, wait, n_wait) : start_launches(d, n, x, rows, list, n_list));
+    if (d->out_of_order && x->scratch_bytes && !d->recording) {
         if (d->scratch_event) clReleaseEvent(d->scratch_event);
         d->scratch_event = x->events[0];
         clRetainEvent(d->scratch_event);

@@ -32,6 +32,7 @@ unsigned cl_features_reported(cl_device_id id) {
         cl_uint groups = 0; /* stays 0 on devices older than the question */
         clGetDeviceInfo(id, CL_DEVICE_MAX_NUM_SUB_GROUPS_2_1, sizeof groups, &groups, NULL);
         if (has_word(list, "cl_intel_channels")) found |= 1u << CL_NEEDS_CHANNELS;
+        if (has_word(list, "cl_khr_command_buffer")) found |= 1u << CL_NEEDS_COMMAND_BUFFERS;
         if (has_word(list, "cl_khr_fp16")) found |= 1u << CL_NEEDS_FP16;
         if (has_word(list, "cl_khr_integer_dot_product")) found |= 1u << CL_NEEDS_INTEGER_DOT;
         /* Only NVIDIA's compilers read PTX; another may end the process over it. */
@@ -104,6 +105,15 @@ static bool subgroups_right(const cl_uint x[IN], const cl_uint y[OUT]) {
     return true;
 }
 
+/* Each of four launches makes 3 y + a of y, or 3 y + b. */
+static bool commands_right(const cl_uint x[IN], const cl_uint y[OUT]) {
+    for (int i = 0; i < OUT; i++) {
+        const cl_uint a = x[i / 4 * 2], b = ~a;
+        if (y[i] != 27 * a + 9 * b + 3 * a + b) return false;
+    }
+    return true;
+}
+
 /* ---- Probing ------------------------------------------------------------------------------------------------ */
 
 #define PROBE(name, need, options)                                                                           \
@@ -117,38 +127,59 @@ static const struct feature {
     const char *what;
     cl_variant program;
     bool (*right)(const cl_uint x[IN], const cl_uint y[OUT]);
+    bool recorded; /* the kernel runs in a command buffer */
 } features[] = {
-    {CL_NEEDS_FP16, "halves", PROBE("probe_fp16", CL_NEEDS_FP16, "-DQD_PROBE_FP16"), fp16_right},
+    {CL_NEEDS_FP16, "halves", PROBE("probe_fp16", CL_NEEDS_FP16, "-DQD_PROBE_FP16"), fp16_right, false},
     {CL_NEEDS_SUBGROUPS, "sub-groups", PROBE("probe_subgroups", CL_NEEDS_SUBGROUPS, "-DQD_PROBE_SUBGROUPS"),
-     subgroups_right},
+     subgroups_right, false},
     {CL_NEEDS_INTEGER_DOT, "the packed dot product",
-     PROBE("probe_integer_dot", CL_NEEDS_INTEGER_DOT, "-DQD_PROBE_INTEGER_DOT -DQD_DOT_KHR"), integer_dot_right},
+     PROBE("probe_integer_dot", CL_NEEDS_INTEGER_DOT, "-DQD_PROBE_INTEGER_DOT -DQD_DOT_KHR"), integer_dot_right, false},
     {CL_NEEDS_NV_DP4A, "a device of NVIDIA, for inline PTX",
-     PROBE("probe_nv_dp4a", CL_NEEDS_NV_DP4A, "-DQD_PROBE_INTEGER_DOT -DQD_DOT_PTX"), integer_dot_right},
+     PROBE("probe_nv_dp4a", CL_NEEDS_NV_DP4A, "-DQD_PROBE_INTEGER_DOT -DQD_DOT_PTX"), integer_dot_right, false},
+    {CL_NEEDS_COMMAND_BUFFERS, "command buffers",
+     PROBE("probe_command_buffers", CL_NEEDS_COMMAND_BUFFERS, "-DQD_PROBE_COMMAND_BUFFERS"), commands_right, true},
 };
 
-static qd_status run_probe(cl_device_state *d, cl_program program, const cl_uint x[IN], cl_uint y[OUT]) {
+static qd_status run_probe(cl_device_state *d, const struct feature *f, cl_program program, const cl_uint x[IN],
+                           cl_uint y[OUT]) {
     qd_status status = QD_OK;
     const size_t items = ITEMS;
     cl_int e;
-    cl_mem out = NULL;
-    cl_kernel kernel = NULL;
-    cl_mem in = clCreateBuffer(d->context, CL_MEM_READ_ONLY, IN * sizeof *x, NULL, &e);
-    CL_TRY(d, e, "allocating a buffer");
+    cl_mem out = NULL, in[2] = {NULL, NULL}; /* x, and its complement */
+    cl_kernel kernels[2] = {NULL, NULL};
+    for (int i = 0; i < 2; i++) {
+        cl_uint words[IN];
+        for (int k = 0; k < IN; k++)
+            words[k] = i ? ~x[k] : x[k];
+        in[i] = clCreateBuffer(d->context, CL_MEM_READ_ONLY, sizeof words, NULL, &e);
+        CL_TRY(d, e, "allocating a buffer");
+        CL_TRY(d, clEnqueueWriteBuffer(d->queue, in[i], CL_TRUE, 0, sizeof words, words, 0, NULL, NULL),
+               "writing a buffer");
+    }
     out = clCreateBuffer(d->context, CL_MEM_READ_WRITE, OUT * sizeof *y, NULL, &e);
     CL_TRY(d, e, "allocating a buffer");
-    kernel = clCreateKernel(program, "probe", &e);
-    CL_TRY(d, e, "creating a kernel");
-    CL_TRY(d, clSetKernelArg(kernel, 0, sizeof in, &in), "setting a kernel's arguments");
-    CL_TRY(d, clSetKernelArg(kernel, 1, sizeof out, &out), "setting a kernel's arguments");
-    CL_TRY(d, clEnqueueWriteBuffer(d->queue, in, CL_TRUE, 0, IN * sizeof *x, x, 0, NULL, NULL), "writing a buffer");
-    CL_TRY(d, clEnqueueNDRangeKernel(d->queue, kernel, 1, NULL, &items, &items, 0, NULL, NULL), "starting a kernel");
-    CL_TRY(d, clFinish(d->queue), "waiting for the device");
+    for (int i = 0; i < 2; i++) {
+        kernels[i] = clCreateKernel(program, "probe", &e);
+        CL_TRY(d, e, "creating a kernel");
+        CL_TRY(d, clSetKernelArg(kernels[i], 0, sizeof in[i], &in[i]), "setting a kernel's arguments");
+        CL_TRY(d, clSetKernelArg(kernels[i], 1, sizeof out, &out), "setting a kernel's arguments");
+    }
+    if (f->recorded) {
+        CL_TRY(d, clEnqueueWriteBuffer(d->queue, out, CL_TRUE, 0, OUT * sizeof *y, y, 0, NULL, NULL),
+               "writing a buffer");
+        QD_TRY(cl_recording_probe(d, kernels));
+    } else {
+        CL_TRY(d, clEnqueueNDRangeKernel(d->queue, kernels[0], 1, NULL, &items, &items, 0, NULL, NULL),
+               "starting a kernel");
+        CL_TRY(d, clFinish(d->queue), "waiting for the device");
+    }
     CL_TRY(d, clEnqueueReadBuffer(d->queue, out, CL_TRUE, 0, OUT * sizeof *y, y, 0, NULL, NULL), "reading a buffer");
 error:
-    if (kernel) clReleaseKernel(kernel);
     if (out) clReleaseMemObject(out);
-    if (in) clReleaseMemObject(in);
+    for (int i = 0; i < 2; i++) {
+        if (kernels[i]) clReleaseKernel(kernels[i]);
+        if (in[i]) clReleaseMemObject(in[i]);
+    }
     return status;
 }
 
@@ -166,7 +197,7 @@ static qd_status try_feature(cl_device_state *d, const struct feature *f, const 
     }
     if (status) return status;
     make_words(x);
-    status = run_probe(d, proof->program, x, y);
+    status = run_probe(d, f, proof->program, x, y);
     if (status) return status;
     if (f->right(x, y)) {
         proof->verdict = CL_PASSED;

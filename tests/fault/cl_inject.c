@@ -32,7 +32,7 @@ static struct {
     unsigned delay, banks;
     long wrong_reads;
     long calls[CL_FUNCTIONS + 1];
-    long alive;
+    long alive, points;
 } state;
 
 /* What a kernel waits for; and how many kernels wait for nothing but time. */
@@ -103,6 +103,10 @@ bool inject_happened(void) {
 
 unsigned inject_banks(void) {
     return state.banks;
+}
+
+long inject_points(void) {
+    return state.points;
 }
 
 long inject_alive(void) {
@@ -424,4 +428,76 @@ cl_program CL_API_CALL clCreateProgramWithSource(cl_context c, cl_uint n, const 
     free(changed);
     state.alive += p != NULL;
     return p;
+}
+
+/* ---- Those of an extension, which are asked for by name --------------------------------------------------------- */
+
+static clCreateCommandBufferKHR_fn next_create;
+static clCommandNDRangeKernelKHR_fn next_launch;
+static clFinalizeCommandBufferKHR_fn next_finalize;
+static clEnqueueCommandBufferKHR_fn next_enqueue;
+static clReleaseCommandBufferKHR_fn next_release;
+
+static cl_command_buffer_khr CL_API_CALL create_commands(cl_uint n, const cl_command_queue *queues,
+                                                         const cl_command_buffer_properties_khr *p, cl_int *error) {
+    const cl_int e = fault(FN_clCreateCommandBufferKHR);
+    if (e) {
+        *error = e;
+        return NULL;
+    }
+    const cl_command_buffer_khr made = next_create(n, queues, p, error);
+    state.alive += made != NULL;
+    return made;
+}
+
+static cl_int CL_API_CALL launch_command(cl_command_buffer_khr b, cl_command_queue q,
+                                         const cl_ndrange_kernel_command_properties_khr *p, cl_kernel k, cl_uint dims,
+                                         const size_t *offset, const size_t *global, const size_t *local, cl_uint n,
+                                         const cl_sync_point_khr *list, cl_sync_point_khr *point,
+                                         cl_mutable_command_khr *handle) {
+    const cl_int e = fault(FN_clCommandNDRangeKernelKHR);
+    state.points += n;
+    return e ? e : next_launch(b, q, p, k, dims, offset, global, local, n, list, point, handle);
+}
+
+static cl_int CL_API_CALL finalize_commands(cl_command_buffer_khr b) {
+    const cl_int e = fault(FN_clFinalizeCommandBufferKHR);
+    return e ? e : next_finalize(b);
+}
+
+static cl_int CL_API_CALL enqueue_commands(cl_uint n_queues, cl_command_queue *queues, cl_command_buffer_khr b,
+                                           cl_uint n, const cl_event *list, cl_event *event) {
+    cl_int e = fault(FN_clEnqueueCommandBufferKHR);
+    if (!e) e = next_enqueue(n_queues, queues, b, n, list, event);
+    state.alive += e == CL_SUCCESS && event;
+    return e;
+}
+
+static cl_int CL_API_CALL release_commands(cl_command_buffer_khr b) {
+    state.alive--;
+    return next_release(b);
+}
+
+void *CL_API_CALL clGetExtensionFunctionAddressForPlatform(cl_platform_id p, const char *name) {
+    const struct {
+        const char *name;
+        void **next;
+        void (*ours)(void);
+    } known[] = {
+        {"clCreateCommandBufferKHR", (void **)&next_create, (void (*)(void))create_commands},
+        {"clCommandNDRangeKernelKHR", (void **)&next_launch, (void (*)(void))launch_command},
+        {"clFinalizeCommandBufferKHR", (void **)&next_finalize, (void (*)(void))finalize_commands},
+        {"clEnqueueCommandBufferKHR", (void **)&next_enqueue, (void (*)(void))enqueue_commands},
+        {"clReleaseCommandBufferKHR", (void **)&next_release, (void (*)(void))release_commands},
+    };
+    void *f = fault(FN_clGetExtensionFunctionAddressForPlatform)
+                  ? NULL
+                  : NEXT(clGetExtensionFunctionAddressForPlatform)(p, name);
+    for (size_t i = 0; f && i < sizeof known / sizeof known[0]; i++) {
+        if (strcmp(known[i].name, name) != 0) continue;
+        *known[i].next = f;
+        memcpy(&f, &known[i].ours, sizeof f);
+        break;
+    }
+    return f;
 }

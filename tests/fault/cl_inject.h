@@ -5,6 +5,7 @@
 
 #define CL_TARGET_OPENCL_VERSION 120
 #include <CL/cl.h>
+#include <CL/cl_ext.h>
 #include <stdbool.h>
 
 /** Functions that can be made to fail. */
@@ -45,6 +46,8 @@ long inject_calls(cl_function fn);
 bool inject_happened(void);
 /** Banks that buffers were asked for since inject_clear: 1 << bank each. */
 unsigned inject_banks(void);
+/** Launches that those recorded in command buffers since inject_clear wait for. */
+long inject_points(void);
 /** OpenCL objects that were created and not yet released. */
 long inject_alive(void);
 

@@ -404,11 +404,10 @@ START_TEST(test_rows_after_failure) {
         ck_ok(qd_graph_add(g, QD_OP_MATMUL, NULL, (qd_tensor *[]){tw, tx}, 2, &t, 1));
         ck_ok(qd_graph_add(g, QD_OP_ADD, NULL, (qd_tensor *[]){t, t}, 2, &y, 1));
         ck_ok(qd_graph_compile(g, NULL, NULL));
-        ck_ok(qd_graph_run(g, ROWS));
-        ck_ok(qd_tensor_read(y, 0, want, sizeof want));
         inject_clear();
         ck_ok(qd_graph_run(g, ROWS));
         const long launches = inject_calls(FN_clEnqueueNDRangeKernel);
+        ck_ok(qd_tensor_read(y, 0, want, sizeof want));
         ck_assert_int_ge(launches, parts ? 4 : 2);
         static const cl_function fns[] = {FN_clEnqueueNDRangeKernel, FN_clSetKernelArg, FN_clEnqueueBarrierWithWaitList,
                                           FN_clFlush};

@@ -514,6 +514,7 @@ typedef struct qd_graph_info {
     int fused;             /* operators that are done by others: ops + fused - copies were added */
     int copies;            /* operators that bring images into another layout: see host/core/README.md */
     int chained;           /* operators that share launches: long graphs on CPU devices, see host/core/README.md */
+    int recorded;          /* operators in the command buffer of the last runs; 0: they are launched one by one */
     uint64_t arena_bytes;  /* shared memory of the tensors inside */
     uint64_t live_bytes;   /* largest sum of the tensors that are alive at one time: no arena can be smaller */
     uint64_t tensor_bytes; /* what they would take without sharing */

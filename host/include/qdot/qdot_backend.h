@@ -133,7 +133,8 @@ typedef struct qd_backend {
      *  QD_ERR_UNSUPPORTED: no kernel; the reference then computes this node. */
     qd_status (*prepare)(void *device, qd_node *n);
     void (*retire)(void *device, qd_node *n);
-    /** Whether the device has kernels of its own for an operator that fusion may make of two others. NULL: it has not. */
+    /** Whether the device has kernels of its own for an operator that fusion may make of two others. NULL: it has not.
+     */
     bool (*offers)(void *device, qd_op op);
     /** Starts a run: what follows is ordered after everything given so far. May be NULL. */
     qd_status (*begin)(void *device);
@@ -146,6 +147,14 @@ typedef struct qd_backend {
     /** True when convolutions are so much faster with channels last that graphs are worth rewriting. NULL: they are
      * not. */
     bool (*channels_last)(void *device);
+    /** Recordings. After `record`, what `enqueue` is given is kept instead of started, until `recorded` makes *out of
+     * it; not `whole`: something failed meanwhile, and *out is NULL, as after a failure. `replay` starts it, in place
+     * of `enqueue`, after everything given so far; QD_ERR_UNSUPPORTED: it must be made anew. The nodes must outlive it.
+     *  NULL, or QD_ERR_UNSUPPORTED from `record`: the device gains nothing by it, or cannot. */
+    qd_status (*record)(void *device);
+    qd_status (*recorded)(void *device, bool whole, void **out);
+    qd_status (*replay)(void *device, void *recording);
+    void (*recording_free)(void *device, void *recording);
     /** Makes one piece of work of prepared nodes without fallbacks, which does them one after the other, *chained of
      * them in launches that they share. NULL, or QD_ERR_UNSUPPORTED: they go one by one. The nodes must outlive it. */
     qd_status (*chain)(void *device, qd_node *const nodes[], int n, void **chain, int *chained);
