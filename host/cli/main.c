@@ -1,6 +1,5 @@
 /* qdot: the program. One table of sub-commands. */
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 
 #include "cli/cli.h"
@@ -101,10 +100,6 @@ static int dispatch(int argc, char **argv) {
 }
 
 int main(int argc, char **argv) {
-    /* PoCL compiles a kernel for the sizes of its launches, and again for any sizes, which is what it writes into a
-     * binary. Here the second form does: the loops are the kernels' own. Not done by the library: the environment is
-     * the program's. */
-    setenv("POCL_WORK_GROUP_SPECIALIZATION", "0", 0);
     const int code = dispatch(argc, argv);
     /* A full disk or a closed pipe is a failure, too. */
     if (fflush(stdout) != 0 || ferror(stdout)) return qd_cli_fail("standard output could not be written");
