@@ -177,6 +177,23 @@ error:
     return status;
 }
 
+/* As many as a launch's work-items, but no more of a small product than are worth being begun one by one. */
+static uint64_t most_shares(const cl_device_state *d, const qd_node *n, uint64_t items) {
+    enum { PRODUCTS = 1 << 22 }; /* for a share */
+    if ((n->op != QD_OP_MATMUL_INT && n->op != QD_OP_CONV_INT && n->op != QD_OP_CONV_ADD_INT) ||
+        !qd_is_constant(n->in[0]))
+        return items;
+    const qd_tensor_desc *w = &n->in[0]->desc, *y = &n->out[0]->desc;
+    double products = 1;
+    for (int i = 0; i < y->rank; i++)
+        products *= (double)(y->shape[i] == QD_ROWS ? n->max_rows : y->shape[i]);
+    for (int i = 1; i < w->rank; i++)
+        products *= (double)w->shape[i];
+    const uint64_t units = (uint64_t)d->info.compute_units, wanted = (uint64_t)(products / PRODUCTS) / units * units;
+    const uint64_t shares = wanted < units ? units : wanted;
+    return shares < items ? shares : items;
+}
+
 /* Appends a node's launches. */
 static qd_status add_steps(cl_device_state *d, cl_chain *c, const qd_node *n, int function) {
     int count, variant;
@@ -190,8 +207,8 @@ static qd_status add_steps(cl_device_state *d, cl_chain *c, const qd_node *n, in
     for (int i = 0; i < count; i++) {
         uint64_t *w = c->words + (size_t)c->n_steps * WORDS;
         w[0] = (uint64_t)function;
-        w[1] = items;
-        w[2] = shares ? (uint64_t)shares : items;
+        w[1] = most_shares(d, n, items);
+        w[2] = shares ? (uint64_t)shares : w[1];
         w[3] = n->dynamic ? 0 : (uint64_t)n->max_rows;
         for (int a = 0; a < steps[i].n; a++)
             w[HEAD + a] = steps[i].buffers[a] ? steps[i].buffers[a]->address : steps[i].words[a];

@@ -29,10 +29,10 @@ QD_ALWAYS void gemm_fill_tile(__global const uchar *w, const int n, qd_vi *to) {
         to[i] = i < n ? qd_v_load_int(i, (__global const int *)w) : (qd_vi)0;
 }
 
-/* As gemm_int.h's: all sums are kept in acc. */
+/* As gemm_int.h's: all sums are kept in acc, those of one tile. */
 static void gemm_some_dots(const gemm *g, const gemm_part *part, __global const uchar *const *w, const uchar *x,
-                           const ulong pitch, const int groups, const int tokens, gemm_ahead ahead, const bool goes_on,
-                           qd_vi (*acc)[QD_VECTORS], const gemm_results *to) {
+                           const ulong pitch, const int groups, const int tokens, const int tiles, gemm_ahead ahead,
+                           const bool goes_on, qd_vi (*acc)[QD_VECTORS], const gemm_results *to) {
     const int vectors = part->vectors;
     const bool wide = vectors > 1, high = tokens > 16;
 #define AMX_SUMS(INSTRUCTION)                          \

@@ -243,8 +243,10 @@ typedef struct gemm_results {
  * With `to` they are stored as codes, in QD_MODE_SMALL, else in acc. They have names of their own: of arrays as large
  * as this the compiler keeps some in memory. */
 QD_ALWAYS void gemm_dots(const gemm *g, const gemm_part *part, __global const uchar *const *w, const uchar *x,
-                         const ulong pitch, const int groups, const int tokens, const int vectors, gemm_ahead ahead,
+                         ulong pitch, const int groups, const int tokens, const int vectors, gemm_ahead *ahead,
                          bool goes_on, qd_vi (*acc)[QD_VECTORS], const gemm_results *to) {
+    /* Or the compiler finds out where each position is before the first tile, and keeps that in memory. */
+    __asm__("" : "+r"(pitch));
 #ifdef QD_AVX512_VNNI
 #define GEMM_TOTAL(t, j) total##t##_##j
 #define GEMM_START(t, j) qd_vi total##t##_##j = j < vectors ? part->c[j].start : (qd_vi)0;
@@ -288,9 +290,9 @@ QD_ALWAYS void gemm_dots(const gemm *g, const gemm_part *part, __global const uc
         for (; i < end; i++) {
             GEMM_VECTORS(GEMM_LOAD, 0)
             GEMM_POSITIONS(GEMM_POSITION)
-            __builtin_prefetch(ahead.at, 0, 2);
-            __builtin_prefetch(ahead.at + 64, 0, 2);
-            ahead.at += ahead.step;
+            __builtin_prefetch(ahead->at, 0, 2);
+            __builtin_prefetch(ahead->at + 64, 0, 2);
+            ahead->at += ahead->step;
         }
         GEMM_ALL(GEMM_ADD)
     }
@@ -301,16 +303,19 @@ QD_ALWAYS void gemm_dots(const gemm *g, const gemm_part *part, __global const uc
     }
 }
 
-/* The same for any number of positions. */
+/* The same for any number of positions; with `to`, for `tiles` tiles of so many, one behind the other. */
 static void gemm_some_dots(const gemm *g, const gemm_part *part, __global const uchar *const *w, const uchar *x,
-                           const ulong pitch, const int groups, const int tokens, const gemm_ahead ahead,
+                           const ulong pitch, const int groups, const int tokens, const int tiles, gemm_ahead ahead,
                            const bool goes_on, qd_vi (*acc)[QD_VECTORS], const gemm_results *to) {
-#define GEMM_CASE(t, n)                                                             \
-    case 8 * (t) + (n):                                                             \
-        gemm_dots(g, part, w, x, pitch, groups, t + 1, n, ahead, goes_on, acc, to); \
+#define GEMM_CASE(t, n)                                                                              \
+    case 8 * (t) + (n):                                                                              \
+        for (int i = 0; i < tiles; i++, x += (t + 1) * pitch, next.at += (t + 1) * next.stride)      \
+            gemm_dots(g, part, w, x, pitch, groups, t + 1, n, &ahead, goes_on, acc, to ? &next : 0); \
         break;
 #define GEMM_CASES(t) GEMM_WIDTHS(GEMM_CASE, t)
 #define GEMM_NARROW_CASES(t) GEMM_CASE(t, 1) GEMM_CASE(t, 2)
+    gemm_results next = {0, 0, 0};
+    if (to) next = *to;
     switch (8 * (tokens - 1) + part->vectors) { GEMM_WIDE(GEMM_CASES) GEMM_NARROW(GEMM_NARROW_CASES) }
 }
 #endif
@@ -449,6 +454,11 @@ static void gemm_store(const gemm *g, const gemm_channels *c, const gemm_block *
 }
 #endif
 
+/* Whether tiles end in registers. */
+QD_ALWAYS bool gemm_at_once(const gemm *g, const gemm_part *part, const gemm_block *b) {
+    return GEMM_AT_ONCE && part->mode == QD_MODE_SMALL && b->chunk >= g->k;
+}
+
 /* Stores a tile's codes. `mode` is that of its part, and known where this is called. */
 QD_ALWAYS void gemm_end(const gemm *g, const gemm_part *part, const int tokens, const gemm_sums *s, const int mode,
                         const gemm_results *to) {
@@ -456,13 +466,12 @@ QD_ALWAYS void gemm_end(const gemm *g, const gemm_part *part, const int tokens, 
         gemm_put(g, part, s->acc[t], part->vectors, mode, to->y, to->at + t * to->stride);
 }
 
-/* Some positions from the block's number `at` on. */
+/* `tiles` tiles of `tokens` positions each from the block's number `at` on: one, unless all is done at once. */
 static void gemm_tile(const gemm *g, const gemm_part *part, gemm_block *b, const int at, const int tokens,
-                      __global uchar *y, const ulong y_stride) {
-    const bool chunks = b->chunk < g->k;
+                      const int tiles, __global uchar *y, const ulong y_stride) {
+    const bool chunks = b->chunk < g->k, at_once = gemm_at_once(g, part, b);
     const uchar *x = b->x + (chunks ? 0 : at * b->pitch);
     const gemm_results to = {y, (b->first + at) * y_stride + part->c[0].at, y_stride};
-    const bool at_once = GEMM_AT_ONCE && part->mode == QD_MODE_SMALL && !chunks;
     gemm_sums s;
     for (int t = 0; chunks && t < tokens; t++)
         b->sums[at + t] = 0;
@@ -472,8 +481,9 @@ static void gemm_tile(const gemm *g, const gemm_part *part, gemm_block *b, const
         for (int j = 0; j < part->vectors; j++)
             w[j] = part->c[j].codes + 16 * (ulong)k;
         if (chunks) gemm_pack(g, b->source, b->first + at, tokens, k, n, b->room, b->pitch, b->sums + at);
-        gemm_some_dots(g, part, w, x, b->pitch, (n + 3) / 4, tokens, b->ahead, k && !g->wide, s.acc, at_once ? &to : 0);
-        b->ahead.at += (ulong)b->ahead.step * ((n + 3) / 4);
+        gemm_some_dots(g, part, w, x, b->pitch, (n + 3) / 4, tokens, tiles, b->ahead, k && !g->wide, s.acc,
+                       at_once ? &to : 0);
+        b->ahead.at += (ulong)b->ahead.step * ((n + 3) / 4) * tiles;
         for (int t = 0; g->wide && t < tokens; t++) {
             for (int j = 0; j < part->vectors; j++) {
                 int lanes[QD_V];
@@ -523,21 +533,29 @@ static void gemm_begin(const gemm *g, gemm_block *b, const ulong first, const in
         gemm_pack(g, b->source, first + from, end - from, 0, g->k, b->room + from * b->pitch, b->pitch, b->sums + from);
 }
 
+/* The first position of a block's tile: all have equally many, but the first ones may have one more. */
+QD_ALWAYS int gemm_tile_at(const int count, const int tiles, const int tile) {
+    return count / tiles * tile + min(count % tiles, tile);
+}
+
+/* Tiles of a part that no work-items share: each would read its weights from memory. */
+enum { GEMM_FEW = 3 };
+
 /* This work-item's part of all `positions`. `source` is what gemm_fill reads; y is the row of position 0.
  *
- *   block of positions   [part of QD_VECTORS vectors of channels  [tile][tile] … ][part …] … [the last one: fewer]
+ *   block of positions   [part of up to QD_VECTORS vectors of channels  [tile][tile] … ][part …] …
  *
- * Blocks have equally many tiles, give or take a position. A tile's work is as many units as it has vectors, and
- * belongs to the work-item to whose range the first of them does: each has the same work, and as few parts of w as can
- * be. */
+ * Blocks have equally many tiles, give or take a position, and parts equally many vectors, give or take one. A tile's
+ * work is as many units as it has vectors, and belongs to the work-item to whose range the first of them does: each has
+ * the same work, and as few parts of w as can be. Where there are few tiles, a part's are one piece. Blocks that are
+ * packed are those of one work-item where they are long enough. */
 QD_ALWAYS void gemm_all(const gemm *g, const void *source, const ulong positions, __global uchar *y,
                         const ulong y_stride QD_WORK) {
     uchar room[QD_ROOM] __attribute__((aligned(64)));
     gemm_block b = {.source = source, .first = positions, .chunk = g->k};
     int most = QD_BLOCK;
     if (!g->shift && !g->wide && !gemm_flip(g) && gemm_direct(source, 0, &b.pitch)) {
-        /* At most so many that count · tiles fits into an int. */
-        most = clamp(QD_BLOCK_BYTES / g->k, QD_BLOCK, 8192);
+        most = max(QD_BLOCK_BYTES / g->k, QD_BLOCK);
     } else {
         const bool fits = ((ulong)g->k + 128) * QD_POSITIONS * 2 <= QD_ROOM;
         b.chunk = fits && !((g->wide || g->shift) && g->k > QD_CHUNK) ? g->k : QD_CHUNK;
@@ -546,32 +564,44 @@ QD_ALWAYS void gemm_all(const gemm *g, const void *source, const ulong positions
         most = min(QD_BLOCK, QD_ROOM / (int)b.pitch - 1);
     }
     const int vectors = (g->count + QD_V - 1) / QD_V;
-    const ulong blocks = (positions + most - 1) / most;
+    ulong blocks = (positions + most - 1) / most;
+    const ulong even = (blocks + QD_ITEMS - 1) / QD_ITEMS * QD_ITEMS;
+    if (b.room && positions >= 4 * QD_POSITIONS * even) blocks = even;
     const int tall = vectors > 2 ? QD_POSITIONS : QD_TALL;
     const int tiles = ((int)((positions + blocks - 1) / blocks) + tall - 1) / tall;
-    const ulong each = (ulong)vectors * tiles, all = blocks * each;
+    /* A part's pieces may go to different work-items. */
+    const int pieces = tiles <= GEMM_FEW ? 1 : tiles, together = tiles / pieces;
+    ulong parts = (vectors + QD_VECTORS - 1) / QD_VECTORS;
+    if (pieces == 1) parts = min((parts + QD_ITEMS - 1) / QD_ITEMS * QD_ITEMS, (ulong)vectors);
+    const ulong each = (ulong)vectors * pieces, all = blocks * each;
     const ulong last = all * (QD_ITEM + 1) / QD_ITEMS;
     for (ulong u = all * QD_ITEM / QD_ITEMS; u < last;) {
         const ulong block = u / each, first = positions * block / blocks;
-        const int part = (int)(u % each / (ulong)(QD_VECTORS * tiles)) * QD_VECTORS;
-        const int wide = min(QD_VECTORS, vectors - part);
-        const ulong start = block * each + (ulong)part * tiles, end = min(last, start + (ulong)wide * tiles);
-        const int from = (int)(u - start + wide - 1) / wide, to = (int)(end - start + wide - 1) / wide;
+        const ulong part = ((u % each / pieces + 1) * parts - 1) / vectors;
+        const int vector = (int)(vectors * part / parts), behind = (int)(vectors * (part + 1) / parts);
+        const int wide = behind - vector;
+        const ulong start = block * each + (ulong)vector * pieces;
+        const ulong end = min(last, start + (ulong)wide * pieces);
+        const int from = (int)((u - start + wide - 1) / wide) * together;
+        const int to = (int)((end - start + wide - 1) / wide) * together;
         u = end;
         if (from == to) continue;
         if (first != b.first) {
             const int count = (int)(positions * (block + 1) / blocks - first);
             const bool only = end == last;
-            gemm_begin(g, &b, first, count, only ? count * from / tiles : 0, only ? count * to / tiles : count);
+            gemm_begin(g, &b, first, count, only ? gemm_tile_at(count, tiles, from) : 0,
+                       only ? gemm_tile_at(count, tiles, to) : count);
         }
         gemm_part p;
-        gemm_open_part(g, part, wide, &p);
-        const long bytes = 64 * (ulong)((g->k + 3) / 4) + 64, turns = (long)(to - from) * ((g->k + 3) / 4);
-        b.ahead.at = part + wide < vectors ? p.c[0].codes + bytes * (QD_VECTORS * QD_V / 16) : g->w;
-        b.ahead.step = (int)min(bytes * (QD_VECTORS * QD_V / 16) / turns + 1, 128L);
-        for (int t = from; t < to; t++) {
-            const int at = b.count * t / tiles;
-            gemm_tile(g, &p, &b, at, b.count * (t + 1) / tiles - at, y, y_stride);
+        gemm_open_part(g, vector, wide, &p);
+        const long groups = (g->k + 3) / 4, bytes = 64 * groups + 64;
+        const bool more_parts = behind < vectors;
+        b.ahead.at = more_parts ? g->w + bytes * (behind * QD_V / 16) : p.c[0].codes;
+        b.ahead.step = more_parts ? (int)min(bytes * (QD_VECTORS * QD_V / 16) / ((to - from) * groups) + 1, 128L) : 0;
+        const int more = b.count % tiles;
+        for (int t = from, n; t < to; t += n) {
+            n = gemm_at_once(g, &p, &b) ? (t < more ? min(more, to) : to) - t : 1;
+            gemm_tile(g, &p, &b, gemm_tile_at(b.count, tiles, t), b.count / tiles + (t < more), n, y, y_stride);
         }
     }
 #ifdef QD_AMX
