@@ -38,22 +38,22 @@
 #define QD_UNIT_ROWS 128
 #endif
 
-/* Bytes ahead at which codes are prefetched for a single row of x; 0: not at all. Where the bits of a code are in
- * several places, the processor does not find the order by itself: a single row of Q6_K takes three times as long
- * without. The AVX2 form works too long on a block for the processor to look far enough ahead. The other form loses by
- * it, but where rows are no whole fours of units: there each of its loads leaves its stride at the end of every tile,
- * and a row of Q4_1 takes twice as long without. */
-#ifndef QD_PREFETCH
-#if QD_V == 16 || defined(QD_W_Q3_K) || defined(QD_W_Q5_K) || defined(QD_W_Q6_K)
-#define QD_PREFETCH 4096
-#else
-#define QD_PREFETCH 1024
-#endif
-#endif
-#if QD_V == 8 || defined(QD_W_Q3_K) || defined(QD_W_Q5_K) || defined(QD_W_Q6_K)
+/* Bytes ahead at which codes are prefetched for a single row of x, whatever its length; 0: not at all. Where the bits
+ * of a code are in several places, the processor does not find the order by itself: a single row of Q6_K takes three
+ * times as long without. The AVX2 form works too long on a block for the processor to look far enough ahead. The other
+ * form loses by it, but where rows are no whole fours of units: there each of its loads leaves its stride at the end of
+ * every tile, and a row of Q4_1 takes twice as long without. So that is the default. */
+#ifdef QD_PREFETCH
 #define PREFETCHED(units) (QD_PREFETCH > 0)
+#elif defined(QD_W_Q3_K) || defined(QD_W_Q5_K) || defined(QD_W_Q6_K)
+#define QD_PREFETCH 4096
+#define PREFETCHED(units) true
+#elif QD_V == 8
+#define QD_PREFETCH 1024
+#define PREFETCHED(units) true
 #else
-#define PREFETCHED(units) (QD_PREFETCH > 0 && (units) % QD_BLOCK_LANES != 0)
+#define QD_PREFETCH 4096
+#define PREFETCHED(units) ((units) % QD_BLOCK_LANES != 0)
 #endif
 
 /* Sums of the products of codes, which are of 8, 6 or fewer bits. */
