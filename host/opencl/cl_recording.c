@@ -139,7 +139,7 @@ void cl_recording_free(void *device, void *recording) {
     cl_recording *r = recording;
     if (!r) return;
     if (r->last) {
-        clWaitForEvents(1, &r->last);
+        if (!d->lost) clWaitForEvents(1, &r->last); /* a device that is gone would never end it */
         clReleaseEvent(r->last);
     }
     d->commands.release(r->commands);

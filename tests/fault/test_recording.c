@@ -191,6 +191,23 @@ START_TEST(test_failures) {
 }
 END_TEST
 
+/* Nobody waits for what was given to a device that is gone. */
+START_TEST(test_lost) {
+    stage s;
+    if (!open_stage(&s)) return;
+    for (int turn = 0; turn < 3; turn++)
+        run_right(&s, 2, turn, "before");
+    ck_assert_int_gt(recorded(&s.ours), 0);
+    inject_failure(FN_clEnqueueWriteBuffer, 0, CL_DEVICE_NOT_AVAILABLE, false);
+    ck_assert_int_eq(run_both(&s.ours, &s.expected, 2, 3), QD_ERR_DEVICE_LOST);
+    inject_clear();
+    qd_graph_free(s.ours.bed.g);
+    s.ours.bed.g = NULL;
+    ck_assert_int_eq(inject_calls(FN_clWaitForEvents), 0);
+    close_stage(&s);
+}
+END_TEST
+
 START_TEST(test_memory) {
     stage s;
     if (!open_stage(&s)) return;
@@ -213,6 +230,7 @@ int main(void) {
     tcase_add_test(tc, test_recordings);
     tcase_add_test(tc, test_without);
     tcase_add_loop_test(tc, test_failures, 0, 5);
+    tcase_add_test(tc, test_lost);
     tcase_add_test(tc, test_memory);
     return run_tests(tc, "recording");
 }
