@@ -17,7 +17,7 @@
 #define QD_CODED_TABLES_H
 
 #include "coded.h"
-#include "x86/simd.h"
+#include "x86/rows_of_w.h"
 
 /* Vectors of rows of w that share tables of products. */
 #ifndef QD_GROUPS
@@ -56,57 +56,6 @@ QD_ALWAYS table16 table_times(const table16 *t, const float x) {
 
 /* ---- Rows of w -------------------------------------------------------------------------------------------------- */
 
-/* QD_V rows; where there are fewer, the last again and again. */
-typedef struct table_rows {
-    __global const uchar *bytes;
-    ulong stride, index; /* index: of the first, in the matrix */
-    int last;
-} table_rows;
-
-QD_ALWAYS __global const uchar *table_row(const table_rows *w, const int i) {
-    return w->bytes + (ulong)min(i, w->last) * w->stride;
-}
-
-/* Of OpenCL C the compiler makes three times as many instructions. */
-#define QD_ZIP(name, instruction)                                      \
-    QD_ALWAYS qd_vi name(const qd_vi a, const qd_vi b) {               \
-        qd_vi v;                                                       \
-        __asm__(instruction " %2, %1, %0" : "=v"(v) : "v"(a), "v"(b)); \
-        return v;                                                      \
-    }
-QD_ZIP(zip_low, "vpunpckldq")
-QD_ZIP(zip_high, "vpunpckhdq")
-QD_ZIP(zip2_low, "vpunpcklqdq")
-QD_ZIP(zip2_high, "vpunpckhqdq")
-
-/* 16 bytes at `at` of rows i, i + 4 … */
-QD_ALWAYS qd_vi table_quads(const table_rows *w, const int i, const ulong at) {
-    qd_vi v;
-#define QUAD(row) "m"(*(__global const uchar16 *)(table_row(w, row) + at))
-#if QD_V == 16
-    __asm__(
-        "vmovdqu32 %1, %x0\n\tvinserti32x4 $1, %2, %t0, %t0\n\t"
-        "vinserti32x4 $2, %3, %0, %0\n\tvinserti32x4 $3, %4, %0, %0"
-        : "=&v"(v)
-        : QUAD(i), QUAD(i + 4), QUAD(i + 8), QUAD(i + 12));
-#else
-    __asm__("vmovdqu %1, %x0\n\tvinserti128 $1, %2, %0, %0" : "=&v"(v) : QUAD(i), QUAD(i + 4));
-#endif
-#undef QUAD
-    return v;
-}
-
-/* Four words of 4 bytes, from `at` of each row on. */
-QD_ALWAYS void table_words(const table_rows *w, const ulong at, qd_vi words[4]) {
-    const qd_vi a = table_quads(w, 0, at), b = table_quads(w, 1, at), c = table_quads(w, 2, at),
-                d = table_quads(w, 3, at);
-    const qd_vi low_ab = zip_low(a, b), low_cd = zip_low(c, d), high_ab = zip_high(a, b), high_cd = zip_high(c, d);
-    words[0] = zip2_low(low_ab, low_cd);
-    words[1] = zip2_high(low_ab, low_cd);
-    words[2] = zip2_low(high_ab, high_cd);
-    words[3] = zip2_high(high_ab, high_cd);
-}
-
 /* The lowest eight codes of `bits` bits, to 4 bits each: halves, quarters, codes are moved to their places. */
 QD_ALWAYS qd_vi table_spread(qd_vi word, const int bits) {
     for (int width = 16; width >= 4; width /= 2) {
@@ -118,15 +67,15 @@ QD_ALWAYS qd_vi table_spread(qd_vi word, const int bits) {
 }
 
 /* Words of the codes k … k+31, k a multiple of 32; any beyond the end. */
-QD_ALWAYS void table_codes(const qd_coded_params *p, const table_rows *w, const int k, qd_vi words[4]) {
+QD_ALWAYS void table_codes(const qd_coded_params *p, const rows_of_w *w, const int k, qd_vi words[4]) {
     if (p->bits == 4 && k + 32 <= p->k) {
-        table_words(w, (ulong)(p->codes_at + k / 2), words);
+        words_of_w(w, (ulong)(p->codes_at + k / 2), words);
         return;
     }
     const int end = (int)(((long)p->k * p->bits + 7) / 8);
     int lanes[4][QD_V];
     for (int i = 0; i < QD_V; i++) {
-        __global const uchar *codes = table_row(w, i) + p->codes_at;
+        __global const uchar *codes = row_of_w(w, i) + p->codes_at;
         for (int j = 0; j < 4; j++) {
             const int at = (k / 8 + j) * p->bits;
             uint word = 0;
@@ -146,11 +95,11 @@ QD_ALWAYS void table_codes(const qd_coded_params *p, const table_rows *w, const 
 
 /* Scales of group g, stored as `scale` says. */
 QD_ALWAYS qd_vf table_scales_as(const qd_coded_params *p, const int scale, __global const float *side,
-                                const table_rows *w, const int g) {
+                                const rows_of_w *w, const int g) {
     float lanes[QD_V];
     for (int i = 0; i < QD_V; i++) {
         coded_row row;
-        row.bytes = table_row(w, i);
+        row.bytes = row_of_w(w, i);
         row.side = side;
         row.index = w->index + min(i, w->last);
         lanes[i] = coded_scale_as(p, scale, &row, g);
@@ -159,11 +108,11 @@ QD_ALWAYS qd_vf table_scales_as(const qd_coded_params *p, const int scale, __glo
 }
 
 /* Scales of groups g … g+3, as far as there are. */
-QD_ALWAYS void table_scales(const qd_coded_params *p, __global const float *side, const table_rows *w, const int g,
+QD_ALWAYS void table_scales(const qd_coded_params *p, __global const float *side, const rows_of_w *w, const int g,
                             qd_vf scales[4]) {
     if (p->scale == QD_SCALE_AS_F32 && g + 4 <= p->groups) {
         qd_vi words[4];
-        table_words(w, (ulong)p->scales_at + 4 * (ulong)g, words);
+        words_of_w(w, (ulong)p->scales_at + 4 * (ulong)g, words);
         QD_UNROLL(j, 4) {
             scales[j] = qd_v_as_float(words[j]);
         }
@@ -191,7 +140,7 @@ typedef struct table_chunk {
 } table_chunk;
 
 /* Of weights k … k+63; chunks are loaded one after the other. */
-QD_ALWAYS void table_load(const qd_coded_params *p, __global const float *side, const table_rows *w, const int k,
+QD_ALWAYS void table_load(const qd_coded_params *p, __global const float *side, const rows_of_w *w, const int k,
                           table_chunk *c) {
     if (k == 0) {
         c->g = -1;
@@ -279,7 +228,7 @@ QD_ALWAYS void table_floats(const table16 *values, const int has_scales, const t
 
 /* y[r] of a row of x and the rows r. Of F32's 16 partial sums eight at a time, which are registers. */
 QD_ALWAYS void table_dot(const qd_coded_params *p, const table16 *values, __global const float *side,
-                         const table_rows *w, __global const uchar *x, qd_vf *y) {
+                         const rows_of_w *w, __global const uchar *x, qd_vf *y) {
     qd_vf first[QD_GROUPS][8], s[QD_GROUPS][8];
     for (int half_block = 0; half_block < (p->a8 ? 1 : 2); half_block++) {
         QD_UNROLL(r, QD_GROUPS) {
@@ -353,7 +302,7 @@ static inline void table_all(const qd_coded_params *p, const table_launch *l QD_
     for (ulong u = begin; u < end; u++) {
         const int first = (int)(u % tiles) * QD_TABLE_ROWS;
         const int r_end = min(((int)(u / tiles) + 1) * QD_UNIT_ROWS, l->rows);
-        table_rows w[QD_GROUPS];
+        rows_of_w w[QD_GROUPS];
         QD_UNROLL(g, QD_GROUPS) {
             const int i = min(first + g * QD_V, p->count - 1);
             w[g].bytes = l->w + (ulong)i * l->w_stride;

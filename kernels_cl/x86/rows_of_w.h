@@ -1,0 +1,57 @@
+/* Rows of w side by side: words of QD_V rows, one in each lane, of rows that lie one behind the other. */
+#ifndef QD_ROWS_OF_W_H
+#define QD_ROWS_OF_W_H
+
+#include "x86/simd.h"
+
+/* QD_V rows of bytes; where there are fewer, the last again and again. */
+typedef struct rows_of_w {
+    __global const uchar *bytes;
+    ulong stride, index; /* index: of the first, in the matrix */
+    int last;
+} rows_of_w;
+
+QD_ALWAYS __global const uchar *row_of_w(const rows_of_w *w, const int i) {
+    return w->bytes + (ulong)min(i, w->last) * w->stride;
+}
+
+/* Of OpenCL C the compiler makes three times as many instructions. */
+#define QD_ZIP(name, instruction)                                      \
+    QD_ALWAYS qd_vi name(const qd_vi a, const qd_vi b) {               \
+        qd_vi v;                                                       \
+        __asm__(instruction " %2, %1, %0" : "=v"(v) : "v"(a), "v"(b)); \
+        return v;                                                      \
+    }
+QD_ZIP(zip_low, "vpunpckldq")
+QD_ZIP(zip_high, "vpunpckhdq")
+QD_ZIP(zip2_low, "vpunpcklqdq")
+QD_ZIP(zip2_high, "vpunpckhqdq")
+
+/* 16 bytes at `at` of rows i, i + 4 … */
+QD_ALWAYS qd_vi quads_of_w(const rows_of_w *w, const int i, const ulong at) {
+    qd_vi v;
+#define QUAD(row) "m"(*(__global const uchar16 *)(row_of_w(w, row) + at))
+#if QD_V == 16
+    __asm__(
+        "vmovdqu32 %1, %x0\n\tvinserti32x4 $1, %2, %t0, %t0\n\t"
+        "vinserti32x4 $2, %3, %0, %0\n\tvinserti32x4 $3, %4, %0, %0"
+        : "=&v"(v)
+        : QUAD(i), QUAD(i + 4), QUAD(i + 8), QUAD(i + 12));
+#else
+    __asm__("vmovdqu %1, %x0\n\tvinserti128 $1, %2, %0, %0" : "=&v"(v) : QUAD(i), QUAD(i + 4));
+#endif
+#undef QUAD
+    return v;
+}
+
+/* Four words of 4 bytes, from `at` of each row on. */
+QD_ALWAYS void words_of_w(const rows_of_w *w, const ulong at, qd_vi words[4]) {
+    const qd_vi a = quads_of_w(w, 0, at), b = quads_of_w(w, 1, at), c = quads_of_w(w, 2, at), d = quads_of_w(w, 3, at);
+    const qd_vi low_ab = zip_low(a, b), low_cd = zip_low(c, d), high_ab = zip_high(a, b), high_cd = zip_high(c, d);
+    words[0] = zip2_low(low_ab, low_cd);
+    words[1] = zip2_high(low_ab, low_cd);
+    words[2] = zip2_low(high_ab, high_cd);
+    words[3] = zip2_high(high_ab, high_cd);
+}
+
+#endif
