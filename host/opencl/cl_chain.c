@@ -291,15 +291,15 @@ qd_status cl_chain_make(cl_device_state *d, qd_node *const nodes[], int n, const
         status = QD_ERR_UNSUPPORTED;
         goto error;
     }
-    const size_t lines = (size_t)(c->n_steps + 1) * LINE_BYTES;
+    const size_t state_bytes = (size_t)(c->n_steps + 1) * LINE_BYTES + d->info.compute_units * sizeof(cl_uint);
     c->program = clCreateBuffer(d->context, CL_MEM_READ_ONLY, (size_t)c->n_steps * WORDS * sizeof *c->words, NULL, &e);
     CL_TRY(d, e, "allocating a chain's program");
-    void *zeros = qd_alloc_zero(1, lines);
+    void *zeros = qd_alloc_zero(1, state_bytes);
     if (!zeros) {
         status = QD_ERR_MEMORY;
         goto error;
     }
-    c->state = clCreateBuffer(d->context, CL_MEM_READ_WRITE | CL_MEM_COPY_HOST_PTR, lines, zeros, &e);
+    c->state = clCreateBuffer(d->context, CL_MEM_READ_WRITE | CL_MEM_COPY_HOST_PTR, state_bytes, zeros, &e);
     free(zeros);
     CL_TRY(d, e, "allocating a chain's state");
     c->kernel = clCreateKernel(code, "chain", &e);

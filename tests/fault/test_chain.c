@@ -1,6 +1,10 @@
 /* Chains: a model's operators in one launch give the bytes that they give one by one, whatever the instruction set, the
  * threads and the number of tokens; a chain that is wrong in one place is refused, and any call of OpenCL may fail. */
+#define _GNU_SOURCE
+#include <dirent.h>
+#include <sched.h>
 #include <stdio.h>
+#include <stdlib.h>
 
 #include "fault/cache_folder.h"
 #include "unit/graph_bed.h"
@@ -216,6 +220,77 @@ START_TEST(test_runtime_graph) {
 }
 END_TEST
 
+/* ---- Threads ------------------------------------------------------------------------------------------------ */
+
+enum { MOST_THREADS = 64 };
+
+static int threads_here(pid_t ids[MOST_THREADS]) {
+    int n = 0;
+    DIR *d = opendir("/proc/self/task");
+    ck_assert_ptr_nonnull(d);
+    for (struct dirent *e; (e = readdir(d)) != NULL && n < MOST_THREADS;) {
+        if (e->d_name[0] != '.') ids[n++] = (pid_t)atoi(e->d_name);
+    }
+    closedir(d);
+    return n;
+}
+
+/* Puts thread i on one of two processors, and then leaves it its choice of all. */
+static void spread_threads(const cpu_set_t *allowed, size_t first, size_t second) {
+    pid_t ids[MOST_THREADS];
+    const int n = threads_here(ids);
+    for (int i = 0; i < n; i++) {
+        cpu_set_t one;
+        CPU_ZERO(&one);
+        CPU_SET(i % 2 ? second : first, &one);
+        ck_assert_int_eq(sched_setaffinity(ids[i], sizeof one, &one), 0);
+        ck_assert_int_eq(sched_setaffinity(ids[i], sizeof *allowed, allowed), 0);
+    }
+}
+
+static void ck_free(const cpu_set_t *allowed) {
+    pid_t ids[MOST_THREADS];
+    const int n = threads_here(ids);
+    for (int i = 0; i < n; i++) {
+        cpu_set_t now;
+        ck_assert_int_eq(sched_getaffinity(ids[i], sizeof now, &now), 0);
+        ck_assert_msg(CPU_EQUAL(&now, allowed), "thread %d of %d: its processors have changed", i, n);
+    }
+}
+
+/* Of threads that lie so, those of the device are often woken on one processor, and go apart: the bytes are the same,
+ * and each may go wherever it could before. */
+START_TEST(test_threads_apart) {
+    enum { TURNS = 20 };
+    cpu_set_t allowed;
+    ck_assert_int_eq(sched_getaffinity(0, sizeof allowed, &allowed), 0);
+    if (!have_x86_pocl() || CPU_COUNT(&allowed) < 2) return;
+    size_t first = 0;
+    while (!CPU_ISSET(first, &allowed))
+        first++;
+    size_t second = first + 1;
+    while (!CPU_ISSET(second, &allowed))
+        second++;
+    model_parts p = make_parts(QD_FORMAT_Q4_1);
+    const qd_model_options o = model_options(8, QD_FORMAT_A8);
+    reference(&p, QD_FORMAT_A8);
+    qd_context *c = model_context(POCL, NULL);
+    model_bed b = model_open(&p, c, &o);
+    for (int turn = 0; turn < TURNS; turn++) {
+        ck_ok(qd_model_rewind(b.model, 0));
+        for (int i = 0; i < TOKENS; i++) {
+            spread_threads(&allowed, turn % 2 ? second : first, turn % 2 ? first : second);
+            model_eval(b.model, tokens + i, 1, got + (size_t)i * (size_t)vocab);
+            ck_free(&allowed);
+        }
+        ck_logits("threads apart");
+    }
+    model_close(&b);
+    qd_context_free(c);
+    model_parts_free(&p);
+}
+END_TEST
+
 /* ---- Wrong ones --------------------------------------------------------------------------------------------- */
 
 static const struct {
@@ -347,6 +422,7 @@ int main(void) {
     tcase_add_test(tc, test_one_launch);
     tcase_add_test(tc, test_kinds);
     tcase_add_test(tc, test_runtime_graph);
+    tcase_add_test(tc, test_threads_apart);
     tcase_add_loop_test(tc, test_mistakes, 0, sizeof mistakes / sizeof mistakes[0]);
     tcase_add_test(tc, test_calls_fail);
     tcase_add_test(tc, test_writes_fail);
