@@ -215,13 +215,19 @@ static inline void scores(const qd_attention_masked_params *p, team *t) {
         const int positions = min(16, P - j);
         int here = 0;
         for (int i = 0; i < t->count; i++) {
-            look(p, &t->of[i], j, positions);
-            here |= t->of[i].here;
-            vstore16(-INFINITY, j / 16, t->of[i].e);
-            for (int l = 0; l < 16; l++)
-                products[16 * i + l] = 0.0f;
+            query *x = &t->of[i];
+            if (i && x->mask == x[-1].mask && x->slope == x[-1].slope) { /* heads of one token */
+                x->s = x[-1].s;
+                x->here = x[-1].here;
+            } else {
+                look(p, x, j, positions);
+            }
+            here |= x->here;
+            vstore16(-INFINITY, j / 16, x->e);
         }
         if (!here) continue;
+        for (int i = 0; i < 16 * t->count; i++)
+            products[i] = 0.0f;
         for (int d = 0; d < t->vectors; d += HELD) {
             hold_any(p->k_format, t->k + j * p->k.step[2], p->k.step[2], p->k.step[3], positions, 16 * d, D, t->held);
             for (int i = 0; i < t->count; i++) {
@@ -302,6 +308,7 @@ __kernel void attention_masked(QD_IN(q), QD_IN(k), QD_IN(v), QD_IN(mask), QD_IN(
     while (size > 1 && kv_heads * ((queries + size - 1) / size) < QD_ITEMS / ITEMS_PER_UNIT)
         size--;
     const int teams = (queries + size - 1) / size;
+    if (QD_ITEM >= kv_heads * teams) return;
     team t;
     t.vectors = (D + 15) / 16;
     for (int i = 0; i < 16 * HELD; i++)
