@@ -55,7 +55,12 @@ static const block_parts parts_of[QD_FORMAT_COUNT] = {
 
 /* Integer codes, which have no blocks and no scales; any K. */
 static bool is_codes(qd_format f) {
-    return f == QD_FORMAT_I8 || f == QD_FORMAT_U8;
+    return f == QD_FORMAT_I8 || f == QD_FORMAT_U8 || f == QD_FORMAT_I4 || f == QD_FORMAT_U4;
+}
+
+/* Codes of a row in a word of 32 bits. */
+static int word_codes(qd_format f) {
+    return f == QD_FORMAT_I8 || f == QD_FORMAT_U8 ? 4 : 8;
 }
 
 int64_t qd_layout_rows(qd_layout layout) {
@@ -72,12 +77,32 @@ size_t qd_layout_bytes(qd_layout layout, qd_format f, int64_t rows, int64_t K) {
         return (size_t)((rows + 3) / 4) * ((tile + 15) / 16 * 16);
     }
     const size_t tiles = (size_t)((rows + 15) / 16);
-    if (is_codes(f)) return tiles * 64 * (size_t)((K + 3) / 4 + 1);
+    if (is_codes(f)) return tiles * 64 * (size_t)((K + word_codes(f) - 1) / word_codes(f) + 1);
     return tiles * 16 * (size_t)(K / block) * (size_t)(2 * p->halves + p->numbers + p->code_bytes);
 }
 
-/* A tile of codes: groups of four of 16 rows, then the sum of each row. Codes become signed by `flip`; what fills up
- * rows and groups is 0. */
+/* A tile of codes of 4 bits: words of eight of 16 rows, the first four in the low bits of its bytes; then the sum of
+ * each row. Codes become unsigned by `flip`; what fills up rows and words is 0. */
+static void pack_nibbles(const unsigned char *src, int rows, int64_t K, unsigned char flip, unsigned char *dst) {
+    const size_t row_bytes = (size_t)((K + 1) / 2);
+    int32_t sums[16] = {0};
+    for (int64_t k = 0; k < K; k += 8, dst += 64) {
+        const int n = K - k < 8 ? (int)(K - k) : 8;
+        memset(dst, 0, 64);
+        for (int r = 0; r < rows; r++) {
+            for (int i = 0; i < n; i++) {
+                const unsigned char both = src[(size_t)r * row_bytes + (size_t)((k + i) / 2)];
+                const unsigned char code = (both >> i % 2 * 4 & 15) ^ flip;
+                dst[4 * r + i % 4] |= (unsigned char)(code << i / 4 * 4);
+                sums[r] += code;
+            }
+        }
+    }
+    memcpy(dst, sums, sizeof sums);
+}
+
+/* A tile of codes of 8 bits: groups of four of 16 rows, then the sum of each row. Codes become signed by `flip`; what
+ * fills up rows and groups is 0. */
 static void pack_codes(const unsigned char *src, int rows, int64_t K, unsigned char flip, unsigned char *dst) {
     int32_t sums[16] = {0};
     for (int64_t k = 0; k < K; k += 4) {
@@ -173,7 +198,11 @@ void qd_layout_pack(qd_layout layout, qd_format f, const void *src, int64_t rows
         if (layout == QD_LAYOUT_WORDS4) {
             pack_words(f, from, n, K / 32, to, tile_bytes);
         } else if (is_codes(f)) {
-            pack_codes(from, n, K, f == QD_FORMAT_I8 ? 0 : 0x80, to);
+            if (word_codes(f) == 8) {
+                pack_nibbles(from, n, K, f == QD_FORMAT_I4 ? 8 : 0, to);
+            } else {
+                pack_codes(from, n, K, f == QD_FORMAT_I8 ? 0 : 0x80, to);
+            }
         } else {
             pack_tile(f, from, n, K / qd_format_get(f)->block, to);
         }

@@ -175,7 +175,7 @@ static qd_status cl_open(const char *device, const qd_context_options *options, 
 /* Tiles are of output channels that all positions of x meet, or of channels with windows of their own; their sums are
  * of all of K. */
 static bool tiles_fit(const qd_node *n) {
-    if (n->op == QD_OP_MATMUL_GROUP) return n->params.matmul_group.groups == 1 && n->params.matmul_group.x_code;
+    if (n->op == QD_OP_MATMUL_GROUP) return n->params.matmul_group.groups == 1;
     if (n->op == QD_OP_MATMUL_INT) return !n->params.matmul_int.batched;
     if (n->op == QD_OP_CONV_INT || n->op == QD_OP_CONV_ADD_INT) {
         const qd_conv_int_params *p = &n->params.conv_int;
@@ -188,12 +188,11 @@ static bool tiles_fit(const qd_node *n) {
 }
 
 bool cl_variant_fits(const cl_variant *v, const qd_node *n) {
-    const qd_tensor *operands[] = {n->in[0], n->in[1], n->out[0]};
-    const qd_format want[] = {v->in0, v->in1, v->out};
+    qd_format in[QD_MAX_IN];
     if (v->op != n->op) return false;
-    for (int i = 0; i < 3; i++) {
-        if (want[i] != QD_FORMAT_COUNT && (!operands[i] || operands[i]->desc.format != want[i])) return false;
-    }
+    for (int i = 0; i < QD_MAX_IN; i++)
+        in[i] = n->in[i] ? n->in[i]->desc.format : QD_FORMAT_COUNT;
+    if (!cl_variant_takes(v, in, n->out[0] ? n->out[0]->desc.format : QD_FORMAT_COUNT)) return false;
     /* Weights that a caller may still change stay as they are; and a kernel takes them from the start of a buffer, row
      * after row. */
     const qd_tensor *w = n->in[0];
@@ -330,14 +329,6 @@ static void cl_memory(void *device, qd_memory_info *out) {
     *out = (qd_memory_info){.used = d->used, .pooled = d->pooled, .peak = d->peak, .budget = d->budget};
 }
 
-static void format_text(const cl_variant *v, char *text, size_t capacity) {
-    const qd_format f[] = {v->in0, v->in1, v->out};
-    const char *names[3];
-    for (int i = 0; i < 3; i++)
-        names[i] = f[i] == QD_FORMAT_COUNT ? "any" : qd_format_get(f[i])->name;
-    snprintf(text, capacity, "%s %s -> %s", names[0], names[1], names[2]);
-}
-
 static qd_status cl_kernels(void *device, qd_kernel_info **out, int *count) {
     static const char *const verdicts[] = {"untried", "passed", "failed", "unavailable"};
     cl_device_state *d = device;
@@ -352,7 +343,7 @@ static qd_status cl_kernels(void *device, qd_kernel_info **out, int *count) {
         }
         snprintf(k[i].op, sizeof k[i].op, "%s", qd_op_get(v->op)->name);
         snprintf(k[i].variant, sizeof k[i].variant, "%s", v->name);
-        format_text(v, k[i].formats, sizeof k[i].formats);
+        cl_variant_formats(v, k[i].formats, sizeof k[i].formats);
         const bool trusted = d->options.unproven && d->proofs[i].verdict == CL_PASSED;
         snprintf(k[i].verdict, sizeof k[i].verdict, "%s", trusted ? "unproven" : verdicts[d->proofs[i].verdict]);
         snprintf(k[i].why, sizeof k[i].why, "%s", d->proofs[i].why);

@@ -29,15 +29,6 @@ error:
     return status;
 }
 
-static bool formats_match(const cl_variant *v, const qd_format formats[]) {
-    const qd_format have[] = {formats[0], formats[1], formats[QD_MAX_IN]}, want[] = {v->in0, v->in1, v->out};
-    for (int i = 0; i < 3; i++) {
-        if (want[i] != QD_FORMAT_COUNT && want[i] != have[i]) return false;
-    }
-    /* Of MATMUL_GROUP tiles take codes only, and x is its third operand. */
-    return v->op != QD_OP_MATMUL_GROUP || v->layout == QD_LAYOUT_ROWS || formats[2] != QD_FORMAT_F32;
-}
-
 typedef struct combination {
     qd_format formats[QD_MAX_IN + QD_MAX_OUT];
 } combination;
@@ -74,7 +65,7 @@ static qd_status find_combinations(const cl_variant *v, combination **out, int *
     int n = 0;
     combination next;
     for (int index = 0; qd_case_formats(v->op, index, next.formats); index++) {
-        if (!formats_match(v, next.formats)) continue;
+        if (!cl_variant_takes(v, next.formats, next.formats[QD_MAX_IN])) continue;
         combination *grown = qd_realloc(all, (size_t)(n + 1) * sizeof *grown);
         if (!grown) {
             free(all);
@@ -96,7 +87,7 @@ static qd_status try_variant(cl_device_state *d, int variant, cl_verdict *verdic
     int n;
     qd_status status = find_combinations(v, &all, &n);
     if (status) return status;
-    const bool any = v->in0 == QD_FORMAT_COUNT;
+    const bool any = v->in0 == CL_TAKES_ANY;
     const int one = any ? FUNCTIONS : CANARIES, several = n * EACH_FORMAT > MIXED ? n * EACH_FORMAT : MIXED;
     const int problems = n == 1 ? one : several;
     bool different = false;

@@ -28,10 +28,13 @@ typedef enum cl_needs {
     CL_NEEDS_COUNT
 } cl_needs;
 
+/** Beside a format a variant may take, of an operand: any, or integer codes of so many bits, signed or not. */
+enum { CL_TAKES_ANY = QD_FORMAT_COUNT, CL_TAKES_CODES4 = QD_FORMAT_COUNT + 4, CL_TAKES_CODES8 = QD_FORMAT_COUNT + 8 };
+
 typedef struct cl_variant {
     const char *name;
     qd_op op;
-    qd_format in0, in1, out; /* QD_FORMAT_COUNT: any */
+    int in0, in1, out; /* a format, or CL_TAKES_… */
     const char *file, *options;
     cl_needs needs;
     qd_layout layout;
@@ -52,6 +55,10 @@ typedef enum cl_home {
 cl_home cl_variant_home(const cl_variant *v);
 /** True when a variant's kernel can do a node's work, by its formats, and by how its weights lie. */
 bool cl_variant_fits(const cl_variant *v, const qd_node *n);
+/** Whether a variant takes such operands: formats of the inputs, and of the output; absent ones are QD_FORMAT_COUNT. */
+bool cl_variant_takes(const cl_variant *v, const qd_format in[], qd_format out);
+/** What it takes, as "u8 any -> f32". */
+void cl_variant_formats(const cl_variant *v, char *text, size_t capacity);
 
 enum { CL_STAGES = QD_FPGA_STAGES, CL_UNITS = QD_FPGA_UNITS };
 

@@ -4,6 +4,10 @@
  *   codes  [k / 4][channel 0…15][k % 4]   signed: unsigned ones minus 128; K is filled up with 0 to whole groups of 4
  *   sums   [channel 0…15] ints            of the codes
  *
+ * Codes of 4 bits (-DQD_W_BITS=4) are unsigned, signed ones plus 8: byte i of 8 codes has code i in its low bits and
+ * code 4 + i in the high ones, and K is filled up to groups of 8. Their zero points are taken off where they are
+ * unpacked.
+ *
  *                      QD_VECTORS · QD_V channels
  *                   w  [................] [................]      k groups of 4 down the tile
  *   x of QD_POSITIONS  [acc] [acc] [acc]  } all in registers; QD_TALL positions where there are few channels
@@ -64,6 +68,26 @@
 #define GEMM_AT_ONCE 1
 #endif
 
+/* Bits of a code of w. */
+#ifndef QD_W_BITS
+#define QD_W_BITS 8
+#endif
+/* Groups of four codes in a word of a channel; sums of products of codes. */
+#define GEMM_EACH (8 / QD_W_BITS)
+#if QD_W_BITS == 8
+#define GEMM_SUM qd_sum8
+#define GEMM_SUM_TOTAL qd_total8_from
+#define GEMM_SUM_FROM QD_SUM8_FROM
+#define GEMM_SUM_CALLS QD_SUM8_CALLS
+#define GEMM_SUM_DOT(s, w, x) qd_dot8_of(s, w, x)
+#else
+#define GEMM_SUM qd_sum4
+#define GEMM_SUM_TOTAL qd_total4_from
+#define GEMM_SUM_FROM QD_SUM4_FROM
+#define GEMM_SUM_CALLS QD_SUM4_CALLS
+#define GEMM_SUM_DOT(s, w, x) qd_dot4_of(s, x, w)
+#endif
+
 /* Positions in a block, at most: AMX takes weights twice as fast as the last-level cache gives them for fewer. */
 #ifndef QD_BLOCK
 #ifdef QD_AMX
@@ -112,9 +136,11 @@ typedef struct gemm {
 #endif
 } gemm;
 
-/* Whether the weights' zero points, one or one each, may be others than that of codes made signed. */
+/* Whether the weights' zero points, one or one each, may be others than that of codes made signed, and codes have
+ * them still when they meet x. */
 QD_ALWAYS int gemm_shift(const int share, __global const int *zeros, const int code) {
-    return share == QD_EACH || (share == QD_SHARED ? zeros[0] : 0) != (QD_CODE_SIGNED(code) ? 0 : 128);
+    return QD_W_BITS == 8 &&
+           (share == QD_EACH || (share == QD_SHARED ? zeros[0] : 0) != (QD_CODE_SIGNED(code) ? 0 : 128));
 }
 
 /* Of a kernel's operands and parameters, which have these names in all operators. */
@@ -158,6 +184,11 @@ QD_ALWAYS uchar gemm_flip(const gemm *g) {
 static void gemm_pack(const gemm *g, const void *source, const ulong first, const int count, const int k, const int n,
                       uchar *x, const ulong pitch, long *sums) {
     gemm_fill(source, first, count, k, n, gemm_flip(g), x, pitch);
+    /* What fills up the last group of w is no 0 without its zero point. */
+    for (int t = 0; QD_W_BITS < 8 && t < count; t++) {
+        for (int i = n; i % 4; i++)
+            x[t * pitch + i] = 0;
+    }
     for (int t = 0; g->shift && t < count; t++) {
         uchar *row = x + t * pitch;
         qd_vi sum = (qd_vi)0;
@@ -182,10 +213,23 @@ typedef struct gemm_ahead {
 typedef struct gemm_channels {
     int at, n;                   /* the first one, and how many there are */
     __global const uchar *codes; /* of the first group */
-    qd_vi zero, weights;         /* wz', Σ w' - K · wz' */
+    qd_vi zero, weights;         /* wz', of packed codes in each byte; Σ w' - K · wz' */
     qd_vi bias, start; /* start: the bias, and what all positions get for x's zero point, where they share one */
     qd_vi a, b;
 } gemm_channels;
+
+/* Group i of the codes at w as they meet x: signed, of packed ones less their zero points. */
+QD_ALWAYS qd_vi gemm_codes(__global const uchar *w, const ulong i, const qd_vi zero) {
+    const qd_vi word = qd_v_load_int(0, (__global const int *)(w + 64 * (i / GEMM_EACH)));
+    if (QD_W_BITS == 8) return word;
+    const int shift = (int)(i % GEMM_EACH) * QD_W_BITS, ones = 0x01010101 * ((1 << QD_W_BITS) - 1);
+    return QD_PARTWISE("vpsubb", word >> shift & ones, zero);
+}
+
+/* Bytes of a tile's codes, which are whole words. */
+QD_ALWAYS long gemm_tile_codes(const gemm *g) {
+    return 64 * ((g->k + 4L * GEMM_EACH - 1) / (4 * GEMM_EACH));
+}
 
 /* What belongs to the channels of a tile. */
 typedef struct gemm_part {
@@ -261,19 +305,19 @@ QD_ALWAYS void gemm_dots(const gemm *g, const gemm_part *part, __global const uc
 #define GEMM_GO_ON(t, j)
 #define GEMM_KEEP(t, j)
 #endif
-#define GEMM_BEGIN(t, j) qd_sum8 sum##t##_##j = QD_SUM8_FROM(GEMM_TOTAL(t, j));
+#define GEMM_BEGIN(t, j) GEMM_SUM sum##t##_##j = GEMM_SUM_FROM(GEMM_TOTAL(t, j));
 #define GEMM_LOAD(t, j)        \
     qd_vi codes##j = (qd_vi)0; \
-    if (j < vectors) codes##j = qd_v_load_int(0, (__global const int *)(w[j] + 64 * (ulong)i));
+    if (j < vectors) codes##j = gemm_codes(w[j], i, part->c[j].zero);
 #define GEMM_DOT(t, j) \
-    if (j < vectors) sum##t##_##j = qd_dot8_of(sum##t##_##j, codes##j, (qd_vi)four##t);
+    if (j < vectors) sum##t##_##j = GEMM_SUM_DOT(sum##t##_##j, codes##j, (qd_vi)four##t);
 #define GEMM_POSITION(t)                                       \
     if (t < tokens) {                                          \
         const int four##t = ((const int *)(x + t * pitch))[i]; \
         GEMM_VECTORS(GEMM_DOT, t)                              \
     }
 #define GEMM_ADD(t, j) \
-    if (t < tokens && j < vectors) GEMM_TOTAL(t, j) = qd_total8_from(sum##t##_##j, GEMM_TOTAL(t, j));
+    if (t < tokens && j < vectors) GEMM_TOTAL(t, j) = GEMM_SUM_TOTAL(sum##t##_##j, GEMM_TOTAL(t, j));
 #define GEMM_ITEM(t, j) GEMM_TOTAL(t, j),
 #define GEMM_PUT(t)                                                                      \
     if (t < tokens) {                                                                    \
@@ -285,7 +329,7 @@ QD_ALWAYS void gemm_dots(const gemm *g, const gemm_part *part, __global const uc
         GEMM_ALL(GEMM_GO_ON)
     }
     for (int i = 0; i < groups;) {
-        const int end = QD_SUM8_CALLS < groups - i ? i + QD_SUM8_CALLS : groups;
+        const int end = GEMM_SUM_CALLS < groups - i ? i + GEMM_SUM_CALLS : groups;
         GEMM_ALL(GEMM_BEGIN)
         for (; i < end; i++) {
             GEMM_VECTORS(GEMM_LOAD, 0)
@@ -336,19 +380,21 @@ QD_ALWAYS int gemm_x_zero(const gemm *g, const ulong position) {
 }
 
 static void gemm_open(const gemm *g, const int channel, gemm_channels *c) {
-    const ulong codes = 64 * (ulong)((g->k + 3) / 4);
-    c->codes = g->w + (ulong)(channel / 16) * (codes + 64) + (ulong)(channel % 16) * 4;
+    const ulong codes = gemm_tile_codes(g);
+    c->codes = g->w + channel / 16 * (codes + 64) + (ulong)(channel % 16) * 4;
     c->at = g->first + channel;
     c->n = min(QD_V, g->count - channel);
     c->zero = (qd_vi)0;
-    if (g->shift) {
+    if (g->shift || QD_W_BITS < 8) {
+        const int none = QD_W_BITS < 8 ? (QD_CODE_SIGNED(g->w_code) ? -(1 << (QD_W_BITS - 1)) : 0)
+                                       : (QD_CODE_SIGNED(g->w_code) ? 0 : 128);
         int zeros[QD_V];
         for (int i = 0; i < QD_V; i++)
-            zeros[i] = qd_zero_at(g->w_zeros, g->w_zero, c->at + min(i, c->n - 1), g->w_code) -
-                       (QD_CODE_SIGNED(g->w_code) ? 0 : 128);
+            zeros[i] = qd_zero_at(g->w_zeros, g->w_zero, c->at + min(i, c->n - 1), g->w_code) - none;
         c->zero = qd_v_load_int(0, zeros);
     }
     c->weights = qd_v_load_int(0, (__global const int *)(c->codes + codes)) - g->k * c->zero;
+    if (QD_W_BITS < 8) c->zero *= 0x01010101;
     c->bias = g->has_bias == QD_ABSENT ? (qd_vi)0 : gemm_gather(g->bias + c->at, 1, c->n);
     c->start = g->wide ? (qd_vi)0 : c->bias;
     if (g->x_zero != QD_EACH && !g->wide) c->start -= gemm_x_zero(g, 0) * c->weights;
@@ -479,7 +525,7 @@ static void gemm_tile(const gemm *g, const gemm_part *part, gemm_block *b, const
         const int n = min(b->chunk, g->k - k);
         __global const uchar *w[QD_VECTORS];
         for (int j = 0; j < part->vectors; j++)
-            w[j] = part->c[j].codes + 16 * (ulong)k;
+            w[j] = part->c[j].codes + 16 * (ulong)k / GEMM_EACH;
         if (chunks) gemm_pack(g, b->source, b->first + at, tokens, k, n, b->room, b->pitch, b->sums + at);
         gemm_some_dots(g, part, w, x, b->pitch, (n + 3) / 4, tokens, tiles, b->ahead, k && !g->wide, s.acc,
                        at_once ? &to : 0);
@@ -594,7 +640,7 @@ QD_ALWAYS void gemm_all(const gemm *g, const void *source, const ulong positions
         }
         gemm_part p;
         gemm_open_part(g, vector, wide, &p);
-        const long groups = (g->k + 3) / 4, bytes = 64 * groups + 64;
+        const long groups = (g->k + 3) / 4, bytes = gemm_tile_codes(g) + 64;
         const bool more_parts = behind < vectors;
         b.ahead.at = more_parts ? g->w + bytes * (behind * QD_V / 16) : p.c[0].codes;
         b.ahead.step = more_parts ? (int)min(bytes * (QD_VECTORS * QD_V / 16) / ((to - from) * groups) + 1, 128L) : 0;

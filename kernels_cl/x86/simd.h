@@ -14,8 +14,9 @@
  *   qd_sum7 and qd_dot7(s, c, x)      the same for c 0 … 127, any number of times
  *   qd_sum8 and qd_dot8(s, c, x)      the same for c 0 … 255; up to QD_SUM8_CALLS times
  *   qd_dot8_of(s, x, c)               the same, but both in registers: x signed, c 4 bytes the same in all lanes
+ *   qd_dot4_of(s, c, x)               qd_dot4 with both in registers: c 0 … 255, x -15 … 15; up to QD_SUM4_CALLS times
  *   qd_total4(s), 7 and 8             the sums as ints
- *   QD_SUM8_FROM(v), qd_total8_from(s, v)  a qd_sum8 whose total is that of its products and v
+ *   QD_SUM8_FROM(v), qd_total8_from(s, v), 4 likewise  a qd_sum8 whose total is that of its products and v
  *   qd_bytes_sum(s, c)                s += Σ of the 4 unsigned bytes of each lane
  *   qd_v_look(table, index)           entries of a table of 16 bytes
  *   qd_v_whole(x)                     floats as the nearest ints, ties to even; INT_MIN where there is none
@@ -87,6 +88,8 @@ QD_ALWAYS qd_vi qd_dot8_of(qd_vi s, const qd_vi x, const qd_vi c) {
     __asm__("vpdpbusd %1, %2, %0" : "+v"(s) : "v"(x), "v"(c));
     return s;
 }
+#define qd_dot4_of(s, c, x) qd_dot8_of(s, x, c)
+#define QD_SUM4_CALLS 0x7fffffff
 #define QD_SUM8_CALLS 0x7fffffff
 #define qd_dot8_add qd_dot8_of
 #define qd_total4(s) (s)
@@ -95,7 +98,9 @@ QD_ALWAYS qd_vi qd_dot8_of(qd_vi s, const qd_vi x, const qd_vi c) {
 #define QD_SUM4_ZERO ((qd_vi)0)
 #define QD_SUM7_ZERO ((qd_vi)0)
 #define QD_SUM8_ZERO ((qd_vi)0)
+#define QD_SUM4_FROM(v) (v)
 #define QD_SUM8_FROM(v) (v)
+#define qd_total4_from(s, v) (s)
 #define qd_total8_from(s, v) (s)
 
 QD_ALWAYS qd_vi qd_bytes_sum(const qd_vi s, const qd_vi c) {
@@ -149,8 +154,8 @@ QD_ALWAYS qd_vf qd_v_halves(__global const uchar *p) {
 typedef uchar8 qd_v_bytes;
 
 /* vpmaddubsw adds two products in 16 bits and would saturate for bytes, but not for nibbles: 8 times 2 · 15 · 128 is
- * below 2^15, and so is 4 times 2 · 31 · 128. So the sums stay in 16 bits for a block of 32, or of 16; 7 bits are added
- * up each time, and bytes go as two nibbles. */
+ * below 2^15, and so are 4 times 2 · 31 · 128 and 4 times 2 · 15 · 255. So the sums stay in 16 bits for a block of 32,
+ * or of 16; 7 bits are added up each time, and bytes go as two nibbles. */
 typedef short16 qd_sum4;
 typedef qd_vi qd_sum7;
 typedef struct qd_sum8 {
@@ -173,6 +178,7 @@ QD_ALWAYS qd_sum8 qd_dot8_of(qd_sum8 s, const qd_vi x, const qd_vi c) {
     return s;
 }
 #define qd_dot8(s, c, x) qd_dot8_of(s, (qd_vi) * (x), c)
+#define QD_SUM4_CALLS 4
 #define QD_SUM8_CALLS 8
 
 /* Neighbours times `factor`, added. */
@@ -193,7 +199,9 @@ QD_ALWAYS qd_vi qd_total8(const qd_sum8 s) {
     return qd_pairs(s.low, 1) + qd_pairs(s.high, 16);
 }
 
+#define QD_SUM4_FROM(v) QD_SUM4_ZERO
 #define QD_SUM8_FROM(v) QD_SUM8_ZERO
+#define qd_total4_from(s, v) ((v) + qd_total4(s))
 #define qd_total8_from(s, v) ((v) + qd_total8(s))
 
 QD_ALWAYS qd_vi qd_dot8_add(const qd_vi s, const qd_vi x, const qd_vi c) {
