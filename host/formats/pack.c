@@ -53,14 +53,11 @@ static const block_parts parts_of[QD_FORMAT_COUNT] = {
     [QD_FORMAT_TQ2_0] = {64, 1, 0, 0, 0, 64, .take = NULL},
 };
 
-/* Integer codes, which have no blocks and no scales; any K. */
-static bool is_codes(qd_format f) {
-    return f == QD_FORMAT_I8 || f == QD_FORMAT_U8 || f == QD_FORMAT_I4 || f == QD_FORMAT_U4;
-}
-
-/* Codes of a row in a word of 32 bits. */
-static int word_codes(qd_format f) {
-    return f == QD_FORMAT_I8 || f == QD_FORMAT_U8 ? 4 : 8;
+/* Bits of integer codes, which have no blocks and no scales, and any K; 0: the format is none of these. */
+static int code_bits(qd_format f) {
+    const qd_format_info *info = qd_format_get(f);
+    const int bits = info->kind == QD_KIND_INTEGER ? 8 * info->bytes / info->block : 0;
+    return bits <= 8 ? bits : 0;
 }
 
 int64_t qd_layout_rows(qd_layout layout) {
@@ -77,23 +74,25 @@ size_t qd_layout_bytes(qd_layout layout, qd_format f, int64_t rows, int64_t K) {
         return (size_t)((rows + 3) / 4) * ((tile + 15) / 16 * 16);
     }
     const size_t tiles = (size_t)((rows + 15) / 16);
-    if (is_codes(f)) return tiles * 64 * (size_t)((K + word_codes(f) - 1) / word_codes(f) + 1);
+    if (code_bits(f)) return tiles * 64 * (size_t)((K * code_bits(f) + 31) / 32 + 1);
     return tiles * 16 * (size_t)(K / block) * (size_t)(2 * p->halves + p->numbers + p->code_bytes);
 }
 
-/* A tile of codes of 4 bits: words of eight of 16 rows, the first four in the low bits of its bytes; then the sum of
- * each row. Codes become unsigned by `flip`; what fills up rows and words is 0. */
-static void pack_nibbles(const unsigned char *src, int rows, int64_t K, unsigned char flip, unsigned char *dst) {
-    const size_t row_bytes = (size_t)((K + 1) / 2);
+/* A tile of codes of 4 or 2 bits: words of a row's next codes, of 16 rows, the first four in the lowest bits of the
+ * word's bytes; then the sum of each row. Codes become unsigned by `flip`; what fills up rows and words is 0. */
+static void pack_words_of_codes(const unsigned char *src, int rows, int64_t K, int bits, unsigned char flip,
+                                unsigned char *dst) {
+    const int each = 8 / bits;
+    const size_t row_bytes = (size_t)((K + each - 1) / each);
     int32_t sums[16] = {0};
-    for (int64_t k = 0; k < K; k += 8, dst += 64) {
-        const int n = K - k < 8 ? (int)(K - k) : 8;
+    for (int64_t k = 0; k < K; k += 4 * each, dst += 64) {
+        const int n = K - k < 4 * each ? (int)(K - k) : 4 * each;
         memset(dst, 0, 64);
         for (int r = 0; r < rows; r++) {
             for (int i = 0; i < n; i++) {
-                const unsigned char both = src[(size_t)r * row_bytes + (size_t)((k + i) / 2)];
-                const unsigned char code = (both >> i % 2 * 4 & 15) ^ flip;
-                dst[4 * r + i % 4] |= (unsigned char)(code << i / 4 * 4);
+                const int byte = src[(size_t)r * row_bytes + (size_t)((k + i) / each)];
+                const int code = (byte >> i % each * bits & ((1 << bits) - 1)) ^ flip;
+                dst[4 * r + i % 4] |= (unsigned char)(code << i / 4 * bits);
                 sums[r] += code;
             }
         }
@@ -190,6 +189,8 @@ void qd_layout_pack(qd_layout layout, qd_format f, const void *src, int64_t rows
         return;
     }
     const int64_t together = qd_layout_rows(layout);
+    const int bits = code_bits(f);
+    const bool is_signed = f == QD_FORMAT_I8 || f == QD_FORMAT_I4 || f == QD_FORMAT_I2;
     const size_t tile_bytes = qd_layout_bytes(layout, f, together, K), row_bytes = qd_format_row_bytes(f, K);
     for (int64_t r = 0; r < rows; r += together) {
         const unsigned char *from = (const unsigned char *)src + (size_t)r * row_bytes;
@@ -197,12 +198,10 @@ void qd_layout_pack(qd_layout layout, qd_format f, const void *src, int64_t rows
         const int n = (int)(rows - r < together ? rows - r : together);
         if (layout == QD_LAYOUT_WORDS4) {
             pack_words(f, from, n, K / 32, to, tile_bytes);
-        } else if (is_codes(f)) {
-            if (word_codes(f) == 8) {
-                pack_nibbles(from, n, K, f == QD_FORMAT_I4 ? 8 : 0, to);
-            } else {
-                pack_codes(from, n, K, f == QD_FORMAT_I8 ? 0 : 0x80, to);
-            }
+        } else if (bits == 8) {
+            pack_codes(from, n, K, is_signed ? 0 : 0x80, to);
+        } else if (bits) {
+            pack_words_of_codes(from, n, K, bits, (unsigned char)(is_signed ? 1 << (bits - 1) : 0), to);
         } else {
             pack_tile(f, from, n, K / qd_format_get(f)->block, to);
         }

@@ -173,9 +173,12 @@ static qd_status cl_open(const char *device, const qd_context_options *options, 
 }
 
 /* Tiles are of output channels that all positions of x meet, or of channels with windows of their own; their sums are
- * of all of K. */
+ * of all of K, or of floats in groups of whole vectors. */
 static bool tiles_fit(const qd_node *n) {
-    if (n->op == QD_OP_MATMUL_GROUP) return n->params.matmul_group.groups == 1;
+    if (n->op == QD_OP_MATMUL_GROUP) {
+        const qd_matmul_group_params *p = &n->params.matmul_group;
+        return p->groups == 1 || (!p->x_code && p->group % 16 == 0);
+    }
     if (n->op == QD_OP_MATMUL_INT) return !n->params.matmul_int.batched;
     if (n->op == QD_OP_CONV_INT || n->op == QD_OP_CONV_ADD_INT) {
         const qd_conv_int_params *p = &n->params.conv_int;

@@ -29,7 +29,12 @@ typedef enum cl_needs {
 } cl_needs;
 
 /** Beside a format a variant may take, of an operand: any, or integer codes of so many bits, signed or not. */
-enum { CL_TAKES_ANY = QD_FORMAT_COUNT, CL_TAKES_CODES4 = QD_FORMAT_COUNT + 4, CL_TAKES_CODES8 = QD_FORMAT_COUNT + 8 };
+enum {
+    CL_TAKES_ANY = QD_FORMAT_COUNT,
+    CL_TAKES_CODES2 = CL_TAKES_ANY + 2,
+    CL_TAKES_CODES4 = CL_TAKES_ANY + 4,
+    CL_TAKES_CODES8 = CL_TAKES_ANY + 8
+};
 
 typedef struct cl_variant {
     const char *name;

@@ -8,6 +8,7 @@ enum {
 #define QD_FORMAT(ID, name, block, bytes, gguf, kind) TAKES_##ID = QD_FORMAT_##ID,
 #include "qdot/qdot_formats.def"
     TAKES_ANY = CL_TAKES_ANY,
+    TAKES_CODES2 = CL_TAKES_CODES2,
     TAKES_CODES4 = CL_TAKES_CODES4,
     TAKES_CODES8 = CL_TAKES_CODES8
 };

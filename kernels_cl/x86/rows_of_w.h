@@ -38,7 +38,8 @@ QD_ALWAYS qd_vi quads_of_w(const rows_of_w *w, const int i, const ulong at) {
         : "=&v"(v)
         : QUAD(i), QUAD(i + 4), QUAD(i + 8), QUAD(i + 12));
 #else
-    __asm__("vmovdqu %1, %x0\n\tvinserti128 $1, %2, %0, %0" : "=&v"(v) : QUAD(i), QUAD(i + 4));
+    /* x, not v: of registers that only AVX-512 has, these instructions know nothing, and vanish without a word. */
+    __asm__("vmovdqu %1, %x0\n\tvinserti128 $1, %2, %0, %0" : "=&x"(v) : QUAD(i), QUAD(i + 4));
 #endif
 #undef QUAD
     return v;
