@@ -28,10 +28,16 @@ static const struct {
     {QD_OP_MATMUL, QD_FORMAT_Q4_K, NULL, QD_FORMAT_A8, 2, 4},
     {QD_OP_MATMUL, QD_FORMAT_Q6_K, NULL, QD_FORMAT_A8, 2, 4},
     {QD_OP_MATMUL_INT, QD_FORMAT_I8, NULL, QD_FORMAT_U8, 1, 4},
+    {QD_OP_MATMUL_INT, QD_FORMAT_I4, NULL, QD_FORMAT_U8, 1, 4},
+    {QD_OP_MATMUL_GROUP, QD_FORMAT_U4, NULL, QD_FORMAT_I8, 1, 4},
+    {QD_OP_MATMUL_GROUP, QD_FORMAT_U4, NULL, QD_FORMAT_F32, 1, 4},
     {QD_OP_MATMUL_CODED, QD_FORMAT_U8, "int4-g64", QD_FORMAT_A8, 1, 2},
     {QD_OP_MATMUL_CODED, QD_FORMAT_U8, "nf4", QD_FORMAT_A8, 1, 2},
 };
 enum { KINDS = sizeof kinds / sizeof kinds[0] };
+
+/* Codes with a scale in MATMUL_GROUP. */
+enum { GROUP = 32 };
 
 static const int64_t row_counts[] = {1, 16, 128, 512};
 enum { ROW_COUNTS = sizeof row_counts / sizeof row_counts[0] };
@@ -154,8 +160,8 @@ bool qd_bench_random_activations(qd_context *c, qd_format f, int64_t rows, int64
 /* Copies of one matrix; they borrow the same bytes, and each is on the device by itself. */
 typedef struct matrix {
     void *data;
-    float *side_data;
-    qd_attrs attrs; /* of the operator */
+    float *side_data; /* of MATMUL_CODED's side, or the scales of MATMUL_GROUP */
+    qd_attrs attrs;   /* of the operator */
     qd_tensor *copies[QD_BENCH_MAX_COPIES], *side;
     int count;
 } matrix;
@@ -182,6 +188,14 @@ static bool make_coded(qd_context *c, int64_t n, int64_t k, matrix *w) {
     return ok;
 }
 
+static bool make_scales(qd_context *c, int64_t n, int64_t k, matrix *w) {
+    const qd_tensor_desc side = qd_desc(QD_FORMAT_F32, n, k / GROUP, 0, 0);
+    w->attrs.matmul_group.group = GROUP;
+    w->side_data = random_values((size_t)(n * (k / GROUP)));
+    return w->side_data &&
+           (qd_tensor_constant(c, &side, w->side_data, &w->side) == QD_OK || qd_cli_failed() == QD_EXIT_OK);
+}
+
 static bool make_matrix(qd_context *c, int kind, int64_t n, int64_t k, matrix *w) {
     enum { LEAST = 64 << 20, MOST = 256 << 20 };
     const qd_tensor_desc d = weights_of(kind, n, k, &w->attrs.coded.coding);
@@ -194,8 +208,9 @@ static bool make_matrix(qd_context *c, int kind, int64_t n, int64_t k, matrix *w
     if (kinds[kind].coding) {
         w->attrs.coded.cols = k;
         if (!make_coded(c, n, k, w)) return false;
-    } else if (kinds[kind].op == QD_OP_MATMUL_INT) {
+    } else if (kinds[kind].op != QD_OP_MATMUL) {
         fill_random(w->data, bytes);
+        if (kinds[kind].op == QD_OP_MATMUL_GROUP && !make_scales(c, n, k, w)) return false;
     } else if (!qd_bench_random_weights(d.format, n, k, w->data)) {
         return false;
     }

@@ -173,11 +173,12 @@ static qd_status cl_open(const char *device, const qd_context_options *options, 
 }
 
 /* Tiles are of output channels that all positions of x meet, or of channels with windows of their own; their sums are
- * of all of K, or of floats in groups of whole vectors. */
+ * of all of K, or of groups that end where words of codes do; 8 bits have no place for zero points of groups. */
 static bool tiles_fit(const qd_node *n) {
     if (n->op == QD_OP_MATMUL_GROUP) {
         const qd_matmul_group_params *p = &n->params.matmul_group;
-        return p->groups == 1 || (!p->x_code && p->group % 16 == 0);
+        const bool no_zeros = QD_CODE_BITS(p->w_code) < 8 || (QD_CODE_SIGNED(p->w_code) && p->w_zero == QD_ABSENT);
+        return p->groups == 1 || (p->x_code ? p->group % 8 == 0 && no_zeros : p->group % 16 == 0);
     }
     if (n->op == QD_OP_MATMUL_INT) return !n->params.matmul_int.batched;
     if (n->op == QD_OP_CONV_INT || n->op == QD_OP_CONV_ADD_INT) {

@@ -6,7 +6,7 @@
  *   x in 5  positions 16 … 31      sums 2             sums 3          16 groups of four codes along
  *
  * The last groups of w, where they do not fill a tile, are copied, and filled up with 0: what x has behind its codes
- * then adds nothing, but must be readable. Packed codes are unpacked first. */
+ * then adds nothing, but must be readable. */
 #ifndef QD_GEMM_AMX_H
 #define QD_GEMM_AMX_H
 
@@ -23,10 +23,10 @@ QD_ALWAYS void gemm_open_tiles(const int positions) {
     amx_open(&shapes);
 }
 
-/* n ≤ 16 groups of w, from group i on, as a whole tile. */
-QD_ALWAYS void gemm_fill_tile(__global const uchar *w, const ulong i, const int n, const qd_vi zero, qd_vi *to) {
-    for (int at = 0; at < 16; at++)
-        to[at] = at < n ? gemm_codes(w, i + at, zero) : (qd_vi)0;
+/* n < 16 groups of w as a whole tile. */
+QD_ALWAYS void gemm_fill_tile(__global const uchar *w, const int n, qd_vi *to) {
+    for (int i = 0; i < 16; i++)
+        to[i] = i < n ? qd_v_load_int(i, (__global const int *)w) : (qd_vi)0;
 }
 
 /* As gemm_int.h's: all sums are kept in acc, those of one tile. */
@@ -51,8 +51,8 @@ static void gemm_some_dots(const gemm *g, const gemm_part *part, __global const 
         qd_vi filled[QD_VECTORS][16];
         for (int j = 0; j < vectors; j++) {
             codes[j] = (const uchar *)(ulong)(w[j] + 64 * (ulong)i);
-            if (QD_W_BITS == 8 && groups - i >= 16) continue;
-            gemm_fill_tile(w[j], i, min(groups - i, 16), part->c[j].zero, filled[j]);
+            if (groups - i >= 16) continue;
+            gemm_fill_tile(w[j] + 64 * (ulong)i, groups - i, filled[j]);
             codes[j] = (const uchar *)filled[j];
         }
         AMX_LOAD(4, x + 4 * i, pitch);

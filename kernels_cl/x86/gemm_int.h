@@ -5,8 +5,8 @@
  *   sums   [channel 0…15] ints            of the codes
  *
  * Codes of 4 bits (-DQD_W_BITS=4) are unsigned, signed ones plus 8: byte i of 8 codes has code i in its low bits and
- * code 4 + i in the high ones, and K is filled up to groups of 8. Their zero points are taken off where they are
- * unpacked.
+ * code 4 + i in the high ones, and K is filled up to groups of 8. Before they meet x they are unpacked, less their zero
+ * points: for all tiles of a block, or for each as many as the first-level cache holds.
  *
  *                      QD_VECTORS · QD_V channels
  *                   w  [................] [................]      k groups of 4 down the tile
@@ -20,7 +20,7 @@
  * allowed; with `wide`, sums are 64 bits from one chunk of K to the next.
  *
  * The includer defines gemm_fill and gemm_direct, and calls gemm_all; with GEMM_STORE, the name of a function like
- * gemm_store, that makes results of sums instead. */
+ * gemm_store, that makes results of sums instead; with GEMM_GROUPED, of one that also makes the sums. */
 #ifndef QD_GEMM_INT_H
 #define QD_GEMM_INT_H
 
@@ -118,6 +118,9 @@
 #define QD_CHUNK 1024
 #endif
 
+/* Codes of a row that are unpacked at once, for all tiles of a block and for one; bytes of a vector's. */
+enum { GEMM_MOST = 4096, GEMM_STEP = 512, GEMM_UNPACKED = 16 * GEMM_MOST };
+
 /* What all units of a launch share. */
 typedef struct gemm {
     __global const uchar *w, *w_zeros, *x_zeros, *requant;
@@ -127,6 +130,7 @@ typedef struct gemm {
     int k, wide;
     int first, count; /* channels: of the tensor, w holds first … first + count - 1 */
     int shift;        /* whether wz' may be other than 0 */
+    int grouped;      /* whether GEMM_GROUPED makes results, of sums over a part of K each */
     qd_output y;
     qd_v_end end;    /* of y, 8 bits; where a residual is added to it, only their limits are left */
     const void *own; /* what GEMM_STORE needs */
@@ -218,14 +222,6 @@ typedef struct gemm_channels {
     qd_vi a, b;
 } gemm_channels;
 
-/* Group i of the codes at w as they meet x: signed, of packed ones less their zero points. */
-QD_ALWAYS qd_vi gemm_codes(__global const uchar *w, const ulong i, const qd_vi zero) {
-    const qd_vi word = qd_v_load_int(0, (__global const int *)(w + 64 * (i / GEMM_EACH)));
-    if (QD_W_BITS == 8) return word;
-    const int shift = (int)(i % GEMM_EACH) * QD_W_BITS, ones = 0x01010101 * ((1 << QD_W_BITS) - 1);
-    return QD_PARTWISE("vpsubb", word >> shift & ones, zero);
-}
-
 /* Bytes of a tile's codes, which are whole words. */
 QD_ALWAYS long gemm_tile_codes(const gemm *g) {
     return 64 * ((g->k + 4L * GEMM_EACH - 1) / (4 * GEMM_EACH));
@@ -236,6 +232,7 @@ typedef struct gemm_part {
     gemm_channels c[QD_VECTORS];
     int vectors, n; /* n channels */
     int mode;       /* y's, or QD_MODE_SMALL; QD_ABSENT: sums are not only requantized to 8 bits */
+    bool whole;     /* all codes lie as those of 8 bits */
 } gemm_part;
 
 /* Codes of y with those of the residual added, n of them, which begin at code `at`. */
@@ -308,7 +305,7 @@ QD_ALWAYS void gemm_dots(const gemm *g, const gemm_part *part, __global const uc
 #define GEMM_BEGIN(t, j) GEMM_SUM sum##t##_##j = GEMM_SUM_FROM(GEMM_TOTAL(t, j));
 #define GEMM_LOAD(t, j)        \
     qd_vi codes##j = (qd_vi)0; \
-    if (j < vectors) codes##j = gemm_codes(w[j], i, part->c[j].zero);
+    if (j < vectors) codes##j = qd_v_load_int(0, (__global const int *)(w[j] + 64 * (ulong)i));
 #define GEMM_DOT(t, j) \
     if (j < vectors) sum##t##_##j = GEMM_SUM_DOT(sum##t##_##j, codes##j, (qd_vi)four##t);
 #define GEMM_POSITION(t)                                       \
@@ -444,6 +441,22 @@ static qd_vi gemm_wide_sum(const gemm_channels *c, const long *sum, const int ze
     return qd_v_load_int(0, lanes);
 }
 
+/* Unpacks codes k … k + n - 1 of a part, as those of 8 bits lie, a vector's GEMM_UNPACKED bytes behind another's. */
+static void gemm_unpack(const gemm_part *part, const int k, const int n, uchar *to) {
+    for (int j = 0; j < part->vectors; j++) {
+        const gemm_channels *c = &part->c[j];
+        for (int i = 0; i < n; i += 4 * GEMM_EACH) {
+            __global const uchar *at = c->codes + 16 * (ulong)(k + i) / GEMM_EACH;
+            const qd_vi word = qd_v_load_int(0, (__global const int *)at);
+            __builtin_prefetch(at + 16 * GEMM_STEP / GEMM_EACH, 0, 2);
+            QD_UNROLL(e, GEMM_EACH) {
+                const qd_vi codes = word >> e * QD_W_BITS & 0x01010101 * ((1 << QD_W_BITS) - 1);
+                *(qd_v_anywhere *)(to + j * GEMM_UNPACKED + 16 * (i + 4 * e)) = QD_PARTWISE("vpsubb", codes, c->zero);
+            }
+        }
+    }
+}
+
 /* A block of positions. */
 typedef struct gemm_block {
     const void *source;
@@ -451,10 +464,15 @@ typedef struct gemm_block {
     int count, chunk; /* positions; codes of each that x holds */
     ulong pitch;
     const uchar *x;
-    uchar *room;
+    uchar *room, *codes; /* codes: unpacked ones of w */
     gemm_ahead ahead;
     long sums[QD_BLOCK]; /* of x', where there is any wz' */
 } gemm_block;
+
+/* Where the codes of vector j of a part begin. On a CPU all addresses are of one kind. */
+QD_ALWAYS __global const uchar *gemm_weights(const gemm_part *part, const gemm_block *b, const int j) {
+    return QD_W_BITS == 8 ? part->c[j].codes : (__global const uchar *)(ulong)(b->codes + j * GEMM_UNPACKED);
+}
 
 /* Sums of some positions, and what is added to them from one chunk to the next. */
 typedef struct gemm_sums {
@@ -502,7 +520,7 @@ static void gemm_store(const gemm *g, const gemm_channels *c, const gemm_block *
 
 /* Whether tiles end in registers. */
 QD_ALWAYS bool gemm_at_once(const gemm *g, const gemm_part *part, const gemm_block *b) {
-    return GEMM_AT_ONCE && part->mode == QD_MODE_SMALL && b->chunk >= g->k;
+    return GEMM_AT_ONCE && part->mode == QD_MODE_SMALL && b->chunk >= g->k && part->whole;
 }
 
 /* Stores a tile's codes. `mode` is that of its part, and known where this is called. */
@@ -512,23 +530,36 @@ QD_ALWAYS void gemm_end(const gemm *g, const gemm_part *part, const int tokens, 
         gemm_put(g, part, s->acc[t], part->vectors, mode, to->y, to->at + t * to->stride);
 }
 
+#ifdef GEMM_GROUPED
+static void GEMM_GROUPED(const gemm *g, const gemm_part *part, gemm_block *b, const int at, const int tokens,
+                         __global uchar *y, const ulong y_stride);
+#endif
+
 /* `tiles` tiles of `tokens` positions each from the block's number `at` on: one, unless all is done at once. */
 static void gemm_tile(const gemm *g, const gemm_part *part, gemm_block *b, const int at, const int tokens,
                       const int tiles, __global uchar *y, const ulong y_stride) {
+#ifdef GEMM_GROUPED
+    if (g->grouped) {
+        GEMM_GROUPED(g, part, b, at, tokens, y, y_stride);
+        return;
+    }
+#endif
     const bool chunks = b->chunk < g->k, at_once = gemm_at_once(g, part, b);
+    const int step = part->whole ? b->chunk : min(b->chunk, GEMM_STEP);
     const uchar *x = b->x + (chunks ? 0 : at * b->pitch);
     const gemm_results to = {y, (b->first + at) * y_stride + part->c[0].at, y_stride};
     gemm_sums s;
     for (int t = 0; chunks && t < tokens; t++)
         b->sums[at + t] = 0;
-    for (int k = 0; k < g->k; k += b->chunk) {
-        const int n = min(b->chunk, g->k - k);
+    for (int k = 0; k < g->k; k += step) {
+        const int n = min(step, g->k - k);
         __global const uchar *w[QD_VECTORS];
+        if (!part->whole) gemm_unpack(part, k, n, b->codes);
         for (int j = 0; j < part->vectors; j++)
-            w[j] = part->c[j].codes + 16 * (ulong)k / GEMM_EACH;
+            w[j] = gemm_weights(part, b, j) + (part->whole ? 16 * (ulong)k : 0);
         if (chunks) gemm_pack(g, b->source, b->first + at, tokens, k, n, b->room, b->pitch, b->sums + at);
-        gemm_some_dots(g, part, w, x, b->pitch, (n + 3) / 4, tokens, tiles, b->ahead, k && !g->wide, s.acc,
-                       at_once ? &to : 0);
+        gemm_some_dots(g, part, w, x + (chunks ? 0 : k), b->pitch, (n + 3) / 4, tokens, tiles, b->ahead, k && !g->wide,
+                       s.acc, at_once ? &to : 0);
         b->ahead.at += (ulong)b->ahead.step * ((n + 3) / 4) * tiles;
         for (int t = 0; g->wide && t < tokens; t++) {
             for (int j = 0; j < part->vectors; j++) {
@@ -599,6 +630,10 @@ QD_ALWAYS void gemm_all(const gemm *g, const void *source, const ulong positions
                         const ulong y_stride QD_WORK) {
     uchar room[QD_ROOM] __attribute__((aligned(64)));
     gemm_block b = {.source = source, .first = positions, .chunk = g->k};
+#if QD_W_BITS < 8
+    uchar codes[GEMM_UNPACKED * QD_VECTORS] __attribute__((aligned(64)));
+    b.codes = codes;
+#endif
     int most = QD_BLOCK;
     if (!g->shift && !g->wide && !gemm_flip(g) && gemm_direct(source, 0, &b.pitch)) {
         most = max(QD_BLOCK_BYTES / g->k, QD_BLOCK);
@@ -640,6 +675,8 @@ QD_ALWAYS void gemm_all(const gemm *g, const void *source, const ulong positions
         }
         gemm_part p;
         gemm_open_part(g, vector, wide, &p);
+        p.whole = QD_W_BITS == 8 || (to - from > 1 && g->k <= GEMM_MOST && !g->grouped);
+        if (QD_W_BITS < 8 && p.whole) gemm_unpack(&p, 0, g->k, b.codes);
         const long groups = (g->k + 3) / 4, bytes = gemm_tile_codes(g) + 64;
         const bool more_parts = behind < vectors;
         b.ahead.at = more_parts ? g->w + bytes * (behind * QD_V / 16) : p.c[0].codes;

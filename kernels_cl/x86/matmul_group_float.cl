@@ -22,8 +22,8 @@
 #define QD_UNIT_ROWS 64
 #endif
 
-/* Groups whose scales are put side by side; codes of a row in a word. */
-enum { QUAD = 4, EACH = 32 / QD_W_BITS };
+/* Codes of a row in a word. */
+enum { EACH = 32 / QD_W_BITS };
 /* Codes of 8 bits are signed in a tile. */
 #define FLIP (QD_W_BITS == 8 ? (int)0x80808080 : 0)
 
@@ -41,32 +41,13 @@ typedef struct quad {
     qd_vf scale[QUAD], zero[QUAD];
 } quad;
 
-/* Words g … g+3 of the rows of channel `first` and those behind it, as far as there are any. */
-QD_ALWAYS void load_words(__global const uchar *rows, const ulong stride, const int first, const int last, const int g,
-                          const int groups, qd_vi words[QUAD]) {
-    const rows_of_w w = {rows + (ulong)first * stride, stride, 0, last - first};
-    if (stride && g + QUAD <= groups) {
-        words_of_w(&w, 4 * (ulong)g, words);
-        return;
-    }
-    for (int l = 0; l < QUAD && g + l < groups; l++) {
-        const int shared = ((__global const int *)rows)[g + l];
-        words[l] = (qd_vi)shared;
-        if (!stride) continue;
-        int lanes[QD_V];
-        for (int i = 0; i < QD_V; i++)
-            lanes[i] = ((__global const int *)row_of_w(&w, i))[g + l];
-        words[l] = qd_v_load_int(0, lanes);
-    }
-}
-
 /* Of groups g … g+3. Zero points that are integers are exact as floats. */
 static void load_quad(const launch *a, const int first, const int g, quad *q) {
     const qd_matmul_group_params *p = a->p;
     const int last = p->first + p->count - 1;
     qd_vi scales[QUAD], zeros[QUAD];
-    load_words(a->scales, a->scale_stride, first, last, g, p->groups, scales);
-    if (p->w_zero != QD_ABSENT) load_words(a->zeros, a->zero_stride, first, last, g, p->groups, zeros);
+    group_words(a->scales, a->scale_stride, first, last, g, p->groups, scales);
+    if (p->w_zero != QD_ABSENT) group_words(a->zeros, a->zero_stride, first, last, g, p->groups, zeros);
     QD_UNROLL(l, QUAD) {
         q->scale[l] = qd_v_as_float(scales[l]);
         q->zero[l] = 0.0f;

@@ -55,4 +55,27 @@ QD_ALWAYS void words_of_w(const rows_of_w *w, const ulong at, qd_vi words[4]) {
     words[3] = zip2_high(high_ab, high_cd);
 }
 
+/* Groups whose numbers are put side by side at a time. */
+enum { QUAD = 4 };
+
+/* Words g … g+3 of rows `first` … first + QD_V - 1, of which the last there is is `last`, as far as there are so many
+ * words; stride 0: all have the same row. */
+QD_ALWAYS void group_words(__global const uchar *rows, const ulong stride, const int first, const int last, const int g,
+                           const int groups, qd_vi words[QUAD]) {
+    const rows_of_w w = {rows + (ulong)first * stride, stride, 0, last - first};
+    if (stride && g + QUAD <= groups) {
+        words_of_w(&w, 4 * (ulong)g, words);
+        return;
+    }
+    for (int l = 0; l < QUAD && g + l < groups; l++) {
+        const int shared = ((__global const int *)rows)[g + l];
+        words[l] = (qd_vi)shared;
+        if (!stride) continue;
+        int lanes[QD_V];
+        for (int i = 0; i < QD_V; i++)
+            lanes[i] = ((__global const int *)row_of_w(&w, i))[g + l];
+        words[l] = qd_v_load_int(0, lanes);
+    }
+}
+
 #endif

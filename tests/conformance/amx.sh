@@ -58,7 +58,8 @@ fuzz() {
 
 for op in matmul_int matmul_group conv_int conv_add_int; do
     fuzz "$op"
-    proven "${op}_i8_amx" "${op}_u8_amx"
+    proven "${op}_8_amx"
+    case $op in matmul_*) proven "${op}_4_amx" ;; esac
 done
 for format in $formats; do
     fuzz matmul --formats "$format a8"

@@ -1,5 +1,6 @@
 /* Tiles of 16 rows of blocked weights: read by what x86/tile16.h says of them, they have the codes and scales that
- * dequantizing has, of every format that has tiles; rows that are not there are zeros. */
+ * dequantizing has, of every format that has tiles; rows that are not there are zeros. And tiles of integer codes: see
+ * x86/gemm_int.h. */
 #include <math.h>
 
 #include "formats/formats.h"
@@ -151,6 +152,54 @@ START_TEST(test_tiles) {
 }
 END_TEST
 
+/* Integer codes, of 37 in a row: words hold a row's next codes, the first four in the lowest bits of their bytes, and
+ * behind them is the sum of what is stored. Codes of 8 bits are stored signed, others unsigned, half their range more
+ * where they are signed; what fills up is 0. */
+static const struct {
+    qd_format format;
+    int bits, least;
+} code_formats[] = {{QD_FORMAT_I8, 8, -128}, {QD_FORMAT_U8, 8, 0},  {QD_FORMAT_I4, 4, -8},
+                    {QD_FORMAT_U4, 4, 0},    {QD_FORMAT_I2, 2, -2}, {QD_FORMAT_U2, 2, 0}};
+enum { CODE_FORMATS = sizeof code_formats / sizeof code_formats[0] };
+
+START_TEST(test_codes) {
+    enum { CODES = 37 };
+    const int bits = code_formats[_i].bits, each = 32 / bits, words = (CODES + each - 1) / each;
+    const int levels = 1 << bits, least = code_formats[_i].least;
+    const size_t row_bytes = qd_format_row_bytes(code_formats[_i].format, CODES), tile_bytes = 64 * ((size_t)words + 1);
+    unsigned char *file = calloc(ROWS, row_bytes), *tiles = malloc(2 * tile_bytes + 1);
+    int codes[32][CODES] = {{0}};
+    uint32_t rng = 7;
+    ck_assert(file && tiles);
+    ck_assert_uint_eq(qd_layout_bytes(QD_LAYOUT_TILE16, code_formats[_i].format, ROWS, CODES), 2 * tile_bytes);
+    for (int r = 0; r < ROWS; r++) {
+        for (int k = 0; k < CODES; k++) {
+            codes[r][k] = (int)random_between(&rng, least, least + levels - 1);
+            file[(size_t)r * row_bytes + (size_t)(k * bits / 8)] |=
+                (unsigned char)((codes[r][k] & (levels - 1)) << k * bits % 8);
+        }
+    }
+    tiles[2 * tile_bytes] = 0x5a;
+    qd_layout_pack(QD_LAYOUT_TILE16, code_formats[_i].format, file, ROWS, CODES, tiles);
+    ck_assert_uint_eq(tiles[2 * tile_bytes], 0x5a);
+    for (int r = 0; r < 32; r++) {
+        const unsigned char *row = tiles + (size_t)(r / 16) * tile_bytes + r % 16 * 4;
+        int32_t sum, want_sum = 0;
+        for (int k = 0; k < words * each; k++) {
+            const int in_word = k % each,
+                      stored = row[64 * (k / each) + in_word % 4] >> in_word / 4 * bits & (levels - 1);
+            const int there = r < ROWS && k < CODES ? codes[r][k] - least - (bits == 8 ? 128 : 0) : 0;
+            ck_assert_msg(stored == (there & (levels - 1)), "%d bits: code %d of row %d", bits, k, r);
+            want_sum += there;
+        }
+        memcpy(&sum, row + 64 * words, sizeof sum);
+        ck_assert_int_eq(sum, want_sum);
+    }
+    free(file);
+    free(tiles);
+}
+END_TEST
+
 /* Others have none. */
 START_TEST(test_no_tiles) {
     ck_assert_uint_eq(qd_layout_bytes(QD_LAYOUT_TILE16, QD_FORMAT_F16, 16, 256), 0);
@@ -161,6 +210,7 @@ END_TEST
 int main(void) {
     TCase *tc = tcase_create("tiles");
     tcase_add_loop_test(tc, test_tiles, 0, TILE_FORMATS);
+    tcase_add_loop_test(tc, test_codes, 0, CODE_FORMATS);
     tcase_add_test(tc, test_no_tiles);
     return run_tests(tc, "tiles");
 }

@@ -192,8 +192,7 @@ static qd_status check_matmul_group(qd_node *n, const qd_symbols *s) {
 
 static void choose_matmul_group(qd_choices *c, qd_problem *p) {
     int64_t *of = p->s.of;
-    const int64_t K = qd_choose_size(c, "K", large(c, 3, 150));
-    int64_t group = 0;
+    int64_t K = qd_choose_size(c, "K", large(c, 3, 150)), group = 0;
     switch (qd_choose(c, "group kind", 0, 3)) {
         case 1:
             group = 16 << qd_choose(c, "group 2^", 0, 3);
@@ -206,6 +205,10 @@ static void choose_matmul_group(qd_choices *c, qd_problem *p) {
             break;
         default:
             break;
+    }
+    if (qd_choose(c, "deep", 0, 9) == 9) { /* groups of more than kernels take at once */
+        K += 1030;
+        group = 16 * qd_choose(c, "deep group", 33, 50);
     }
     of['R' - 'A'] = qd_choose_size(c, "R", large(c, 0, 7));
     of['N' - 'A'] = qd_choose_size(c, "N", large(c, 2, 40));

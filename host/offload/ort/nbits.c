@@ -109,11 +109,11 @@ bool qep_match_nbits(qep_match *m, int node, qep_unit *u) {
     return check_bias(m, u, p.N);
 }
 
-/* Zero points [N, groups]: packed, floats, or the middle of the codes. */
+/* Zero points [N, groups]: packed, floats, or the middle of the codes, which all rows share. */
 static qd_status load_zeros(qep_build *b, const qep_unit *u, const nbits *p, qd_tensor **out) {
     const int value = u->in[B].zero;
     const qep_value *v = value >= 0 ? &qep_of(b)->values[value] : NULL;
-    qd_tensor_desc d = qd_desc(QD_FORMAT_I32, p->N, p->groups, 0, 0);
+    qd_tensor_desc d = qd_desc(QD_FORMAT_I32, v ? p->N : 1, p->groups, 0, 0);
     if (v && v->type == ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT) {
         d.format = QD_FORMAT_F32;
         return qep_borrow(b, u, SLOT_ZERO, &d, v->data, out);
@@ -122,7 +122,7 @@ static qd_status load_zeros(qep_build *b, const qep_unit *u, const nbits *p, qd_
     const qd_status status = qep_make(b, u, SLOT_ZERO, &d, &data, out);
     if (status || !data) return status;
     int32_t *to = data;
-    for (int64_t n = 0; n < p->N; n++) {
+    for (int64_t n = 0; n < d.shape[0]; n++) {
         for (int64_t g = 0; g < p->groups; g++) {
             const int64_t bit = g * p->bits;
             const int byte = v ? ((const uint8_t *)v->data)[n * p->zero_bytes + bit / 8] : 0;
