@@ -40,7 +40,7 @@ for device in ref opencl; do
     run 0 bench --json --runs 1 --seconds 0.001 --device "$device"
     [ ! -s "$work/err" ] || say_bad "bench wrote to standard error"
     holds 'o["roof"]["memory_gb_per_s"] > 0 and o["compute_units"] > 0 and o["device"].startswith("'"$device"'")'
-    holds 'set(p["weights"] for p in o["products"]) == {"q4_0", "q4_1", "q8_0", "q4_k", "q6_k", "i8", "nf4", "int4-g64"}'
+    holds 'set(p["weights"] for p in o["products"]) == {"q4_0", "q4_1", "q8_0", "q4_k", "q6_k", "i8", "i4", "u4", "nf4", "int4-g64"}'
     holds 'set(p["m"] for p in o["products"]) == {1, 16, 128, 512} and "f32" in {p["activations"] for p in o["products"]}'
     # Everything is measured or left out; the smallest is never left out.
     holds 'all(("seconds" in p) != (p.get("left_out_expected_seconds", 0) > 0.004) for p in o["products"])'
