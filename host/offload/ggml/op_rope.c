@@ -192,18 +192,32 @@ static qd_status reserve(qg_device *d, const struct ggml_tensor *t) {
     return fill_table(d, r, at_least(after ? after : FIRST_ROWS, high + 1) + before, before);
 }
 
+/* All layers rotate alike. */
+static bool rotate_alike(const struct ggml_tensor *x, const struct ggml_tensor *y) {
+    return x->src[1] == y->src[1] && x->src[2] == y->src[2] && !memcmp(x->op_params, y->op_params, sizeof x->op_params);
+}
+
+/* A graph that comes again, as for every token, is not searched again. */
 qd_status qg_rope_reserve(qg_device *d, const struct ggml_cgraph *graph) {
     const struct ggml_tensor *before = NULL;
+    qg_rope_nodes found = {.uid = graph->uid};
+    qd_status status = QD_OK;
+    if (graph->uid && d->rope_nodes.uid == graph->uid) {
+        for (int i = 0; i < d->rope_nodes.count && !status; i++)
+            status = reserve(d, graph->nodes[d->rope_nodes.nodes[i]]);
+        return status;
+    }
     for (int i = 0; i < graph->n_nodes; i++) {
         const struct ggml_tensor *t = graph->nodes[i];
-        if (t->op != GGML_OP_ROPE || !qg_buffer_of(t->src[1])) continue;
-        /* All layers rotate alike. */
-        const bool same = before && before->src[1] == t->src[1] && before->src[2] == t->src[2] &&
-                          !memcmp(before->op_params, t->op_params, sizeof t->op_params);
-        const qd_status status = same ? QD_OK : reserve(d, t);
+        if (t->op != GGML_OP_ROPE || !qg_buffer_of(t->src[1]) || (before && rotate_alike(before, t))) continue;
+        status = reserve(d, t);
         if (status) return status;
         before = t;
+        if (found.count < QG_ROPES) found.nodes[found.count] = i;
+        found.count++;
     }
+    if (found.count > QG_ROPES) found.uid = 0;
+    d->rope_nodes = found;
     return QD_OK;
 }
 

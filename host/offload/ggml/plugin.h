@@ -50,6 +50,14 @@ typedef struct qg_positions_read {
     bool stale;            /* an operator may have written them since the copy was made */
 } qg_positions_read;
 
+/* Nodes of the last graph with a number that are ROPEs, without those that are like the one before. */
+enum { QG_ROPES = 16 };
+
+typedef struct qg_rope_nodes {
+    uint64_t uid; /* the graph's number; 0: none */
+    int count, nodes[QG_ROPES];
+} qg_rope_nodes;
+
 typedef struct qg_device {
     pthread_mutex_t lock;
     qg_options options;
@@ -60,6 +68,7 @@ typedef struct qg_device {
     qg_program *programs[QG_PROGRAMS];
     uint64_t clock; /* counts graphs, for the least recently used program */
     qg_rope *ropes;
+    qg_rope_nodes rope_nodes;
     qg_positions_read positions[QG_POSITIONS];
     unsigned next_positions;
     qg_counts counts;
