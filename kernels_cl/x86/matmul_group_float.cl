@@ -22,6 +22,11 @@
 #define QD_UNIT_ROWS 64
 #endif
 
+/* Bytes ahead at which codes are prefetched. */
+#ifndef QD_PREFETCH
+#define QD_PREFETCH 4096
+#endif
+
 /* Codes of a row in a word. */
 enum { EACH = 32 / QD_W_BITS };
 /* Codes of 8 bits are signed in a tile. */
@@ -107,8 +112,12 @@ QD_ALWAYS void add_quad(const launch *a, __global const uchar *codes, __global c
 #define ADD(n)                                                                                                        \
     add_codes(codes + 64 * (ulong)(k / EACH), x + 4 * (ulong)k, x_stride, scale, zero, values, a->none, first, quads, \
               n, tokens, s)
-        for (; k + 16 <= end; k += 16)
+        for (; k + 16 <= end; k += 16) {
+            /* A single row is done with codes before the processor has the next ones. */
+            for (int i = 0; tokens == 1 && i < 16 / EACH; i++)
+                __builtin_prefetch(codes + 64 * (ulong)(k / EACH + i) + QD_PREFETCH, 0, 3);
             ADD(16);
+        }
         if (k < end) ADD(end - k);
 #undef ADD
     }

@@ -64,6 +64,10 @@ QD_ALWAYS void group_words(__global const uchar *rows, const ulong stride, const
                            const int groups, qd_vi words[QUAD]) {
     const rows_of_w w = {rows + (ulong)first * stride, stride, 0, last - first};
     if (stride && g + QUAD <= groups) {
+        /* The next line of each row, or of the rows of the next tile: a processor does not follow so many rows. */
+        const ulong next = 4 * (ulong)g + 64;
+        for (int i = 0; i < QD_V && g % 16 == 0; i++)
+            __builtin_prefetch(row_of_w(&w, i) + (next < stride ? next : next + 15 * stride), 0, 2);
         words_of_w(&w, 4 * (ulong)g, words);
         return;
     }
