@@ -107,7 +107,7 @@ static inline float finish(const qd_coded_params *p, __global const uchar *adden
 }
 
 #if defined(QD_AVX512_VNNI) || defined(QD_AVX2)
-#include "x86/coded_tables.h"
+#include "x86/coded_integers.h"
 #endif
 
 __kernel void matmul_coded(QD_IN(w), QD_IN(side), QD_IN(x), QD_IN(addend), QD_OUT(y), const qd_coded_params p,
@@ -131,8 +131,8 @@ __kernel void matmul_coded(QD_IN(w), QD_IN(side), QD_IN(x), QD_IN(addend), QD_OU
         }
         return;
     }
-#ifdef QD_CODED_TABLES_H
-    if (table_takes(&p)) {
+#ifdef QD_CODED_INTEGERS_H
+    if (table_takes(&p) || integer_takes(&p)) {
         table_launch l;
         l.w = QD_ROW(uchar, w, 0);
         l.x = QD_ROW(uchar, x, 0);
@@ -144,7 +144,11 @@ __kernel void matmul_coded(QD_IN(w), QD_IN(side), QD_IN(x), QD_IN(addend), QD_OU
         l.addend_stride = addend_stride;
         l.y_stride = y_stride;
         l.rows = rows;
-        table_all(&p, &l QD_SAME_WORK);
+        if (integer_takes(&p)) {
+            integer_all(&p, &l QD_SAME_WORK);
+        } else {
+            table_all(&p, &l QD_SAME_WORK);
+        }
         return;
     }
 #endif

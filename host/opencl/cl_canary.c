@@ -39,9 +39,11 @@ typedef struct combination {
 static qd_status make_canary(cl_device_state *d, const cl_variant *v, const combination *all, int n, int i,
                              qd_case *c) {
     enum { TRIES = 100, NEXT_SEED = 1000 };
-    /* Kernels for GPUs, and by AMX, take many rows another way. */
+    /* Kernels for GPUs, and by AMX, take many rows another way; those for codings long ones, of A8 and of floats. */
     const bool other_way = cl_variant_home(v) == CL_HOME_GPU || v->needs == CL_NEEDS_X86_AMX;
-    const bool many = other_way && i < 2 * CANARIES && i % 5 == 3; /* 5: of any combinations */
+    const bool many = v->op == QD_OP_MATMUL_CODED
+                          ? i < CANARIES && i % 4 >= 2
+                          : other_way && i < 2 * CANARIES && i % 5 == 3; /* 5: of any combinations */
     const int size = i == 11 || many ? 6 : i == 10 ? 3 : i % 8 == 7 ? 2 : 1, circumstance = (i % n + i / n) % 4;
     for (int t = 0;; t++) {
         const qd_status status =

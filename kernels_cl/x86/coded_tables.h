@@ -1,5 +1,5 @@
-/* Products with coded weights that stand for 2 to 16 values of one table, on x86 CPUs: rows of w side by side, a row in
- * each lane.
+/* Products with coded weights that stand for 2 to 16 values of one table, or for powers of two, on x86 CPUs: rows of w
+ * side by side, a row in each lane.
  *
  *   word j of QD_V rows   [row 0: codes 8j … 8j+7][row 1: codes 8j … 8j+7] …    4 bits each
  *
@@ -30,6 +30,9 @@
 #define QD_UNIT_ROWS 4
 #endif
 
+/* Compiled once; what is inlined is compiled for each call. */
+#define QD_ONCE static __attribute__((noinline))
+
 typedef struct table16 {
     qd_vf part[16 / QD_V];
 } table16;
@@ -56,6 +59,35 @@ QD_ALWAYS table16 table_times(const table16 *t, const float x) {
 
 /* ---- Rows of w -------------------------------------------------------------------------------------------------- */
 
+/* QD_V rows; where there are fewer, the last again and again. */
+typedef struct table_rows {
+    __global const uchar *row[QD_V];
+    ulong index; /* of the first, in the matrix */
+    int last;
+} table_rows;
+
+/* Bytes in a row. */
+QD_ALWAYS int table_end(const qd_coded_params *p) {
+    return p->codes_at + (int)(((long)p->k * p->bits + 7) / 8);
+}
+
+/* The 4 bytes from `at` of each row on; those from `end` on are 0. */
+QD_ONCE qd_vi table_word(const table_rows *w, const int at, const int end) {
+    int lanes[QD_V];
+    for (int i = 0; i < QD_V; i++) {
+        __global const uchar *bytes = w->row[i];
+        uint word = 0;
+        if (at + 4 <= end) {
+            word = as_uint(vload4(0, bytes + at));
+        } else {
+            for (int b = 0; at + b < end; b++)
+                word |= (uint)bytes[at + b] << 8 * b;
+        }
+        lanes[i] = (int)word;
+    }
+    return qd_v_load_int(0, lanes);
+}
+
 /* The lowest eight codes of `bits` bits, to 4 bits each: halves, quarters, codes are moved to their places. */
 QD_ALWAYS qd_vi table_spread(qd_vi word, const int bits) {
     for (int width = 16; width >= 4; width /= 2) {
@@ -67,39 +99,24 @@ QD_ALWAYS qd_vi table_spread(qd_vi word, const int bits) {
 }
 
 /* Words of the codes k … k+31, k a multiple of 32; any beyond the end. */
-QD_ALWAYS void table_codes(const qd_coded_params *p, const rows_of_w *w, const int k, qd_vi words[4]) {
+QD_ALWAYS void table_codes(const qd_coded_params *p, const table_rows *w, const int k, qd_vi words[4]) {
     if (p->bits == 4 && k + 32 <= p->k) {
-        words_of_w(w, (ulong)(p->codes_at + k / 2), words);
+        words_of_rows(w->row, (ulong)(p->codes_at + k / 2), words);
         return;
     }
-    const int end = (int)(((long)p->k * p->bits + 7) / 8);
-    int lanes[4][QD_V];
-    for (int i = 0; i < QD_V; i++) {
-        __global const uchar *codes = row_of_w(w, i) + p->codes_at;
-        for (int j = 0; j < 4; j++) {
-            const int at = (k / 8 + j) * p->bits;
-            uint word = 0;
-            if (at + 4 <= end) {
-                word = as_uint(vload4(0, codes + at));
-            } else {
-                for (int b = 0; at + b < end; b++)
-                    word |= (uint)codes[at + b] << 8 * b;
-            }
-            lanes[j][i] = (int)word;
-        }
-    }
+    const int end = table_end(p);
     QD_UNROLL(j, 4) {
-        words[j] = table_spread(qd_v_load_int(0, lanes[j]), p->bits);
+        words[j] = table_spread(table_word(w, p->codes_at + (k / 8 + j) * p->bits, end), p->bits);
     }
 }
 
 /* Scales of group g, stored as `scale` says. */
 QD_ALWAYS qd_vf table_scales_as(const qd_coded_params *p, const int scale, __global const float *side,
-                                const rows_of_w *w, const int g) {
+                                const table_rows *w, const int g) {
     float lanes[QD_V];
     for (int i = 0; i < QD_V; i++) {
         coded_row row;
-        row.bytes = row_of_w(w, i);
+        row.bytes = w->row[i];
         row.side = side;
         row.index = w->index + min(i, w->last);
         lanes[i] = coded_scale_as(p, scale, &row, g);
@@ -108,21 +125,23 @@ QD_ALWAYS qd_vf table_scales_as(const qd_coded_params *p, const int scale, __glo
 }
 
 /* Scales of groups g … g+3, as far as there are. */
-QD_ALWAYS void table_scales(const qd_coded_params *p, __global const float *side, const rows_of_w *w, const int g,
-                            qd_vf scales[4]) {
-    if (p->scale == QD_SCALE_AS_F32 && g + 4 <= p->groups) {
+QD_ONCE void table_scales(const qd_coded_params *p, __global const float *side, const table_rows *w, const int g,
+                          qd_vf scales[4]) {
+    const int is_f32 = p->scale == QD_SCALE_AS_F32, is_f16 = p->scale == QD_SCALE_AS_F16;
+    const int at = p->scales_at + (is_f32 ? 4 : 2) * g;
+    if ((is_f32 || is_f16 || p->scale == QD_SCALE_AS_BF16) && at + 16 <= table_end(p)) {
         qd_vi words[4];
-        words_of_w(w, (ulong)p->scales_at + 4 * (ulong)g, words);
+        words_of_rows(w->row, (ulong)at, words);
         QD_UNROLL(j, 4) {
-            scales[j] = qd_v_as_float(words[j]);
+            const qd_vi two = words[j / 2] >> (j % 2 * 16);
+            scales[j] = qd_v_as_float(is_f32 ? words[j] : two << 16);
+            if (is_f16) scales[j] = qd_v_low_halves(two);
         }
         return;
     }
     for (int j = 0; j < 4 && g + j < p->groups; j++) {
-        /* Constants in a loop over lanes: the common ones. */
-        if (p->scale == QD_SCALE_AS_F16) {
-            scales[j] = table_scales_as(p, QD_SCALE_AS_F16, side, w, g + j);
-        } else if (p->scale == QD_SCALE_AS_NESTED) {
+        /* A constant in a loop over lanes: the common one. */
+        if (p->scale == QD_SCALE_AS_NESTED) {
             scales[j] = table_scales_as(p, QD_SCALE_AS_NESTED, side, w, g + j);
         } else {
             scales[j] = table_scales_as(p, p->scale, side, w, g + j);
@@ -140,7 +159,7 @@ typedef struct table_chunk {
 } table_chunk;
 
 /* Of weights k … k+63; chunks are loaded one after the other. */
-QD_ALWAYS void table_load(const qd_coded_params *p, __global const float *side, const rows_of_w *w, const int k,
+QD_ALWAYS void table_load(const qd_coded_params *p, __global const float *side, const table_rows *w, const int k,
                           table_chunk *c) {
     if (k == 0) {
         c->g = -1;
@@ -228,7 +247,7 @@ QD_ALWAYS void table_floats(const table16 *values, const int has_scales, const t
 
 /* y[r] of a row of x and the rows r. Of F32's 16 partial sums eight at a time, which are registers. */
 QD_ALWAYS void table_dot(const qd_coded_params *p, const table16 *values, __global const float *side,
-                         const rows_of_w *w, __global const uchar *x, qd_vf *y) {
+                         const table_rows *w, __global const uchar *x, qd_vf *y) {
     qd_vf first[QD_GROUPS][8], s[QD_GROUPS][8];
     for (int half_block = 0; half_block < (p->a8 ? 1 : 2); half_block++) {
         QD_UNROLL(r, QD_GROUPS) {
@@ -271,14 +290,26 @@ typedef struct table_launch {
     int rows;
 } table_launch;
 
-/* Whether all rows have one table, whose entries a permutation can take. */
+/* QD_V rows from row `first` of the launch on, or its last one. */
+QD_ALWAYS table_rows table_rows_from(const qd_coded_params *p, const table_launch *l, const int first) {
+    const int from = min(first, p->count - 1);
+    table_rows w;
+    w.index = (ulong)(p->first + from);
+    w.last = min(QD_V, p->count - from) - 1;
+    for (int i = 0; i < QD_V; i++)
+        w.row[i] = l->w + (ulong)(from + min(i, w.last)) * l->w_stride;
+    return w;
+}
+
+/* Whether all rows have one table, whose entries a permutation can take. Powers of two have one, too: where they are
+ * added as integers elsewhere, all sums of their products are exact. */
 static inline int table_takes(const qd_coded_params *p) {
-    return p->kind == QD_CODED_TABLE && p->bits <= 4 && p->table_at != QD_ABSENT;
+    return p->bits <= 4 && (p->kind == QD_CODED_SHIFT || (p->kind == QD_CODED_TABLE && p->table_at != QD_ABSENT));
 }
 
 /* `count` results of row r, from output channel chan on. */
-static inline void table_store(const qd_coded_params *p, const table_launch *l, const int r, const int chan,
-                               const int count, const qd_vf sums) {
+QD_ONCE void table_store(const qd_coded_params *p, const table_launch *l, const int r, const int chan, const int count,
+                         const qd_vf sums) {
     float lanes[QD_V];
     qd_v_store(sums, 0, lanes);
     for (int i = 0; i < count && i < QD_V; i++)
@@ -293,8 +324,8 @@ static inline void table_all(const qd_coded_params *p, const table_launch *l QD_
     const ulong begin = units * QD_ITEM / QD_ITEMS;
     const ulong end = units * (QD_ITEM + 1) / QD_ITEMS;
     float lanes[16];
-    for (int i = 0; i < 16; i++)
-        lanes[i] = i < 1 << p->bits ? l->side[p->table_at + i] : 0.0f;
+    const coded_row row = coded_open(p, l->w, l->side, 0);
+    vstore16(coded_values(p, &row, convert_short16(QD_LANE_IDS), 0), 0, lanes);
     table16 values;
     QD_UNROLL(h, 16 / QD_V) {
         values.part[h] = qd_v_load(h, lanes);
@@ -302,13 +333,9 @@ static inline void table_all(const qd_coded_params *p, const table_launch *l QD_
     for (ulong u = begin; u < end; u++) {
         const int first = (int)(u % tiles) * QD_TABLE_ROWS;
         const int r_end = min(((int)(u / tiles) + 1) * QD_UNIT_ROWS, l->rows);
-        rows_of_w w[QD_GROUPS];
+        table_rows w[QD_GROUPS];
         QD_UNROLL(g, QD_GROUPS) {
-            const int i = min(first + g * QD_V, p->count - 1);
-            w[g].bytes = l->w + (ulong)i * l->w_stride;
-            w[g].stride = l->w_stride;
-            w[g].index = (ulong)(p->first + i);
-            w[g].last = min(QD_V, p->count - i) - 1;
+            w[g] = table_rows_from(p, l, first + g * QD_V);
         }
         for (int r = (int)(u / tiles) * QD_UNIT_ROWS; r < r_end; r++) {
             __global const uchar *x = l->x + (ulong)r * l->x_stride;

@@ -28,9 +28,9 @@ QD_ZIP(zip2_low, "vpunpcklqdq")
 QD_ZIP(zip2_high, "vpunpckhqdq")
 
 /* 16 bytes at `at` of rows i, i + 4 … */
-QD_ALWAYS qd_vi quads_of_w(const rows_of_w *w, const int i, const ulong at) {
+QD_ALWAYS qd_vi quads_of_rows(__global const uchar *const *row, const int i, const ulong at) {
     qd_vi v;
-#define QUAD(row) "m"(*(__global const uchar16 *)(row_of_w(w, row) + at))
+#define QUAD(i) "m"(*(__global const uchar16 *)(row[i] + at))
 #if QD_V == 16
     __asm__(
         "vmovdqu32 %1, %x0\n\tvinserti32x4 $1, %2, %t0, %t0\n\t"
@@ -46,13 +46,22 @@ QD_ALWAYS qd_vi quads_of_w(const rows_of_w *w, const int i, const ulong at) {
 }
 
 /* Four words of 4 bytes, from `at` of each row on. */
-QD_ALWAYS void words_of_w(const rows_of_w *w, const ulong at, qd_vi words[4]) {
-    const qd_vi a = quads_of_w(w, 0, at), b = quads_of_w(w, 1, at), c = quads_of_w(w, 2, at), d = quads_of_w(w, 3, at);
+QD_ALWAYS void words_of_rows(__global const uchar *const row[QD_V], const ulong at, qd_vi words[4]) {
+    const qd_vi a = quads_of_rows(row, 0, at), b = quads_of_rows(row, 1, at), c = quads_of_rows(row, 2, at),
+                d = quads_of_rows(row, 3, at);
     const qd_vi low_ab = zip_low(a, b), low_cd = zip_low(c, d), high_ab = zip_high(a, b), high_cd = zip_high(c, d);
     words[0] = zip2_low(low_ab, low_cd);
     words[1] = zip2_high(low_ab, low_cd);
     words[2] = zip2_low(high_ab, high_cd);
     words[3] = zip2_high(high_ab, high_cd);
+}
+
+QD_ALWAYS void words_of_w(const rows_of_w *w, const ulong at, qd_vi words[4]) {
+    __global const uchar *row[QD_V];
+    QD_UNROLL(i, QD_V) {
+        row[i] = row_of_w(w, i);
+    }
+    words_of_rows(row, at, words);
 }
 
 /* Groups whose numbers are put side by side at a time. */

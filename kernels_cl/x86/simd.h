@@ -7,6 +7,7 @@
  *   qd_vf, qd_vi                      float and int vectors
  *   qd_vl, qd_v_long, qd_v_int        as many 64-bit integers
  *   qd_v_halves(p)                    QD_V halves at p as floats, exact
+ *   qd_v_low_halves(v)                the halves in the low bits of each lane as floats, exact
  *   qd_v_codes(p)                     QD_V signed bytes at p as floats
  *   qd_v_signed(p), qd_v_unsigned(p)  QD_V bytes at p as ints
  *   qd_sum4 and qd_dot4(s, c, x)      s += Σ of 4 products in each lane, c 0 … 15 (unsigned bytes), x the 4 bytes at
@@ -70,6 +71,11 @@ typedef long16 qd_vl;
 QD_ALWAYS qd_vf qd_v_halves(__global const uchar *p) {
     qd_vf v;
     __asm__("vcvtph2ps %1, %0" : "=v"(v) : "m"(*(__global const ushort16 *)p));
+    return v;
+}
+QD_ALWAYS qd_vf qd_v_low_halves(const qd_vi h) {
+    qd_vf v;
+    __asm__("vpmovdw %1, %t0\n\tvcvtph2ps %t0, %0" : "=v"(v) : "v"(h));
     return v;
 }
 typedef uchar16 qd_v_bytes;
@@ -149,6 +155,11 @@ typedef long8 qd_vl;
 QD_ALWAYS qd_vf qd_v_halves(__global const uchar *p) {
     qd_vf v;
     __asm__("vcvtph2ps %1, %0" : "=x"(v) : "m"(*(__global const ushort8 *)p));
+    return v;
+}
+QD_ALWAYS qd_vf qd_v_low_halves(const qd_vi h) {
+    qd_vf v;
+    __asm__("vpackusdw %1, %1, %0\n\tvpermq $8, %0, %0\n\tvcvtph2ps %x0, %0" : "=x"(v) : "x"(h & 0xffff));
     return v;
 }
 typedef uchar8 qd_v_bytes;
