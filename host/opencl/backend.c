@@ -367,7 +367,7 @@ static bool cl_in_order(void *device) {
 /* So are those for vector instructions. */
 static bool cl_channels_last(void *device) {
     const char *why;
-    return cl_device_has(device, CL_NEEDS_X86_AVX2, &why);
+    return cl_device_has(device, CL_NEEDS_X86_AVX2, &why) || cl_device_has(device, CL_NEEDS_VECTORS, &why);
 }
 
 const qd_backend qd_backend_opencl = {

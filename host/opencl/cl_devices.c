@@ -75,6 +75,11 @@ bool cl_device_has(cl_device_state *d, cl_needs needs, const char **why) {
     }
     if (needs == CL_NEEDS_SUBGROUPS_DOT)
         return cl_feature_has(d, CL_NEEDS_SUBGROUPS, why) && cl_feature_has(d, CL_NEEDS_INTEGER_DOT, why);
+    if (needs == CL_NEEDS_VECTORS) {
+        *why = "needs a CPU device with vectors of 8 ints that takes no inline assembly (Intel's)";
+        return d->is_cpu && !cl_is_emulator(d) && !is_pocl(d) &&
+               device_number(d->id, CL_DEVICE_NATIVE_VECTOR_WIDTH_INT, sizeof(cl_uint)) >= 8;
+    }
     if (needs >= CL_NEEDS_FP16) return cl_feature_has(d, needs, why);
 #if defined(__x86_64__)
     if (!d->is_cpu || !is_pocl(d)) {
@@ -137,6 +142,7 @@ static void probe(cl_device_state *d, cl_device_type type) {
     add_feature(info, cl_device_has(d, CL_NEEDS_X86_AVX2, &why), "x86-avx2");
     add_feature(info, cl_device_has(d, CL_NEEDS_X86_AVX512_VNNI, &why), "x86-avx512-vnni");
     add_feature(info, cl_device_has(d, CL_NEEDS_X86_AMX, &why), "x86-amx");
+    add_feature(info, cl_device_has(d, CL_NEEDS_VECTORS, &why), "vectors");
     /* Opening every device to probe these would take long: the verdicts on the kernels that need them tell. */
     d->reported = cl_features_reported(d->id);
     add_feature(info, (d->reported & 1u << CL_NEEDS_FP16) != 0, "fp16(reported)");

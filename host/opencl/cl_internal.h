@@ -18,6 +18,7 @@ typedef enum cl_needs {
     CL_NEEDS_X86_AVX2,
     CL_NEEDS_X86_AVX512_VNNI,
     CL_NEEDS_X86_AMX,
+    CL_NEEDS_VECTORS,
     CL_NEEDS_FP16, /* this and the following are probed, see cl_probe.c */
     CL_NEEDS_SUBGROUPS,
     CL_NEEDS_INTEGER_DOT,

@@ -15,7 +15,7 @@
 #include "x86/gemm_int.h"
 
 #define QD_BLOCK_CH (4 * QD_V)
-#ifdef QD_AVX512_VNNI
+#if QD_V == 16
 #define QD_PX 4
 #else
 #define QD_PX 1
@@ -118,13 +118,13 @@ static qd_vi depthwise_last(const depthwise *d, const long at) {
 QD_ALWAYS void depthwise_interleave(const qd_vi *line, qd_vi *x) {
     qd_vi low[2], high[2];
     QD_UNROLL(i, 2) {
-        low[i] = QD_UNPACK("lbw", line[2 * i], line[2 * i + 1]);
-        high[i] = QD_UNPACK("hbw", line[2 * i], line[2 * i + 1]);
+        low[i] = QD_PARTWISE(punpcklbw, line[2 * i], line[2 * i + 1]);
+        high[i] = QD_PARTWISE(punpckhbw, line[2 * i], line[2 * i + 1]);
     }
-    x[0] = QD_UNPACK("lwd", low[0], low[1]);
-    x[1] = QD_UNPACK("hwd", low[0], low[1]);
-    x[2] = QD_UNPACK("lwd", high[0], high[1]);
-    x[3] = QD_UNPACK("hwd", high[0], high[1]);
+    x[0] = QD_PARTWISE(punpcklwd, low[0], low[1]);
+    x[1] = QD_PARTWISE(punpckhwd, low[0], low[1]);
+    x[2] = QD_PARTWISE(punpcklwd, high[0], high[1]);
+    x[3] = QD_PARTWISE(punpckhwd, high[0], high[1]);
 }
 
 /* A column's part in the sums of QD_PX windows, `stride` columns apart. */
@@ -267,7 +267,8 @@ QD_ALWAYS void depthwise_end(const depthwise *d, const qd_vi *sums, const qd_vi 
         QD_UNROLL(q, 4) {
             v[q] &= 255;
         }
-        qd_v_put(QD_PACK("uswb", QD_PACK("usdw", v[0], v[1]), QD_PACK("usdw", v[2], v[3])), d->n, y + at);
+        qd_v_put(QD_PARTWISE(packuswb, QD_PARTWISE(packusdw, v[0], v[1]), QD_PARTWISE(packusdw, v[2], v[3])), d->n,
+                 y + at);
         return;
     }
 #endif

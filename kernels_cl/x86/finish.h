@@ -96,10 +96,10 @@ QD_ALWAYS qd_v_end qd_v_end_of(const int zero_point, const int min, const int ma
 
 /* Codes of up to four vectors, in parts of four lanes: vector 0's, 1's, 2's, 3's first, and so on. */
 QD_ALWAYS qd_vi qd_v_pack(const qd_v_end *e, const qd_vi *v, const int vectors) {
-    const qd_vi low = QD_PARTWISE("vpaddsw", QD_PACK("ssdw", v[0], v[vectors > 1]), e->zero);
-    const qd_vi high = vectors > 2 ? QD_PARTWISE("vpaddsw", QD_PACK("ssdw", v[2], v[vectors - 1]), e->zero) : low;
-    const qd_vi codes = QD_PARTWISE("vpminub", QD_PACK("uswb", low, high), e->high);
-    return QD_PARTWISE("vpmaxub", codes, e->low) ^ e->flip;
+    const qd_vi low = QD_PARTWISE(paddsw, QD_PARTWISE(packssdw, v[0], v[vectors > 1]), e->zero);
+    const qd_vi high = vectors > 2 ? QD_PARTWISE(paddsw, QD_PARTWISE(packssdw, v[2], v[vectors - 1]), e->zero) : low;
+    const qd_vi codes = QD_PARTWISE(pminub, QD_PARTWISE(packuswb, low, high), e->high);
+    return QD_PARTWISE(pmaxub, codes, e->low) ^ e->flip;
 }
 
 /* The first n bytes. Parts are named lane by lane: by an address, all of them would be in memory. */

@@ -29,7 +29,7 @@
 #if defined(QD_AMX)
 #define QD_POSITIONS 32
 #define QD_VECTORS 2
-#elif defined(QD_AVX512_VNNI)
+#elif QD_V == 16
 #define QD_POSITIONS 6
 #define QD_VECTORS 4
 #define QD_TALL 12
@@ -287,8 +287,8 @@ QD_ALWAYS void gemm_dots(const gemm *g, const gemm_part *part, __global const uc
                          ulong pitch, const int groups, const int tokens, const int vectors, gemm_ahead *ahead,
                          bool goes_on, qd_vi (*acc)[QD_VECTORS], const gemm_results *to) {
     /* Or the compiler finds out where each position is before the first tile, and keeps that in memory. */
-    __asm__("" : "+r"(pitch));
-#ifdef QD_AVX512_VNNI
+    pitch = QD_OPAQUE(pitch);
+#if QD_V == 16
 #define GEMM_TOTAL(t, j) total##t##_##j
 #define GEMM_START(t, j) qd_vi total##t##_##j = j < vectors ? part->c[j].start : (qd_vi)0;
 #define GEMM_GO_ON(t, j) \
@@ -451,7 +451,7 @@ static void gemm_unpack(const gemm_part *part, const int k, const int n, uchar *
             __builtin_prefetch(at + 16 * GEMM_STEP / GEMM_EACH, 0, 2);
             QD_UNROLL(e, GEMM_EACH) {
                 const qd_vi codes = word >> e * QD_W_BITS & 0x01010101 * ((1 << QD_W_BITS) - 1);
-                *(qd_v_anywhere *)(to + j * GEMM_UNPACKED + 16 * (i + 4 * e)) = QD_PARTWISE("vpsubb", codes, c->zero);
+                *(qd_v_anywhere *)(to + j * GEMM_UNPACKED + 16 * (i + 4 * e)) = QD_PARTWISE(psubb, codes, c->zero);
             }
         }
     }

@@ -69,7 +69,7 @@
 #endif
 
 /* Sums that begin with n, or that n is added to in the end. */
-#if QD_V == 16 && !defined(QD_AMX)
+#if defined(QD_AVX512_VNNI) && !defined(QD_AMX)
 #define SUM_FROM(n) ((qd_vi)(n))
 #define TOTAL(s, n) (s)
 #else

@@ -1,5 +1,6 @@
-/* Vectors of an x86 CPU for kernels that have one work-item per work-group. One set of names for two instruction sets,
- * chosen by -DQD_AVX512_VNNI or -DQD_AVX2: QD_V lanes of float and int, each lane a row of the weight tile.
+/* Vectors of an x86 CPU for kernels that have one work-item per work-group. One set of names for two instruction sets
+ * and for compilers that take no instructions (plain.h), chosen by -DQD_AVX512_VNNI, -DQD_AVX2 or -DQD_PLAIN: QD_V
+ * lanes of float and int, each lane a row of the weight tile.
  *
  * Instructions that the compiler does not form from OpenCL C are inline assembly: PoCL defines no VNNI macro, and
  * LLVM's vpdpbusd builtin aborts the process ("Cannot select"). So the host asks CPUID before it builds these.
@@ -19,12 +20,13 @@
  *   qd_total4(s), 7 and 8             the sums as ints
  *   QD_SUM8_FROM(v), qd_total8_from(s, v), 4 likewise  a qd_sum8 whose total is that of its products and v
  *   qd_bytes_sum(s, c)                s += Σ of the 4 unsigned bytes of each lane
- *   qd_v_look(table, index)           entries of a table of 16 bytes
- *   qd_v_whole(x)                     floats as the nearest ints, ties to even; INT_MIN where there is none
- *   qd_v_fma(a, b, c)                 a·b + c, rounded once; AVX-512 only
- *   qd_hi, qd_hd                      half as many ints and doubles
- *   qd_h_double(x), qd_h_int(x)       ints as doubles, exact; doubles as ints, less their fractions
- *   qd_v_put_bytes(v, p)              the low byte of each lane, to p; the lanes are codes of 8 bits */
+ *   qd_v_look(table, index)           entries of a table of 16 bytes; not plain
+ *   qd_v_whole(x)                     floats as the nearest ints, ties to even; those of more than 22 bits as some of
+ * 22 or more, with their sign qd_v_fma(a, b, c)                 a·b + c, rounded once; AVX-512 only QD_PARTWISE(name,
+ * a, b)           the instruction v<name>, for the registers' parts of 128 bits: punpck, pack, saturating sums, limits
+ * of bytes qd_hi, qd_hd                      half as many ints and doubles qd_h_double(x), qd_h_int(x)       ints as
+ * doubles, exact; doubles as ints, less their fractions qd_v_put_bytes(v, p)              the low byte of each lane, to
+ * p; the lanes are codes of 8 bits */
 #ifndef QD_SIMD_H
 #define QD_SIMD_H
 
@@ -38,17 +40,26 @@
  * where n is not known, unless they may only be unrolled as a whole. */
 #define QD_UNROLL_ALL(i, n) _Pragma("clang loop unroll(full)") for (int i = 0; i < (n); i++)
 
-/* A pointer of which the compiler does not know how it was made: it would go from row to row by adding the stride, one
- * addition waiting for the other. */
-#define QD_OPAQUE(p)              \
-    ({                            \
-        __typeof__(p) same = (p); \
-        __asm__("" : "+r"(same)); \
-        same;                     \
-    })
-
-#if defined(QD_AVX512_VNNI)
-
+#ifdef QD_AVX2
+#define QD_V 8
+typedef float8 qd_vf;
+typedef int4 qd_hi;
+typedef double4 qd_hd;
+typedef long4 qd_hl;
+#define qd_h_as_double(v) as_double4(v)
+#define qd_h_as_long(v) as_long4(v)
+typedef int8 qd_vi;
+typedef long8 qd_vl;
+#define qd_v_load_int vload8
+#define qd_v_store_int vstore8
+#define qd_v_long(v) convert_long8(v)
+#define qd_v_int(v) convert_int8(v)
+#define qd_v_load vload8
+#define qd_v_store vstore8
+#define qd_v_float(v) convert_float8(v)
+#define qd_v_codes(p) convert_float8(vload8(0, p))
+#define qd_v_as_float(v) as_float8(v)
+#else
 #define QD_V 16
 typedef float16 qd_vf;
 typedef int8 qd_hi;
@@ -67,6 +78,22 @@ typedef long16 qd_vl;
 #define qd_v_float(v) convert_float16(v)
 #define qd_v_codes(p) convert_float16(vload16(0, p))
 #define qd_v_as_float(v) as_float16(v)
+#endif
+
+#if defined(QD_PLAIN)
+#include "x86/plain.h"
+#else
+
+/* A pointer of which the compiler does not know how it was made: it would go from row to row by adding the stride, one
+ * addition waiting for the other. */
+#define QD_OPAQUE(p)              \
+    ({                            \
+        __typeof__(p) same = (p); \
+        __asm__("" : "+r"(same)); \
+        same;                     \
+    })
+
+#if defined(QD_AVX512_VNNI)
 
 QD_ALWAYS qd_vf qd_v_halves(__global const uchar *p) {
     qd_vf v;
@@ -132,25 +159,6 @@ QD_ALWAYS void qd_v_put_bytes(const qd_vi v, __global uchar *p) {
 }
 
 #elif defined(QD_AVX2)
-
-#define QD_V 8
-typedef float8 qd_vf;
-typedef int4 qd_hi;
-typedef double4 qd_hd;
-typedef long4 qd_hl;
-#define qd_h_as_double(v) as_double4(v)
-#define qd_h_as_long(v) as_long4(v)
-typedef int8 qd_vi;
-typedef long8 qd_vl;
-#define qd_v_load_int vload8
-#define qd_v_store_int vstore8
-#define qd_v_long(v) convert_long8(v)
-#define qd_v_int(v) convert_int8(v)
-#define qd_v_load vload8
-#define qd_v_store vstore8
-#define qd_v_float(v) convert_float8(v)
-#define qd_v_codes(p) convert_float8(vload8(0, p))
-#define qd_v_as_float(v) as_float8(v)
 
 QD_ALWAYS qd_vf qd_v_halves(__global const uchar *p) {
     qd_vf v;
@@ -240,7 +248,7 @@ QD_ALWAYS void qd_v_put_bytes(const qd_vi v, __global uchar *p) {
 }
 
 #else
-#error "x86/simd.h: define QD_AVX512_VNNI or QD_AVX2"
+#error "x86/simd.h: define QD_AVX512_VNNI, QD_AVX2 or QD_PLAIN"
 #endif
 
 /* QD_V bytes at p as ints: vload and convert are many instructions in PoCL. */
@@ -266,14 +274,23 @@ QD_ALWAYS qd_hi qd_h_int(const qd_hd x) {
 }
 
 /* Of a register's parts of 128 bits each. */
-#define QD_PARTWISE(instruction, a, b)                                             \
-    ({                                                                             \
-        qd_vi made;                                                                \
-        __asm__(instruction " %2, %1, %0" : "=v"(made) : "v"((qd_vi)(a)), "v"(b)); \
-        made;                                                                      \
+#define QD_PARTWISE(name, a, b)                                                  \
+    ({                                                                           \
+        qd_vi made;                                                              \
+        __asm__("v" #name " %2, %1, %0" : "=v"(made) : "v"((qd_vi)(a)), "v"(b)); \
+        made;                                                                    \
     })
-#define QD_UNPACK(which, a, b) QD_PARTWISE("vpunpck" which, a, b)
-#define QD_PACK(which, a, b) QD_PARTWISE("vpack" which, a, b)
+
+/* Entries of a table of 16 bytes, by the bytes of `index`, each below 16. */
+QD_ALWAYS qd_vi qd_v_look(const int4 table, const qd_vi index) {
+#if QD_V == 16
+    return QD_PARTWISE(pshufb, ((int16)(table, table, table, table)), index);
+#else
+    return QD_PARTWISE(pshufb, ((int8)(table, table)), index);
+#endif
+}
+
+#endif
 
 /* Groups of four lanes' neighbours come together: lane QD_V / 4 · j + i of 16 is lane 4 i + j, so that vectors that
  * were packed part by part follow each other. */
@@ -282,15 +299,6 @@ QD_ALWAYS qd_hi qd_h_int(const qd_hd x) {
 #else
 #define QD_ACROSS(v) ((v).s04152637)
 #endif
-
-/* Entries of a table of 16 bytes, by the bytes of `index`, each below 16. */
-QD_ALWAYS qd_vi qd_v_look(const int4 table, const qd_vi index) {
-#if QD_V == 16
-    return QD_PARTWISE("vpshufb", ((int16)(table, table, table, table)), index);
-#else
-    return QD_PARTWISE("vpshufb", ((int8)(table, table)), index);
-#endif
-}
 
 /* Vectors anywhere in memory: vload and vstore of bytes are many instructions in PoCL. */
 typedef qd_vi qd_v_anywhere __attribute__((aligned(1)));

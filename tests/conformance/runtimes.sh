@@ -1,6 +1,7 @@
 #!/bin/sh
-# Every operator against the reference on the OpenCL implementations of this machine, Intel's included, and the GPU kernels
-# where a CPU has what they need. Only this test makes Intel's runtimes visible. Says what was absent.
+# Every operator against the reference on the OpenCL implementations of this machine, Intel's included, which prefer the x86 kernels
+# without inline assembly, and the GPU kernels where a CPU has what they need. Only this test makes Intel's runtimes visible. Says
+# what was absent.
 #
 #   sh tests/conformance/runtimes.sh          of the GPU kernels the most preferred ones
 #   sh tests/conformance/runtimes.sh --long   all of them
@@ -67,6 +68,7 @@ if [ -n "${OCL_ICD_FILENAMES:-}" ]; then
     device="opencl:Intel(R) OpenCL:0"
     verify --device "$device"
     no_fallback
+    grep -q "_vectors " "$work/rows" || problem "no x86 kernel without inline assembly ran"
     for word in $words; do
         verify --device "$device" --kernels "$word"
         no_fallback
