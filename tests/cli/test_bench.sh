@@ -62,7 +62,7 @@ PYTHON
 done
 if "$qdot" devices --brief | grep -q x86-avx2; then
     run 0 bench --json --runs 1 --seconds 0.001 --kernels avx2
-    holds 'all("avx2" in p["kernel"] for p in o["products"] if p["weights"] in ("q4_0", "q4_1", "q4_k", "i8") and "kernel" in p)'
+    holds 'all("avx2" in p["kernel"] for p in o["products"] if p["weights"] in ("q4_0", "q4_1", "q4_k", "i8", "i4", "u4") and "kernel" in p)'
 fi
 
 if [ -n "${QDOT_TEST_MODEL:-}" ]; then
