@@ -382,7 +382,7 @@ static void gemm_open(const gemm *g, const int channel, gemm_channels *c) {
     c->at = g->first + channel;
     c->n = min(QD_V, g->count - channel);
     c->zero = (qd_vi)0;
-    if (g->shift || QD_W_BITS < 8) {
+    if (QD_W_BITS < 8 || g->shift) {
         const int none = QD_W_BITS < 8 ? (QD_CODE_SIGNED(g->w_code) ? -(1 << (QD_W_BITS - 1)) : 0)
                                        : (QD_CODE_SIGNED(g->w_code) ? 0 : 128);
         int zeros[QD_V];
@@ -450,7 +450,7 @@ static void gemm_unpack(const gemm_part *part, const int k, const int n, uchar *
             const qd_vi word = qd_v_load_int(0, (__global const int *)at);
             __builtin_prefetch(at + 16 * GEMM_STEP / GEMM_EACH, 0, 2);
             QD_UNROLL(e, GEMM_EACH) {
-                const qd_vi codes = word >> e * QD_W_BITS & 0x01010101 * ((1 << QD_W_BITS) - 1);
+                const qd_vi codes = word >> e * QD_W_BITS & (int)(0x01010101u * ((1u << QD_W_BITS) - 1));
                 *(qd_v_anywhere *)(to + j * GEMM_UNPACKED + 16 * (i + 4 * e)) = QD_PARTWISE(psubb, codes, c->zero);
             }
         }
