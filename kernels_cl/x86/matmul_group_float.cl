@@ -65,7 +65,7 @@ static void load_quad(const launch *a, const int first, const int g, quad *q) {
 
 /* The codes at bit `shift` of each lane, as floats; `values` are those of 0 … 15. */
 QD_ALWAYS qd_vf code_values(const qd_vi word, const int shift, const qd_vf values, const int none) {
-#if QD_V == 16 && QD_W_BITS < 8
+#if QD_V == 16 && QD_W_BITS < 8 && !defined(QD_PLAIN)
     qd_vf v;
     __asm__("vpermps %1, %2, %0" : "=v"(v) : "v"(values), "v"(word >> shift));
     return v;

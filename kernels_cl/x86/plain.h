@@ -35,17 +35,20 @@ typedef qd_vi qd_sum8;
 #define QD_SUM4_ZERO ((qd_words)(short)0)
 #define QD_SUM7_ZERO ((qd_vi)0)
 #define QD_SUM8_ZERO ((qd_vi)0)
+#define QD_SUM4_FROM(v) QD_SUM4_ZERO
 #define QD_SUM8_FROM(v) (v)
+#define QD_SUM4_CALLS 4
 #define QD_SUM8_CALLS 0x7fffffff
 #define qd_total7(s) (s)
 #define qd_total8(s) (s)
+#define qd_total4_from(s, v) ((v) + qd_total4(s))
 #define qd_total8_from(s, v) (s)
 
-QD_ALWAYS qd_words qd_dot4(const qd_words s, const qd_vi c, __global const int *x) {
-    const qd_vi all = (qd_vi)*x;
-    const qd_words even = AS_WORDS(all << 8) >> (qd_words)(short)8, odd = AS_WORDS(all) >> (qd_words)(short)8;
+QD_ALWAYS qd_words qd_dot4_of(const qd_words s, const qd_vi c, const qd_vi x) {
+    const qd_words even = AS_WORDS(x << 8) >> (qd_words)(short)8, odd = AS_WORDS(x) >> (qd_words)(short)8;
     return s + (AS_WORDS(c & 0x00ff00ff) * even + AS_WORDS(c >> 8 & 0x00ff00ff) * odd);
 }
+#define qd_dot4(s, c, x) qd_dot4_of(s, c, (qd_vi) * (x))
 
 QD_ALWAYS qd_vi qd_total4(const qd_words s) {
     return (AS_INTS(s) << 16 >> 16) + (AS_INTS(s) >> 16);

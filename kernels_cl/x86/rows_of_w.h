@@ -15,6 +15,17 @@ QD_ALWAYS __global const uchar *row_of_w(const rows_of_w *w, const int i) {
     return w->bytes + (ulong)min(i, w->last) * w->stride;
 }
 
+#ifdef QD_PLAIN
+/* Four words of 4 bytes, from `at` of each row on. */
+QD_ALWAYS void words_of_rows(__global const uchar *const row[QD_V], const ulong at, qd_vi words[4]) {
+    for (int l = 0; l < 4; l++) {
+        int lanes[QD_V];
+        for (int i = 0; i < QD_V; i++)
+            lanes[i] = ((__global const int *)(row[i] + at))[l];
+        words[l] = qd_v_load_int(0, lanes);
+    }
+}
+#else
 /* Of OpenCL C the compiler makes three times as many instructions. */
 #define QD_ZIP(name, instruction)                                      \
     QD_ALWAYS qd_vi name(const qd_vi a, const qd_vi b) {               \
@@ -55,6 +66,7 @@ QD_ALWAYS void words_of_rows(__global const uchar *const row[QD_V], const ulong 
     words[2] = zip2_low(high_ab, high_cd);
     words[3] = zip2_high(high_ab, high_cd);
 }
+#endif
 
 QD_ALWAYS void words_of_w(const rows_of_w *w, const ulong at, qd_vi words[4]) {
     __global const uchar *row[QD_V];
