@@ -130,7 +130,8 @@ typedef struct gemm {
     int k, wide;
     int first, count; /* channels: of the tensor, w holds first … first + count - 1 */
     int shift;        /* whether wz' may be other than 0 */
-    int grouped;      /* whether GEMM_GROUPED makes results, of sums over a part of K each */
+    int group;        /* codes in a group, where GEMM_GROUPED makes results, of sums over one each; else 0 */
+    ulong zero_step;  /* bytes from a channel's zero point to the next one's */
     qd_output y;
     qd_v_end end;    /* of y, 8 bits; where a residual is added to it, only their limits are left */
     const void *own; /* what GEMM_STORE needs */
@@ -155,6 +156,7 @@ QD_ALWAYS int gemm_shift(const int share, __global const int *zeros, const int c
         .x_zero = (p).x_zero, .has_bias = (p).bias, .w_code = (p).w_code, .x_code = (p).x_code,   \
         .shift = gemm_shift((p).w_zero, QD_ROW(int, w_zero, 0), (p).w_code), .y = (p).y,          \
         .end = qd_v_end_of((p).y.zero_point, (p).y.min, (p).y.max, (p).y.code),                   \
+        .zero_step = (p).w_zero == QD_EACH ? sizeof(int) : 0,                                     \
     }
 
 /* Bytes to[t * pitch + i] = code k + i of position `first` + t, t < count, i < n, made unsigned by `flip`. Up to 63
@@ -386,8 +388,10 @@ static void gemm_open(const gemm *g, const int channel, gemm_channels *c) {
         const int none = QD_W_BITS < 8 ? (QD_CODE_SIGNED(g->w_code) ? -(1 << (QD_W_BITS - 1)) : 0)
                                        : (QD_CODE_SIGNED(g->w_code) ? 0 : 128);
         int zeros[QD_V];
-        for (int i = 0; i < QD_V; i++)
-            zeros[i] = qd_zero_at(g->w_zeros, g->w_zero, c->at + min(i, c->n - 1), g->w_code) - none;
+        for (int i = 0; i < QD_V; i++) {
+            __global const uchar *own = g->w_zeros + (ulong)(c->at + min(i, c->n - 1)) * g->zero_step;
+            zeros[i] = qd_zero_at(own, g->w_zero, 0, g->w_code) - none;
+        }
         c->zero = qd_v_load_int(0, zeros);
     }
     c->weights = qd_v_load_int(0, (__global const int *)(c->codes + codes)) - g->k * c->zero;
@@ -539,7 +543,7 @@ static void GEMM_GROUPED(const gemm *g, const gemm_part *part, gemm_block *b, co
 static void gemm_tile(const gemm *g, const gemm_part *part, gemm_block *b, const int at, const int tokens,
                       const int tiles, __global uchar *y, const ulong y_stride) {
 #ifdef GEMM_GROUPED
-    if (g->grouped) {
+    if (g->group) {
         GEMM_GROUPED(g, part, b, at, tokens, y, y_stride);
         return;
     }
@@ -635,7 +639,8 @@ QD_ALWAYS void gemm_all(const gemm *g, const void *source, const ulong positions
     b.codes = codes;
 #endif
     int most = QD_BLOCK;
-    if (!g->shift && !g->wide && !gemm_flip(g) && gemm_direct(source, 0, &b.pitch)) {
+    const bool whole = g->group % QD_TOGETHER == 0; /* or the last group's would be read beyond its row */
+    if (!g->shift && !g->wide && !gemm_flip(g) && whole && gemm_direct(source, 0, &b.pitch)) {
         most = max(QD_BLOCK_BYTES / g->k, QD_BLOCK);
     } else {
         const bool fits = ((ulong)g->k + 128) * QD_POSITIONS * 2 <= QD_ROOM;
@@ -675,7 +680,7 @@ QD_ALWAYS void gemm_all(const gemm *g, const void *source, const ulong positions
         }
         gemm_part p;
         gemm_open_part(g, vector, wide, &p);
-        p.whole = QD_W_BITS == 8 || (to - from > 1 && g->k <= GEMM_MOST && !g->grouped);
+        p.whole = QD_W_BITS == 8 || (to - from > 1 && g->k <= GEMM_MOST && !g->group);
         if (QD_W_BITS < 8 && p.whole) gemm_unpack(&p, 0, g->k, b.codes);
         const long groups = (g->k + 3) / 4, bytes = gemm_tile_codes(g) + 64;
         const bool more_parts = behind < vectors;

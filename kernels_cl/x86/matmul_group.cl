@@ -143,7 +143,8 @@ __kernel void matmul_group(QD_IN(w), QD_IN(w_scale), QD_IN(x), QD_IN(w_zero), QD
                     .k = p.k,
                     .first = p.first,
                     .count = p.count,
-                    .grouped = p.groups > 1,
+                    .group = p.groups > 1 ? p.group : 0,
+                    .zero_step = f.zero_step,
                     .shift = gemm_shift(p.w_zero, QD_ROW(int, w_zero, 0), p.w_code),
                     .y = {.requant = QD_ABSENT},
                     .own = &f};

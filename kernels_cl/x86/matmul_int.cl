@@ -1,4 +1,4 @@
-/* MATMUL_INT for weights of 8 bits that do not change, see gemm_int.h: a position is a row of x. Operands as in
+/* MATMUL_INT for weights of 8 or 4 bits that do not change, see gemm_int.h: a position is a row of x. Operands as in
  * ../matmul_int.cl; no batches with weights of their own. */
 #include "x86/gemm_int.h"
 #include "x86/rows_of_x.h"

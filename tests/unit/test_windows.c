@@ -233,6 +233,36 @@ END_TEST
 
 /* ---- Rope and norm ------------------------------------------------------------------------------------------ */
 
+/* Zero points of rows of w, of which each row has one, in a column of wider rows. */
+START_TEST(test_zero_points_apart) {
+    enum { N = 40, K = 8, WIDE = 3 };
+    qd_context *c = open_device(_i, NULL);
+    if (!c) return;
+    const int64_t steps[] = {WIDE * sizeof(int32_t), sizeof(int32_t)};
+    const qd_tensor_desc dw = qd_desc(QD_FORMAT_I8, N, K, 0, 0), ds = qd_desc(QD_FORMAT_F32, 1, 1, 0, 0),
+                         dx = qd_desc(QD_FORMAT_U8, 1, K, 0, 0), dy = qd_desc(QD_FORMAT_F32, 1, N, 0, 0);
+    static int8_t w[N][K]; /* zeros */
+    static const uint8_t x[K] = {1, 2, 3, 4, 5, 6, 7, 8};
+    const float one = 1;
+    int32_t zeros[N][WIDE];
+    for (int i = 0; i < N * WIDE; i++)
+        zeros[i / WIDE][i % WIDE] = i - 60;
+    qd_tensor *tw, *ts, *y, *tx = tensor_with(c, dx, x);
+    qd_tensor *all = tensor_with(c, qd_desc(QD_FORMAT_I32, N, WIDE, 0, 0), zeros);
+    qd_tensor *zero = window(all, 0, qd_desc(QD_FORMAT_I32, N, 1, 0, 0), steps);
+    ck_ok(qd_tensor_constant(c, &dw, w, &tw));
+    ck_ok(qd_tensor_constant(c, &ds, &one, &ts));
+    ck_ok(qd_tensor_create(c, &dy, &y));
+    run_plan(c, QD_OP_MATMUL_GROUP, &(qd_attrs){0}, (qd_tensor *[]){tw, ts, tx, zero}, 4, y);
+    for (int i = 0; i < N; i++)
+        ck_assert_float_eq(number_at(y, i), (float)(-36 * zeros[i][0]));
+    qd_tensor *made[] = {tw, ts, y, tx, all, zero};
+    for (size_t i = 0; i < sizeof made / sizeof made[0]; i++)
+        qd_tensor_free(made[i]);
+    qd_context_free(c);
+}
+END_TEST
+
 /* A position for each row; only the first elements of each head turned. cos and sin of position p are p and 1. */
 START_TEST(test_rope_positions) {
     qd_context *c = open_device(_i, NULL);
@@ -296,6 +326,7 @@ int main(void) {
     tcase_add_loop_test(t, test_graph_order, 0, TEST_DEVICES);
     tcase_add_test(t, test_refused);
     tcase_add_test(t, test_refused_by_operators);
+    tcase_add_loop_test(t, test_zero_points_apart, 0, TEST_DEVICES);
     tcase_add_loop_test(t, test_rope_positions, 0, TEST_DEVICES);
     tcase_add_loop_test(t, test_norm_without_weight, 0, TEST_DEVICES);
     suite_add_tcase(s, t);
