@@ -44,6 +44,7 @@ typedef struct crew {
 /* Numbers of Linux' system calls. */
 #define QD_READ 0
 #define QD_OPEN 2
+#define QD_CLOSE_ON_EXEC 0x80000
 #define QD_CLOSE 3
 #define QD_SCHED_YIELD 24
 #define QD_NANOSLEEP 35
@@ -72,7 +73,7 @@ QD_ALWAYS long system_call(const long number, const long a, const long b, const 
 static int count_running(void) {
     char text[64];
     const char path[] = "/proc/loadavg";
-    const long file = system_call(QD_OPEN, (long)path, 0, 0);
+    const long file = system_call(QD_OPEN, (long)path, QD_CLOSE_ON_EXEC, 0);
     if (file < 0) return INT_MAX;
     const long length = system_call(QD_READ, file, (long)text, sizeof text);
     system_call(QD_CLOSE, file, 0, 0);
@@ -93,7 +94,7 @@ static bool find_room(processors *all) {
     all->bytes = system_call(QD_SCHED_GETAFFINITY, 0, sizeof all->words, (long)all->words);
     for (long i = 0; i < all->bytes / 8; i++)
         count += (int)popcount(all->words[i]);
-    return count_running() <= count;
+    return count && count_running() <= count;
 }
 
 QD_ALWAYS void note_place(const crew *c) {
