@@ -200,6 +200,12 @@ static qd_status check_steps(const qd_op_rules *rules, const char *op, const cha
                        "%s: the elements of %s are not in rows that are equally far apart; COPY them to a dense tensor",
                        op, name);
     }
+    /* Kernels read these as numbers one behind the other. */
+    if ((!strcmp(name, "requant") || !strcmp(name, "x_zero")) && t->desc.rank > 1 &&
+        t->stride != qd_format_row_bytes(t->desc.format, qd_columns(t))) {
+        return qd_fail(QD_ERR_UNSUPPORTED,
+                       "%s: the rows of %s must lie one behind the other; COPY them to a dense tensor", op, name);
+    }
     if (result && t->repeats) return qd_fail(QD_ERR_ARGUMENT, "%s: elements of %s share their memory", op, name);
     return QD_OK;
 }

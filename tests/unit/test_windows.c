@@ -263,6 +263,35 @@ START_TEST(test_zero_points_apart) {
 }
 END_TEST
 
+/* Rows of numbers that kernels read one behind the other may not be apart. */
+START_TEST(test_rows_that_must_be_dense) {
+    enum { N = 3, K = 8 };
+    qd_context *c = open_device(_i, NULL);
+    if (!c) return;
+    static const int32_t numbers[N][4] = {{1}};
+    static const uint8_t codes[N][K] = {{1}};
+    const int64_t steps[] = {4 * sizeof(int32_t), sizeof(int32_t)};
+    qd_tensor *all = tensor_with(c, qd_desc(QD_FORMAT_I32, N, 4, 0, 0), numbers), *y, *sums;
+    qd_tensor *requant = window(all, 0, qd_desc(QD_FORMAT_I32, N, 2, 0, 0), steps);
+    qd_tensor *w = tensor_with(c, qd_desc(QD_FORMAT_U8, N, K, 0, 0), codes);
+    qd_tensor *x = tensor_with(c, qd_desc(QD_FORMAT_U8, N, K, 0, 0), codes);
+    const qd_tensor_desc dy = qd_desc(QD_FORMAT_U8, N, N, 0, 0), ds = qd_desc(QD_FORMAT_I32, N, N, 0, 0);
+    ck_ok(qd_tensor_create(c, &dy, &y));
+    ck_ok(qd_tensor_create(c, &ds, &sums));
+    qd_plan *p;
+    const qd_attrs attrs = {.matmul_int = {.y = {.max = 255}}};
+    ck_fails(
+        qd_plan_create(c, QD_OP_MATMUL_INT, &attrs, (qd_tensor *[]){w, x, NULL, NULL, NULL, requant}, 6, &y, 1, &p),
+        QD_ERR_UNSUPPORTED, "requant must lie one behind the other; COPY");
+    ck_fails(qd_plan_create(c, QD_OP_REQUANTIZE, &attrs, (qd_tensor *[]){sums, requant}, 2, &y, 1, &p),
+             QD_ERR_UNSUPPORTED, "requant must lie one behind the other; COPY");
+    qd_tensor *made[] = {all, requant, w, x, y, sums};
+    for (size_t i = 0; i < sizeof made / sizeof made[0]; i++)
+        qd_tensor_free(made[i]);
+    qd_context_free(c);
+}
+END_TEST
+
 /* A position for each row; only the first elements of each head turned. cos and sin of position p are p and 1. */
 START_TEST(test_rope_positions) {
     qd_context *c = open_device(_i, NULL);
@@ -327,6 +356,7 @@ int main(void) {
     tcase_add_test(t, test_refused);
     tcase_add_test(t, test_refused_by_operators);
     tcase_add_loop_test(t, test_zero_points_apart, 0, TEST_DEVICES);
+    tcase_add_loop_test(t, test_rows_that_must_be_dense, 0, TEST_DEVICES);
     tcase_add_loop_test(t, test_rope_positions, 0, TEST_DEVICES);
     tcase_add_loop_test(t, test_norm_without_weight, 0, TEST_DEVICES);
     suite_add_tcase(s, t);
